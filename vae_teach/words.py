@@ -1,0 +1,56 @@
+"""The language in use, and every word that appears on a figure, widget or message.
+
+The catalogue is ``words.toml``: one entry a phrase, Portuguese and English side by
+side. Notebook cells hold no words of their own, so the same code serves both
+languages. Introduced in lesson 00.
+"""
+
+import string
+import tomllib
+from importlib.resources import files
+from typing import Any
+
+LANGUAGES = ("pt", "en")
+_SWAP_SEPARATORS = str.maketrans(".,", ",.")  # 60,000.5 in English is 60.000,5
+
+CATALOGUE: dict[str, dict[str, str]] = tomllib.loads(
+    files(__package__).joinpath("words.toml").read_text(encoding="utf-8")
+)
+_current = {"language": "en"}
+
+
+def use_language(language: str) -> None:
+    """Set the language of figures, widgets and messages: ``"pt"`` or ``"en"``.
+
+    Raises ValueError, naming the two, for anything else.
+    """
+    if language not in LANGUAGES:
+        raise ValueError(say("unknown-language", got=language))
+    _current["language"] = language
+
+
+def current_language() -> str:
+    """Return the language in use, ``"en"`` until :func:`use_language` is called."""
+    return _current["language"]
+
+
+class _Numbers(string.Formatter):
+    """Format strings whose numbers follow the language: 1,234.5 or 1.234,5."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        text = str(super().format_field(value, format_spec))
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and current_language() == "pt":
+            return text.translate(_SWAP_SEPARATORS)
+        return text
+
+
+def say(key: str, /, **values: Any) -> str:
+    """Return the phrase ``key`` in the language in use, with ``values`` filled in.
+
+    Numbers with a format in the catalogue, such as ``{elbo:.2f}``, take the decimal
+    mark of the language. Raises KeyError for a phrase the catalogue does not have.
+    """
+    if key not in CATALOGUE:
+        raise KeyError(f"{key!r} is not in vae_teach/words.toml")
+    return _Numbers().format(CATALOGUE[key][current_language()], **values)
