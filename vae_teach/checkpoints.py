@@ -1,0 +1,139 @@
+"""A training run on disk, whole or not at all.
+
+One safetensors file holds the weights, Adam's moments and the random state as tensors,
+and the history and settings as JSON in its header: nothing in it can run code. It is
+written beside its place and moved there in one step, so a run killed at any moment
+leaves the file of the last whole epoch. Introduced in lesson 04.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vae_teach.words import say
+
+FORMAT = "vae_teach 1"
+
+
+class Checkpoint:
+    """The file of one training run, or of none if ``path`` is None.
+
+    Args:
+        path: where it is kept; its folder must exist.
+        settings: what determines the run besides the model, compared on resuming.
+
+    Raises:
+        ValueError: ``path`` is a folder, or lies in a folder that does not exist.
+    """
+
+    def __init__(self, path: str | Path | None, settings: dict[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        self.settings = settings
+        if self.path and (self.path.is_dir() or not self.path.parent.is_dir()):
+            raise ValueError(say("checkpoint-place", path=self.path))
+
+    def write(
+        self, model: nn.Module, optimizer: Optimizer, rows: list[dict[str, float]]
+    ) -> None:
+        """Save the run as it stands after an epoch; raises OSError if the disk cannot.
+
+        Whatever was there before stays until the new file is whole.
+        """
+        if self.path is None:
+            return
+        tensors = _gather(model, optimizer)
+        header = {"format": FORMAT, "digest": _digest(tensors)}
+        header |= {"settings": json.dumps(self.settings), "rows": json.dumps(rows)}
+        part = self.path.with_name(f".{self.path.name}.part")
+        try:
+            with part.open("wb") as file:
+                file.write(save(tensors, header))
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OSError(
+                say("checkpoint-unwritten", path=self.path, why=error.strerror)
+            ) from error
+
+    def restore(self, model: nn.Module, optimizer: Optimizer) -> list[dict[str, float]]:
+        """Bring model, optimizer and randomness back; return the rows, [] if no file.
+
+        Raises ValueError if the file is damaged, or of another model or other settings;
+        then nothing is changed, neither the file nor the model.
+        """
+        if self.path is None or not self.path.exists():
+            return []
+        header, tensors = self._read()
+        settings = json.loads(header["settings"])
+        for name, value in self.settings.items():
+            if settings.get(name) != value:
+                stored = settings.get(name)
+                raise ValueError(
+                    say("checkpoint-settings", name=name, got=value, stored=stored)
+                )
+        expected = {f"model.{k}": v.shape for k, v in model.state_dict().items()}
+        found = {k: v.shape for k, v in tensors.items() if k.startswith("model.")}
+        if expected != found:
+            raise ValueError(say("checkpoint-model", path=self.path))
+        _scatter(tensors, model, optimizer)
+        rows: list[dict[str, float]] = json.loads(header["rows"])
+        return rows
+
+    def _read(self) -> tuple[dict[str, str], dict[str, Tensor]]:
+        assert self.path is not None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ValueError(say("checkpoint-damaged", path=self.path)) from error
+        if header.get("format") != FORMAT or header.get("digest") != _digest(tensors):
+            raise ValueError(say("checkpoint-damaged", path=self.path))
+        return header, tensors
+
+
+def _gather(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            tensors[f"optimizer.{index}.{name}"] = value
+    tensors["random.cpu"] = torch.get_rng_state()
+    if next(model.parameters()).is_cuda:
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+
+
+def _scatter(
+    tensors: dict[str, Tensor], model: nn.Module, optimizer: Optimizer
+) -> None:
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "random": {}}
+    for name, value in tensors.items():
+        part, rest = name.split(".", 1)
+        parts[part][rest] = value
+    model.load_state_dict(parts["model"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in parts["optimizer"].items():
+        index, kind = name.split(".")
+        state.setdefault(int(index), {})[kind] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    torch.set_rng_state(parts["random"]["cpu"])
+    if "cuda" in parts["random"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(parts["random"]["cuda"])
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,98 @@
+"""Log-densities and KL divergences, in nats.
+
+One rule for the whole course: **sums run over dimensions, means over the batch**. A
+function here sums over the last axis (pixels or latents) and returns one number per
+example; whoever wants the mean over the batch takes it, in plain sight. Leading axes
+broadcast, so ``(S, B, L)`` draws meet ``(B, L)`` parameters. Introduced in lesson 00.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vae_teach.guards import check_floating, check_same_width
+
+LOG_TWO_PI = math.log(2 * math.pi)
+
+
+def log_bernoulli(x: Tensor, logits: Tensor) -> Tensor:
+    """Log-probability of binary pixels under independent Bernoullis.
+
+    log p(x|z) = sum_d x_d l_d - log(1 + exp l_d), with l the logits: the sigmoid never
+    appears, so nothing overflows however sure the decoder is.
+
+    Args:
+        x: (B, D) pixels, 0 or 1. Grey values give a number that is not a
+            log-likelihood (lesson 07).
+        logits: (B, D) log-odds of each pixel being 1.
+
+    Returns:
+        (B,) nats.
+
+    Raises:
+        TypeError: x or logits is not floating.
+        ValueError: the numbers of pixels differ.
+
+    Introduced in lesson 00.
+    """
+    check_same_width("x", x, "logits", logits)
+    return (x * logits - F.softplus(logits)).sum(-1)  # (B,)
+
+
+def log_normal(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    """Log-density of a normal with diagonal covariance.
+
+    log N(z; mu, s^2) = -1/2 sum_j [log 2 pi + log s_j^2 + (z_j - mu_j)^2 / s_j^2].
+
+    Args:
+        z: (B, L) points.
+        mu: (B, L) means.
+        logvar: (B, L) log-variances, log s^2 (not log s).
+
+    Returns:
+        (B,) nats.
+
+    Raises:
+        TypeError: an argument is not floating.
+        ValueError: the numbers of dimensions differ.
+
+    Introduced in lesson 00.
+    """
+    check_same_width("z", z, "mu", mu)
+    check_same_width("z", z, "logvar", logvar)
+    squared = (z - mu).square() * torch.exp(-logvar)  # (B, L)
+    return -0.5 * (LOG_TWO_PI + logvar + squared).sum(-1)  # (B,)
+
+
+def log_standard_normal(z: Tensor) -> Tensor:
+    """Log-density of the prior N(0, I): z (B, L) to (B,) nats.
+
+    Raises TypeError if z is not floating. Introduced in lesson 00.
+    """
+    check_floating("z", z)
+    return -0.5 * (LOG_TWO_PI + z.square()).sum(-1)  # (B,)
+
+
+def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL divergence from N(mu, diag s^2) to the prior N(0, I), in closed form.
+
+    KL = 1/2 sum_j [mu_j^2 + s_j^2 - 1 - log s_j^2] (Kingma & Welling 2013, appendix B).
+
+    Args:
+        mu: (B, L) means.
+        logvar: (B, L) log-variances, log s^2.
+
+    Returns:
+        (B,) nats, never negative.
+
+    Raises:
+        TypeError: an argument is not floating.
+        ValueError: the numbers of dimensions differ.
+
+    Introduced in lesson 00.
+    """
+    check_same_width("mu", mu, "logvar", logvar)
+    # expm1 keeps s^2 - 1 - log s^2 exact near s = 1, where the terms cancel.
+    return 0.5 * (mu.square() + torch.expm1(logvar) - logvar).sum(-1)  # (B,)

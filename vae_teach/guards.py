@@ -1,0 +1,97 @@
+"""What the doors of the package check, so that bad input gets one clear sentence.
+
+Each guard names the argument, what it got and what it takes, in the reader's language.
+Those that look at values wait for the device and stand only at doors; those that look
+at shapes and dtypes may stand anywhere. Introduced in lesson 00.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_teach.words import say
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise ValueError unless ``value`` is an integer of 1 or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(say("not-positive", name=name, got=value))
+
+
+def check_floating(name: str, value: Tensor) -> None:
+    """Raise TypeError unless ``value`` is a floating tensor."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(say("not-floating", name=name, got=got))
+
+
+def check_width(name: str, value: Tensor, width: int) -> None:
+    """Raise unless ``value`` is a floating tensor of shape (..., width).
+
+    TypeError for another dtype; ValueError for another shape, which says how to flatten
+    images where that is what is meant.
+    """
+    check_floating(name, value)
+    shape = tuple(value.shape)
+    if shape and shape[-1] == width:
+        return
+    is_image = len(shape) > 1 and math.prod(shape[-2:]) == width
+    key = "not-flat" if is_image else "wrong-width"
+    raise ValueError(say(key, name=name, got=shape, width=width))
+
+
+def check_same_width(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise unless both are floating and their last axes have the same length.
+
+    TypeError names the one that is not floating, ValueError the shapes that differ.
+    """
+    check_floating(name, value)
+    check_floating(other_name, other)
+    if value.shape[-1:] != other.shape[-1:]:
+        shapes = {"got": tuple(value.shape), "other": tuple(other.shape)}
+        raise ValueError(
+            say("shapes-differ", name=name, other_name=other_name, **shapes)
+        )
+
+
+def check_pixels(name: str, value: Tensor) -> None:
+    """Raise unless ``value`` holds floating pixels in [0, 1], some, and no NaN.
+
+    TypeError for another dtype, ValueError for the rest. Waits for the device.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(say("pixels-not-floating", name=name, got=got))
+    if value.numel() == 0:
+        raise ValueError(say("empty-images", name=name, got=tuple(value.shape)))
+    low, high = (bound.item() for bound in value.aminmax())
+    if math.isnan(low) or math.isnan(high):
+        raise ValueError(say("pixels-nan", name=name))
+    if low < 0 or high > 1:
+        raise ValueError(say("pixels-out-of-range", name=name, low=low, high=high))
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """Return the device asked for, or the accelerator if there is one, else the CPU.
+
+    Raises ValueError for a device that this machine does not have.
+    """
+    there = torch.accelerator.current_accelerator() if _has_accelerator() else None
+    if device is None:
+        return there or torch.device("cpu")
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError):
+        wanted = torch.device("meta")  # a name torch does not know is not there either
+    takes = ["cpu", *([there.type] if there else [])]
+    many = torch.accelerator.device_count() if there else 1
+    if wanted.type not in takes or (
+        wanted.type != "cpu" and (wanted.index or 0) >= many
+    ):
+        raise ValueError(say("no-device", got=str(device), takes=", ".join(takes)))
+    return wanted
+
+
+def _has_accelerator() -> bool:
+    return torch.accelerator.is_available()
