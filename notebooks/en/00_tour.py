@@ -1,0 +1,676 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] key="title"
+# # A variational autoencoder, end to end
+#
+# **By the end you will be able to** say what a VAE adds to an autoencoder, where the ELBO comes from and what each of its two terms wants, why the reparameterization trick is needed, and train a model that invents digits. You will have checked each claim against an exact answer.
+#
+# **You need** linear algebra, probability and a little PyTorch.
+#
+# **Time:** 20 minutes of reading; about one minute of computing on two cores.
+#
+# Everything that matters is written out in this notebook, line by line. The package `vae_teach` appears only after you have seen what it does.
+
+# %% key="setup"
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributions import (
+    Bernoulli,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
+
+from vae_teach import bounds, checks, data, densities, figures, nets, train
+from vae_teach.explorer import LatentExplorer
+from vae_teach.sliders import latent_sliders
+from vae_teach.words import say, use_language
+
+use_language("en")
+
+# %% [markdown] key="why"
+# ## 1. Why not just an autoencoder?
+#
+# An autoencoder squeezes each image into a few numbers, its *code*, and rebuilds the image from them. Each image becomes **one point**. Nothing says what lies between two points: pick a code at random, and the decoder may never have seen anything like it.
+#
+# A variational autoencoder (VAE) stores **a small cloud** instead of the point. The decoder has to rebuild the image from anywhere in the cloud. And the clouds, together, are asked to fill a known shape, the *prior*. A draw from the prior then lands on ground that the decoder knows.
+#
+# The next picture shows five images: on the left as points of a line, on the right as clouds. Look at the sum of the clouds, the thick line. It has no holes, and it already resembles the prior, which is dashed.
+
+# %% key="points-and-clouds"
+codes = torch.tensor([-1.5, -0.6, 0.1, 0.7, 1.6])  # one per image
+z = torch.linspace(-4, 4, 401)
+clouds = Normal(codes[:, None], 0.6).log_prob(z).exp() / len(codes)  # (5, 401)
+prior = Normal(0.0, 1.0).log_prob(z).exp()  # (401,)
+
+q_color, prior_color = figures.COLORS["q"], figures.COLORS["prior"]
+figure, (left, right) = figures.picture(say("tour-alt-clouds"), columns=2, height=2.6)
+left.plot(codes, torch.zeros(5), "o", color=q_color)
+left.set(xlim=(-4, 4), yticks=[], xlabel="$z$", title=say("tour-points"))
+right.plot(z, clouds.T, color=q_color, linewidth=1)
+right.plot(z, clouds.sum(0), color=q_color, linewidth=3, label=say("tour-sum"))
+right.plot(z, prior, "--", color=prior_color, label=say("tour-prior"))
+right.set(xlim=(-4, 4), yticks=[], xlabel="$z$", title=say("tour-clouds"))
+right.legend(fontsize=8, frameon=False)
+figure
+
+# %% [markdown] key="formulation"
+# ## 2. The integral that nobody can compute
+#
+# The model tells a story in two acts. First, a *latent variable* $z$ is drawn from the prior $p(z) = \mathcal{N}(0, I)$. Then the decoder reads $z$ and says how likely each pixel is to light up: that is the *likelihood* $p(x \mid z)$. The probability of seeing the image $x$ adds up all the stories that would lead to it:
+#
+# $$p(x) = \int p(x \mid z)\, p(z)\, dz.$$
+#
+# To train is to make the images that we have probable, so we need $\log p(x)$. But if the decoder is a neural network, the integral has no formula. With it goes the *posterior* $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, which would tell which $z$ may have made $x$.
+#
+# **Let us try all the same.** The integral is an average: sample $z$ from the prior many times and average $p(x \mid z)$. To know whether the attempt succeeds we use a model whose answer is known: a linear decoder with Gaussian noise. There $p(x)$ is a normal density, with an exact formula.
+#
+# The next picture shows four attempts, with one latent variable and then with twenty. Zero is the exact answer; the unit is the *nat*, that of the natural logarithm. With one latent, the attempts succeed. With twenty, they stay hundreds of nats below, and jump at each lucky draw.
+
+# %% key="naive-monte-carlo"
+torch.manual_seed(0)
+noise = 1.0  # standard deviation of each pixel's noise
+
+
+def linear_model(latents):
+    weights = 0.5 * torch.randn(784, latents, dtype=torch.float64)  # (D, L)
+    variances = torch.full((784,), noise**2, dtype=torch.float64)
+    p_x = LowRankMultivariateNormal(torch.zeros_like(variances), weights, variances)
+    x = p_x.sample()  # (D,)
+    return weights, x, p_x.log_prob(x)  # the last one is exact
+
+
+def naive_monte_carlo(weights, x, draws=10_000):
+    z = torch.randn(draws, weights.shape[1], dtype=torch.float64)  # (S, L)
+    log_likelihood = Normal(z @ weights.T, noise).log_prob(x).sum(-1)  # (S,)
+    count = torch.arange(1, draws + 1)
+    return log_likelihood.logcumsumexp(0) - count.log()  # (S,)
+
+
+figure, axes = figures.picture(say("tour-alt-naive"), columns=2)
+for ax, latents in zip(axes, (1, 20), strict=True):
+    weights, x, exact = linear_model(latents)
+    runs = [naive_monte_carlo(weights, x) - exact for _ in range(4)]
+    for run in runs:
+        ax.semilogx(range(1, 10_001), run, linewidth=1)
+    ax.axhline(0, color="black", linestyle="--")
+    ax.set(xlabel=say("tour-draws"), ylabel=say("tour-minus-exact"))
+    ax.set_title(say("tour-latents", count=latents))
+    worst = max(run[-1].abs() for run in runs)
+    assert worst < 0.5 if latents == 1 else worst > 100  # nats
+figure
+
+# %% [markdown] key="naive-noticed"
+# This is not bad luck. The posterior fills a tiny part of the space, and in twenty dimensions a draw from the prior practically never lands in it. **What is missing is somebody who tells where to look.**
+#
+# Suppose that somebody exists and hands us the true posterior, which has a formula in the linear model. By Bayes' rule, $p(x) = p(x, z) / p(z \mid x)$ for *any* $z$. A single draw gives the exact answer, and the three of the next cell give the same number.
+
+# %% key="posterior-knows"
+def true_posterior(weights, x):
+    precision = torch.eye(weights.shape[1]) + weights.T @ weights / noise**2  # (L, L)
+    mean = torch.linalg.solve(precision, weights.T @ x) / noise**2  # (L,)
+    return MultivariateNormal(mean, precision_matrix=precision)
+
+
+posterior = true_posterior(weights, x)
+z = posterior.sample((3,))  # (3, 20)
+log_joint = Normal(z @ weights.T, noise).log_prob(x).sum(-1)  # (3,)
+log_joint += densities.log_standard_normal(z)
+estimates = log_joint - posterior.log_prob(z)  # (3,)
+
+assert torch.allclose(estimates, exact, atol=1e-6)
+for estimate in estimates:
+    print(say("tour-one-draw", estimate=estimate.item(), exact=exact.item()))
+
+# %% [markdown] key="naive-moral"
+# A neural network does not give us its posterior. But we can *learn* an approximation $q(z \mid x)$, a network that reads $x$ and tells where to look for $z$. That network is the **encoder**.
+
+# %% [markdown] key="elbo"
+# ## 3. The ELBO: a bound that can be computed
+#
+# Multiply and divide by $q$ inside the integral. The logarithm is concave, and Jensen's inequality takes it inside the average:
+#
+# $$\log p(x) = \log \mathbb{E}_{q(z \mid x)}\!\left[\frac{p(x, z)}{q(z \mid x)}\right] \;\ge\; \mathbb{E}_{q(z \mid x)}\!\left[\log \frac{p(x, z)}{q(z \mid x)}\right] = \mathrm{ELBO}(x).$$
+#
+# The right-hand side is the *evidence lower bound*, the ELBO. It splits into two terms:
+#
+# $$\mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)).$$
+#
+# - The **reconstruction term** asks that the cloud of $x$ decode well into $x$. It wants clouds narrow and far apart.
+# - The **KL term** measures how far the cloud strays from the prior. It wants all of them equal to the prior.
+#
+# What the inequality loses has a name too. The difference is exactly the distance between $q$ and the true posterior:
+#
+# $$\log p(x) - \mathrm{ELBO}(x) = \mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x)).$$
+#
+# Do not believe it: check it. In the linear model with one latent, both sides have a formula. The next cell puts $q$ at the right centre and varies its width. The ELBO touches the dashed line at a single point, where the width is the posterior's; too narrow or too wide, the cloud pays.
+
+# %% key="elbo-gap"
+weights, x, exact = linear_model(1)
+posterior = true_posterior(weights, x)
+mean, width = posterior.mean, posterior.stddev  # (1,), (1,)
+
+
+def log_p_x_and_z(z):  # (S, 1)
+    log_likelihood = Normal(z @ weights.T, noise).log_prob(x).sum(-1)  # (S,)
+    return log_likelihood + densities.log_standard_normal(z)
+
+
+widths = width * torch.linspace(0.2, 3, 141, dtype=torch.float64)[:, None]  # (S, 1)
+# log p(x, z) is quadratic in z: two points give its exact average
+average = (log_p_x_and_z(mean + widths) + log_p_x_and_z(mean - widths)) / 2  # (S,)
+elbos = average + Normal(mean, widths).entropy()[:, 0]  # (S,)
+gaps = kl_divergence(Normal(mean, widths), Normal(mean, width))[:, 0]  # (S,)
+
+assert torch.allclose(exact - elbos, gaps, atol=1e-6)
+assert (elbos <= exact + 1e-9).all()
+ratios = (widths / width)[:, 0]
+figure, (ax,) = figures.picture(say("tour-alt-gap"), width=6)
+ax.plot(ratios, elbos - exact, color=q_color, label="ELBO")
+ax.axhline(0, color="black", linestyle="--", label=r"$\log\,p(x)$")
+ax.fill_between(ratios, elbos - exact, 0, color=figures.COLORS["gap"], alpha=0.3)
+ax.annotate(say("tour-gap"), (2.62, -1.1), ha="center")
+ax.set(xlabel=say("tour-width"), ylabel=say("tour-minus-exact"))
+ax.legend(loc="lower center", fontsize=9)
+figure
+
+# %% [markdown] key="device-and-data"
+# ## 4. Device and data
+#
+# If there is an accelerator (a GPU), we use it. The whole dataset goes into its memory at once: 60,000 images of 784 numbers take 188 MB, and no file needs to be opened again.
+#
+# The data are the handwritten digits of MNIST, downloaded by `torchvision`. Where there is neither a network nor a copy, the course draws its own digits and says so.
+
+# %% key="load-data"
+device = torch.device("cpu")
+if torch.accelerator.is_available():
+    device = torch.accelerator.current_accelerator()
+
+train_images = data.load("auto", "train", device=device)
+test_images = data.load(train_images.name, "test", device=device)
+
+shape = tuple(train_images.pixels.shape)
+assert shape == (60_000, 784)
+assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
+print(say("tour-data", name=train_images.name, train=shape, device=device.type))
+
+# %% [markdown] key="why-binary"
+# **Why black and white?** The decoder will say, for each pixel, how likely it is to light up. That is a Bernoulli distribution, and it only ever produces zeros and ones. A grey of 0.5 is no possible value: it is the probability of a one. So we draw each pixel with the probability that its grey level indicates, anew in each epoch of training, and once and for all for the test.
+#
+# The next picture shows ten images in grey and two draws of each. The digits stay the same; notice that only their edges change.
+
+# %% key="binarize"
+torch.manual_seed(0)
+grey = train_images.pixels[:10]  # (10, 784)
+uniform = torch.rand(2, *grey.shape, device=device)  # (2, 10, 784)
+first, second = (uniform < grey).float()  # 1 with probability equal to the grey
+
+rows = {say("tour-grey"): grey, say("tour-draw-1"): first, say("tour-draw-2"): second}
+figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
+
+# %% [markdown] key="grey-floor"
+# Some feed the greys to the Bernoulli. The price has a name and a number. Not even a perfect reconstruction would reach zero: the entropy of the greys themselves would remain, which the next cell measures. It is the same for a good model and for a bad one, and says nothing about either.
+
+# %% key="grey-floor-measured"
+greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
+floor = Bernoulli(greys).entropy().sum(-1)  # (10000,)
+print(say("tour-floor", mean=floor.mean().item(), error=train.standard_error(floor)))
+assert test_images.name != "mnist" or abs(floor.mean() - 45.53) < 0.2
+
+# %% [markdown] key="architecture"
+# ## 5. The architecture
+#
+# Two small networks, one hidden layer in each: 784 → 400 → 2 → 400 → 784.
+#
+# - `encode` reads an image and returns its cloud: the mean $\mu$ and the log-variance $\log \sigma^2$ of $q(z \mid x) = \mathcal{N}(\mu, \sigma^2)$, one pair per latent dimension.
+# - `reparameterize` samples $z$ from the cloud.
+# - `decode` takes $z$ to the probability of each pixel.
+#
+# **Why the log-variance?** A network produces any real number, and a variance must be positive. The exponential settles it. The `clamp` keeps the standard deviation between 0.0067 and 148, far more than any cloud needs, so that one strange image cannot ruin the training.
+#
+# Inside, the decoder returns *logits*, the probabilities before the sigmoid. The loss is computed from them with nothing rounded away; the sigmoid enters only when we want to see the image.
+
+# %% key="architecture-class" tags=["nbval-check-output"]
+class HandVAE(nn.Module):
+    def __init__(self, input_dim=784, hidden_dim=400, latent_dim=2):
+        super().__init__()
+        self.encoder_hidden = nn.Linear(input_dim, hidden_dim)
+        self.encoder_mu = nn.Linear(hidden_dim, latent_dim)
+        self.encoder_logvar = nn.Linear(hidden_dim, latent_dim)
+        self.decoder_hidden = nn.Linear(latent_dim, hidden_dim)
+        self.decoder_logits = nn.Linear(hidden_dim, input_dim)
+
+    def encode(self, x):
+        h = F.relu(self.encoder_hidden(x))  # (B, 400)
+        logvar = self.encoder_logvar(h).clamp(-10, 10)  # (B, 2)
+        return self.encoder_mu(h), logvar
+
+    def reparameterize(self, mu, logvar):
+        eps = torch.randn_like(mu)  # (B, 2)
+        return mu + torch.exp(0.5 * logvar) * eps  # (B, 2)
+
+    def decode_logits(self, z):
+        h = F.relu(self.decoder_hidden(z))  # (B, 400)
+        return self.decoder_logits(h)  # (B, 784)
+
+    def decode(self, z):
+        return torch.sigmoid(self.decode_logits(z))  # (B, 784)
+
+    def forward(self, x):
+        mu, logvar = self.encode(x)
+        z = self.reparameterize(mu, logvar)
+        return self.decode_logits(z), mu, logvar
+
+
+parameters = sum(p.numel() for p in HandVAE().parameters())
+print(say("tour-parameters", count=parameters))
+
+# %% [markdown] key="trick"
+# ### The reparameterization trick
+#
+# Between the encoder and the decoder stands a random draw, and **a draw has no derivative**. The trick is to draw away from the parameters. Instead of sampling $z$ from $\mathcal{N}(\mu, \sigma^2)$, we draw $\varepsilon$ from $\mathcal{N}(0, 1)$ and compute
+#
+# $$z = \mu + \sigma\, \varepsilon, \qquad \sigma = e^{\frac{1}{2} \log \sigma^2}.$$
+#
+# The distribution of $z$ is the same, but now $z$ is a differentiable function of $\mu$ and of $\log \sigma^2$. In the next cell, the plain sample lets no gradient through; the reparameterized one does. And the gradient is right: for $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ the exact derivatives are $2\mu$ and $\sigma^2$, and the estimated ones stay within four standard errors of them.
+
+# %% key="trick-gradient" tags=["nbval-check-output"]
+torch.manual_seed(0)
+mu = torch.tensor(1.5, requires_grad=True)
+logvar = torch.tensor(-1.0, requires_grad=True)
+
+plain = Normal(mu, torch.exp(0.5 * logvar)).sample((100_000,))
+print(say("tour-plain", answer=say("tour-yes" if plain.requires_grad else "tour-no")))
+
+eps = torch.randn(100_000)
+z = mu + torch.exp(0.5 * logvar) * eps
+print(say("tour-trick", answer=say("tour-yes" if z.requires_grad else "tour-no")))
+(z**2).mean().backward()
+
+# the derivative of z² in each draw, for the standard error
+each_mu, each_logvar = (2 * z).detach(), (z * torch.exp(0.5 * logvar) * eps).detach()
+exact_mu, exact_logvar = 2 * mu.item(), logvar.exp().item()
+assert not plain.requires_grad
+assert abs(mu.grad - exact_mu) < 4 * train.standard_error(each_mu)
+assert abs(logvar.grad - exact_logvar) < 4 * train.standard_error(each_logvar)
+
+# %% [markdown] key="class-equals-package"
+# The package has the same class, with docstrings and error messages: `nets.VAE`. Given the same weights and the same seed, the two return the same.
+
+# %% key="class-equals-package-checked"
+by_hand, packaged = HandVAE().to(device), nets.VAE().to(device)
+packaged.load_state_dict(by_hand.state_dict())
+x = test_images.pixels[:100]  # (100, 784)
+
+torch.manual_seed(1)
+ours = by_hand(x)
+torch.manual_seed(1)
+theirs = packaged(x)
+for a, b in zip(ours, theirs, strict=True):
+    assert torch.allclose(a, b, atol=1e-6)
+
+# %% [markdown] key="loss"
+# ## 6. The loss
+#
+# The loss is the negative ELBO, averaged over the batch. Sums run over pixels and latent dimensions; means, over images. To swap one for the other in just one of the terms would change the model without a word.
+#
+# - **Reconstruction.** The logarithm of the Bernoulli probability, summed over the pixels: $\sum_d x_d \ell_d - \log(1 + e^{\ell_d})$, where $\ell$ are the logits.
+# - **KL.** Between two normals it has a formula: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$.
+#
+# The next cell writes both and checks them against `torch.distributions`, which does not know our formulas, and against the package.
+
+# %% key="loss-by-hand" tags=["nbval-check-output"]
+def reconstruction_term(x, logits):
+    return (x * logits - F.softplus(logits)).sum(-1)  # (B,)
+
+
+def kl_term(mu, logvar):
+    return 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(-1)  # (B,)
+
+
+def loss(x, logits, mu, logvar):
+    return (kl_term(mu, logvar) - reconstruction_term(x, logits)).mean()
+
+
+logits, mu, logvar = ours
+q, prior = Normal(mu, torch.exp(0.5 * logvar)), Normal(0.0, 1.0)
+oracle_kl = kl_divergence(q, prior).sum(-1)  # (100,)
+oracle_reconstruction = Bernoulli(logits=logits).log_prob(x).sum(-1)  # (100,)
+assert torch.allclose(kl_term(mu, logvar), oracle_kl, atol=1e-5)
+assert torch.allclose(reconstruction_term(x, logits), oracle_reconstruction, rtol=1e-5)
+
+torch.manual_seed(1)
+bound = bounds.elbo(packaged, x)
+assert torch.allclose(bound.elbo.mean(), -loss(x, *ours), rtol=1e-6)
+
+shown = kl_term(torch.tensor([[0.0, 0.0], [1.0, -2.0]]), torch.zeros(2, 2))
+print(say("tour-kl-shown", same=shown[0].item(), moved=shown[1].item()))
+
+# %% [markdown] key="training"
+# ## 7. Training
+#
+# The loop takes six lines: encode, sample, decode, compute the loss, differentiate, take a step. The next cell writes it and goes once through 12,800 images, in batches of 128. Then it does the same with `train.fit`, starting from the same seed, and checks that the two models give the test images the same ELBO.
+
+# %% key="training-by-hand"
+few = data.Images(
+    train_images.pixels[:12_800], train_images.labels[:12_800], dynamic=True
+)
+
+torch.manual_seed(2)
+by_hand = HandVAE().to(device)
+optimizer = torch.optim.Adam(by_hand.parameters(), lr=1e-3, fused=True)
+for x, _ in few.batches(128):
+    logits, mu, logvar = by_hand(x)
+    value = loss(x, logits, mu, logvar)
+    optimizer.zero_grad()
+    value.backward()
+    optimizer.step()
+
+torch.manual_seed(2)
+packaged = nets.VAE()
+train.fit(packaged, few, epochs=1, batch_size=128, device=device, progress=False)
+
+elbos = []
+for model in (by_hand, packaged):
+    torch.manual_seed(3)
+    elbos.append(train.evaluate(model, test_images).elbo.mean())
+assert abs(elbos[0] - elbos[1]) < 0.05  # nats
+
+# %% [markdown] key="training-run"
+# Now the training proper: the 60,000 images, 15 epochs, Adam with a learning rate of $10^{-3}$. `fit` never waits for the device in the middle of an epoch, and shows a progress bar. It takes about half a minute on two cores.
+#
+# The table gives, for each epoch, the training ELBO, its two terms and the test ELBO, in nats per image. Expect a fast climb and then a slow one. Look at the curves: the KL falls at first and then grows. The model *spends* KL to reconstruct better, because it pays.
+
+# %% key="training-fit"
+torch.manual_seed(0)
+model = nets.VAE()
+history = train.fit(
+    model, train_images, epochs=15, batch_size=128, device=device, test=test_images
+)
+print(history)
+
+# %% key="training-curves"
+figures.curves(history)
+
+# %% [markdown] key="training-verdict"
+# **Is that number good?** An ELBO alone says little. Let us compare with the best model that has *no* latent variable: each pixel lights up with its frequency in the training set, whatever the others do. Its log-likelihood is exact, no bound involved. The next cell demands that the VAE, though measured from below, beat it clearly, and that it reach the value expected for these data.
+
+# %% key="training-checked"
+torch.manual_seed(0)
+test_elbo = train.evaluate(model, test_images).elbo  # (10000,)
+mean, error = test_elbo.mean().item(), train.standard_error(test_elbo)
+
+frequency = train_images.pixels.mean(0).clamp(1e-4, 1 - 1e-4)  # (784,)
+no_latent = densities.log_bernoulli(test_images.pixels, frequency.logit())  # (10000,)
+print(say("tour-verdict", mean=mean, error=error, without=no_latent.mean().item()))
+
+expected = {"mnist": -158.0, "strokes": STROKES_BOUND}[train_images.name]
+assert mean > expected
+assert mean - no_latent.mean() > 20
+
+# %% [markdown] key="reconstruction"
+# ## 8. Reconstruction
+#
+# Above, ten test images, which the model never saw in training. Below, what it rebuilds: the decoder's mean at the centre of each cloud. Expect soft outlines. Expect swaps too: with just two numbers per image, some digits come back as a similar neighbour.
+
+# %% key="reconstructions"
+figures.reconstructions(model, test_images)
+
+# %% [markdown] key="why-soft"
+# **Why so soft?** Two numbers are not enough to tell where each stroke is. Given $z$, the pixels are drawn independently, and the best the decoder can do is to match the *average* of the images that live near $z$. An average of similar digits is a blurred digit.
+#
+# That can be checked. The next picture compares, for ten codes, the decoder's output with the average of the 50 test images whose codes are nearest. They almost coincide. The blur is no fault of the KL: an autoencoder with two numbers blurs as well, as those who go on with the course will see.
+
+# %% key="why-soft-shown"
+ten = figures.one_of_each(test_images).to(device)
+with torch.no_grad():
+    codes, _ = model.encode(test_images.pixels)  # (10000, 2)
+    decoded = model.decode(codes[ten])  # (10, 784)
+nearest = torch.cdist(codes[ten], codes).topk(50, largest=False).indices  # (10, 50)
+averages = test_images.pixels[nearest].mean(1)  # (10, 784)
+
+to_average = (decoded - averages).abs().mean()
+to_original = (decoded - test_images.pixels[ten]).abs().mean()
+assert to_average < 0.5 * to_original
+rows = {say("tour-decoded"): decoded, say("tour-average"): averages}
+figures.gallery(rows, columns=10, alt=say("tour-alt-soft"))
+
+# %% [markdown] key="generation"
+# ## 9. Generation
+#
+# To invent images we forget the encoder: sample $z$ from the prior and decode. The next picture shows two different things, which many texts confuse.
+#
+# - Above, the decoder's **means**: the probability of each pixel to light up. They are pretty, but the model would never generate a grey image.
+# - Below, the model's **samples**: each pixel drawn with that probability. Notice the drizzle at the edges. It is there because the pixels are drawn without talking to each other.
+
+# %% key="samples"
+figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
+
+# %% [markdown] key="manifold"
+# ## 10. The manifold
+#
+# With two numbers per image, we can see *all* that the model knows how to draw. It is enough to decode a grid of points $z$. But which grid? With equal steps, the tiles in the middle would hold far more prior mass than those at the ends. We use the points that cut the normal into twenty pieces of equal mass, and stand in the middle of each: the *inverse normal CDF* at $(i + \frac{1}{2}) / 20$.
+
+# %% key="manifold-grid" tags=["nbval-check-output"]
+n = 20
+points = torch.special.ndtri((torch.arange(n) + 0.5) / n)  # (20,)
+edges = torch.special.ndtri(torch.arange(n + 1) / n)  # (21,)
+masses = Normal(0.0, 1.0).cdf(edges).diff()  # (20,)
+
+assert torch.allclose(masses, torch.full((n,), 1 / n), atol=1e-6)
+assert torch.equal(points, figures.normal_quantiles(n))
+print(say("tour-points-shown", first=points[0].item(), tenth=points[9].item()))
+
+# %% [markdown] key="manifold-before"
+# In the picture, $z_1$ grows to the right and $z_2$ upwards. Look for three things: regions where one digit rules, borders where one slowly turns into another, and the slant of the strokes, which changes gently within a region. Nobody told the model what a digit is.
+
+# %% key="manifold-picture"
+tiles = figures.manifold_tiles(model, n)  # (20, 20, 784)
+with torch.no_grad():
+    corner = torch.tensor([[points[0], points[-1]]], device=device)  # (1, 2)
+    assert torch.allclose(tiles[0, 0], model.decode(corner)[0].cpu(), atol=1e-6)
+
+figures.manifold(model, n)
+
+# %% [markdown] key="map-before"
+# And where do the real images live? The next picture marks the centre of the cloud of 5,000 test images, one colour per digit. The circles hold 50% and 95% of the prior mass. Notice that the groups touch and fill the centre, as the KL demanded, and that similar digits are neighbours.
+
+# %% key="map-picture"
+figures.latent_map(model, test_images)
+
+# %% [markdown] key="sliders"
+# ## 11. A hand in the latent space
+#
+# Move $z_1$ and $z_2$ and watch the digit change. These sliders talk to Python at each move, so they need a kernel: run the notebook first. On the keyboard, the arrows move by 0.1; Home and End go to the ends.
+
+# %% key="sliders-shown"
+panel = latent_sliders(model)
+panel
+
+# %% key="sliders-moved"
+# to both ends of each slider and back to zero: the image follows
+seen = {bytes(panel.image.value)}
+for slider in panel.sliders:
+    for value in (slider.min, slider.max, 0.0):
+        slider.value = value
+        seen.add(bytes(panel.image.value))
+assert len(seen) == 5
+
+# %% [markdown] key="explorer"
+# The **explorer** does the same without Python: the decoder's weights travel with the page, and JavaScript decodes. It works before the notebook is run, and with no kernel at all. Drag the point over the map, or use the arrow keys. The grid behind it holds the same prior mass in each square.
+
+# %% key="explorer-shown"
+explorer = LatentExplorer(model, test_images)
+explorer
+
+# %% [markdown] key="next"
+# ## 12. What remains to be answered
+#
+# Each question below is a lesson of the course. Those that are out are in this same folder.
+#
+# | lesson | question |
+# | --- | --- |
+# | 01 | What does a VAE add to an autoencoder, in a fair contest? |
+# | 02 | Where does the ELBO come from, and how tight is it? |
+# | 03 | How does a gradient pass through a random draw? |
+# | 04 | What does it take to keep the processor busy? |
+# | 05 | What did the model learn? |
+# | 06 | By how much, exactly, does the ELBO miss $\log p(x)$? |
+# | 07 | Which likelihood is your loss? |
+# | 08 | When does a latent die, and what does beta buy? |
+# | 09 | Where did the idea go? |
+# | 10 | Is the ELBO really a number of bits? |
+#
+# **To read.** Kingma and Welling (2013), *Auto-Encoding Variational Bayes*, where almost all you have seen comes from. Rezende, Mohamed and Wierstra (2014) arrived at the same idea at the same time.
+
+# %% [markdown] key="exercises"
+# ## Exercises
+#
+# Fill in each function in place of the ellipsis and run the cell. The check answers at once: right, or a hint. The solutions are folded right below each question; open them only after you have tried.
+#
+# ### 1. The KL to another prior
+#
+# In the lesson, the prior is $\mathcal{N}(0, I)$. Write the KL from $\mathcal{N}(\mu, \sigma^2)$ to a wider or narrower prior, $\mathcal{N}(0, \tau^2 I)$. The function takes `mu` and `logvar`, of shape `(B, L)`, and the number `tau`; it returns one number per image. With $\tau = 1$ it should fall back on the formula of the lesson.
+
+# %% key="exercise-kl" tags=["nbval-check-output"]
+def my_kl(mu, logvar, tau):
+    ...
+
+
+checks.kl(my_kl)
+
+# %% key="solution-kl" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_kl(mu, logvar, tau):
+    ratio = (mu**2 + logvar.exp()) / tau**2  # (B, L)
+    log_ratio = logvar - torch.log(torch.tensor(tau**2))  # (B, L)
+    return 0.5 * (ratio - 1 - log_ratio).sum(-1)  # (B,)
+
+
+verdict = checks.kl(solution_kl)
+assert verdict
+verdict
+
+# %% [markdown] key="exercise-draw-text"
+# ### 2. Find the bug
+#
+# This function has been around in published code. It raises no error, the gradient passes, and the model trains. But the sample does not come from the cloud that the encoder described. Find the bug and mend it.
+
+# %% key="exercise-draw" tags=["nbval-check-output"]
+def my_draw(mu, logvar, eps):
+    return mu + torch.exp(logvar) * eps
+
+
+checks.draw(my_draw)
+
+# %% key="solution-draw" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_draw(mu, logvar, eps):
+    return mu + torch.exp(0.5 * logvar) * eps  # (B, L)
+
+
+verdict = checks.draw(solution_draw)
+assert verdict
+verdict
+
+# %% [markdown] key="exercise-beta-text"
+# ### 3. The beta-VAE
+#
+# Multiply the KL by a weight $\beta$ (Higgins et al., 2017) and return the loss of the batch, a single number, for the optimizer to *minimise*. With $\beta = 1$ it is the loss of the lesson.
+#
+# To think about: with $\beta = 4$, is the result still a lower bound of $\log p(x)$? And with $\beta = \frac{1}{2}$?
+
+# %% key="exercise-beta" tags=["nbval-check-output"]
+def my_beta_loss(x, logits, mu, logvar, beta):
+    ...
+
+
+checks.beta_loss(my_beta_loss)
+
+# %% key="solution-beta" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_beta_loss(x, logits, mu, logvar, beta):
+    return (beta * kl_term(mu, logvar) - reconstruction_term(x, logits)).mean()
+
+
+verdict = checks.beta_loss(solution_beta_loss)
+assert verdict
+verdict
+
+# %% [markdown] key="solution-beta-text"
+# <details><summary>Answer to the question to think about</summary>
+#
+# The KL is never negative. With $\beta > 1$ more is subtracted than before: the result lies below the ELBO, and is still a lower bound, only looser. With $\beta < 1$ less is subtracted: it may exceed $\log p(x)$, and the guarantee is gone.
+#
+# </details>
+
+# %% [markdown] key="exercise-mass-text"
+# ### 4. What a linear grid leaves out
+#
+# Many texts show the manifold on a grid of equal steps, from $-a$ to $a$ along each axis. Which fraction of the prior mass falls inside it, with $L$ latent dimensions? Return a number between 0 and 1. Then try $a = 2$ with 2 and with 20 dimensions.
+
+# %% key="exercise-mass" tags=["nbval-check-output"]
+def my_grid_mass(extent, latents):
+    ...
+
+
+checks.grid_mass(my_grid_mass)
+
+# %% key="solution-mass" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_grid_mass(extent, latents):
+    inside = 2 * Normal(0.0, 1.0).cdf(torch.tensor(extent)) - 1
+    return inside**latents
+
+
+verdict = checks.grid_mass(solution_grid_mass)
+assert verdict
+verdict
+
+# %% [markdown] key="exercise-latents-text"
+# ### 5. More latent dimensions
+#
+# Train a `nets.VAE` with ten latent dimensions for three epochs. Expect a test ELBO well above that of the lesson's model, which trained five times as long: the check compares the two, image by image, and demands a difference of at least four standard errors. What do you lose in exchange?
+
+# %% key="exercise-latents" tags=["nbval-check-output"]
+my_wide_model = ...
+
+checks.more_latents(my_wide_model, model, test_images)
+
+# %% key="solution-latents" jupyter={"source_hidden": true} tags=["hide-input", "solution"]
+torch.manual_seed(0)
+wide_model = nets.VAE(latent_dim=10)
+train.fit(wide_model, train_images, epochs=3, device=device)
+
+verdict = checks.more_latents(wide_model, model, test_images)
+assert verdict
+verdict
+
+# %% [markdown] key="exercise-dataset-text"
+# ### 6. Other data
+#
+# The course draws digits of its own: `data.load("strokes", "train")`. Train a `nets.VAE` with two latents on them, for five epochs or more, and look at the manifold with `figures.manifold`. What has changed in the shape of the regions?
+
+# %% key="exercise-dataset" tags=["nbval-check-output"]
+my_strokes_model = ...
+
+checks.other_dataset(my_strokes_model)
+
+# %% key="solution-dataset" jupyter={"source_hidden": true} tags=["hide-input", "solution"]
+torch.manual_seed(0)
+strokes_model = nets.VAE()
+strokes_images = data.load("strokes", "train", device=device)
+train.fit(strokes_model, strokes_images, epochs=5, device=device)
+
+verdict = checks.other_dataset(strokes_model)
+assert verdict
+verdict

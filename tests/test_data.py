@@ -1,0 +1,313 @@
+"""Datasets: MNIST by its checksums, the fallback, damage, and bad input."""
+
+import hashlib
+import math
+import os
+
+import numpy as np
+import platformdirs
+import pytest
+import torch
+from torchvision.datasets import MNIST as REAL_MNIST
+
+from vae_teach import data
+from vae_teach.words import use_language
+
+
+@pytest.fixture(autouse=True)
+def english():
+    use_language("en")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, no other folder, and no way to download."""
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.delenv("VAE_TEACH_DATA", raising=False)
+    monkeypatch.setenv("VAE_TEACH_DOWNLOAD", "0")
+    return tmp_path / "vae_teach"
+
+
+def write_tiny(folder, count=5, seed=0):
+    """Write four idx files of ``count`` images; return their sizes and checksums."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    sizes, digests = {}, {}
+    for split in ("train", "t10k"):
+        head = (0x803).to_bytes(4) + b"".join(n.to_bytes(4) for n in (count, 28, 28))
+        images = head + rng.integers(0, 256, count * 784, dtype=np.uint8).tobytes()
+        labels = (0x801).to_bytes(4) + count.to_bytes(4) + bytes(range(count))
+        files = {"images-idx3-ubyte": images, "labels-idx1-ubyte": labels}
+        for name, content in files.items():
+            (folder / f"{split}-{name}").write_bytes(content)
+            sizes[f"{split}-{name}"] = len(content)
+            digests[f"{split}-{name}"] = hashlib.sha256(content).hexdigest()
+    return sizes, digests
+
+
+@pytest.fixture
+def tiny(cache, monkeypatch):
+    """A whole MNIST of five images in the cache; returns its folder."""
+    raw = cache / "MNIST" / "raw"
+    sizes, digests = write_tiny(raw)
+    monkeypatch.setattr(data, "FILE_BYTES", sizes)
+    monkeypatch.setattr(data, "MNIST_SHA256", digests)
+    return raw
+
+
+class FakeDownload:
+    """Stands for torchvision's class while it downloads; reads files like it."""
+
+    def __init__(self, write):
+        self.write, self.calls = write, 0
+
+    def __call__(self, root, train=True, download=False):
+        if not download:
+            return REAL_MNIST(root, train=train)
+        self.calls += 1
+        return self.write(os.path.join(root, "MNIST", "raw"))
+
+
+@pytest.fixture
+def download(monkeypatch):
+    def install(write):
+        fake = FakeDownload(write)
+        monkeypatch.setenv("VAE_TEACH_DOWNLOAD", "1")
+        monkeypatch.setattr("torchvision.datasets.MNIST", fake)
+        return fake
+
+    return install
+
+
+@pytest.mark.mnist
+def test_mnist_is_mnist():
+    train, test = data.load("mnist", "train"), data.load("mnist", "test")
+    assert (len(train), len(test)) == (60_000, 10_000)
+    assert train.pixels.shape == (60_000, 784)
+    assert train.pixels.dtype == torch.float32
+    assert train.labels.dtype == torch.int64
+    assert train.labels.bincount().tolist() == [
+        *(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
+    ]  # the published counts
+    assert train.pixels.mean().item() == pytest.approx(0.1307, abs=1e-4)
+    assert test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+
+
+@pytest.mark.mnist
+def test_grey_floor_of_mnist():
+    grey = data.load("mnist", "test", binarize=False).pixels.double()
+    entropy = -(torch.xlogy(grey, grey) + torch.xlogy(1 - grey, 1 - grey)).sum(1)
+    assert entropy.mean().item() == pytest.approx(45.53, abs=0.01)
+
+
+def test_test_split_is_binary_and_the_same_every_time(tiny):
+    first, second = data.load("mnist", "test"), data.load("mnist", "test")
+    assert set(first.pixels.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(first.pixels, second.pixels)
+    assert not first.dynamic
+
+
+def test_train_split_draws_new_bits_in_each_epoch(tiny):
+    train = data.load("mnist", "train")
+    epochs = [next(iter(train.batches(5, shuffle=False)))[0] for _ in range(2)]
+    assert all(set(bits.unique().tolist()) == {0.0, 1.0} for bits in epochs)
+    assert not torch.equal(*epochs)
+
+
+@pytest.mark.parametrize(
+    ("binarize", "values", "dynamic"),
+    [(False, 200, False), ("fixed", 2, False), ("dynamic", 200, True)],
+)
+def test_binarization_by_name(tiny, binarize, values, dynamic):
+    images = data.load("mnist", "train", binarize=binarize)
+    distinct = len(images.pixels.unique())
+    assert distinct == 2 if values == 2 else distinct > values
+    assert images.dynamic == dynamic
+
+
+def test_bits_have_the_grey_level_as_their_mean():
+    grey = torch.linspace(0, 1, 9).repeat(1, 1)
+    stream = torch.Generator().manual_seed(0)
+    bits = data.draw_bits(grey.expand(20_000, 9), stream).mean(0)
+    error = (grey * (1 - grey) / 20_000).sqrt()
+    assert ((bits - grey).abs() <= 4 * error).all()
+    assert bits[0] == 0
+    assert bits[-1] == 1
+
+
+def test_batches_cover_every_image_once():
+    pixels, labels = torch.rand(10, 4), torch.arange(10)
+    images = data.Images(pixels, labels)
+    batches = list(images.batches(4))
+    assert [len(x) for x, _ in batches] == [4, 4, 2]
+    seen = torch.cat([y for _, y in batches])
+    assert sorted(seen.tolist()) == list(range(10))
+    for x, y in batches:
+        assert torch.equal(x, pixels[y])
+
+
+def test_batches_follow_their_generator():
+    images = data.Images(torch.rand(50, 4), torch.arange(50), dynamic=True)
+
+    def order(seed):
+        stream = torch.Generator().manual_seed(seed)
+        return [torch.cat(list(map(torch.flatten, pair))) for pair in
+                images.batches(20, generator=stream)]  # fmt: skip
+
+    assert all(map(torch.equal, order(1), order(1)))
+    assert not all(map(torch.equal, order(1), order(2)))
+    in_order = [y for _, y in images.batches(20, shuffle=False)]
+    assert torch.cat(in_order).tolist() == list(range(50))
+
+
+def test_auto_falls_back_in_one_line_that_says_why(cache, capsys):
+    images = data.load("auto", "test")
+    said = capsys.readouterr().out.splitlines()
+    assert images.name == "strokes"
+    assert len(said) == 1
+    assert "MNIST cannot be had (downloads are off: VAE_TEACH_DOWNLOAD=0)" in said[0]
+
+
+def test_auto_takes_mnist_where_it_is(tiny):
+    assert data.load("auto", "test").name == "mnist"
+
+
+def test_mnist_by_name_says_where_it_looked_and_the_ways_out(cache):
+    with pytest.raises(FileNotFoundError) as caught:
+        data.load("mnist")
+    sentence = str(caught.value)
+    for part in (str(cache), "downloads are off", "VAE_TEACH_DATA", "load('strokes')"):
+        assert part in sentence
+
+
+def test_given_folder_comes_first(tiny, cache, tmp_path, monkeypatch):
+    tiny.parent.rename(tmp_path / "MNIST")
+    monkeypatch.setenv("VAE_TEACH_DATA", str(tmp_path))
+    assert len(data.load("mnist")) == 5
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def alter(path):
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, alter])
+@pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"])
+def test_damaged_files_are_reported_and_never_used(tiny, damage, file, capsys):
+    damage(tiny / file)
+    with pytest.raises(FileNotFoundError):
+        data.load("mnist", "train")
+    assert f"will not be used: {file}" in capsys.readouterr().out
+
+
+def test_damaged_files_are_fetched_again(tiny, download, capsys):
+    whole = (tiny / "train-images-idx3-ubyte").read_bytes()
+    truncate(tiny / "train-images-idx3-ubyte")
+    fake = download(lambda raw: write_tiny(data.Path(raw)))
+    assert len(data.load("mnist")) == 5
+    assert fake.calls == 1
+    assert (tiny / "train-images-idx3-ubyte").read_bytes() == whole
+    data.load("mnist")
+    assert fake.calls == 1  # now it is there
+
+
+def test_broken_download_leaves_no_half_file(cache, tiny, download):
+    for file in tiny.iterdir():
+        file.unlink()
+
+    def break_off(raw):
+        write_tiny(data.Path(raw))
+        (data.Path(raw) / "t10k-images-idx3-ubyte").write_bytes(b"half")
+
+    download(break_off)
+    with pytest.raises(FileNotFoundError, match="came damaged: t10k-images-idx3-ubyte"):
+        data.load("mnist")
+    assert list(tiny.iterdir()) == []
+    assert [path.name for path in cache.iterdir()] == ["MNIST"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nno route"),
+    ],
+)
+def test_failed_download_is_one_sentence(cache, download, failure):
+    def fail(raw):
+        raise failure
+
+    download(fail)
+    reason = str(failure).splitlines()[-1]
+    with pytest.raises(FileNotFoundError) as caught:
+        data.load("mnist")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_cache_that_cannot_be_written_is_one_sentence(cache, download):
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_text("a file where the folder should be")
+    download(lambda raw: None)
+    with pytest.raises(FileNotFoundError, match=r"failed \(.+vae_teach"):
+        data.load("mnist")
+    assert cache.read_text() == "a file where the folder should be"
+
+
+PIXELS, LABELS = torch.rand(6, 784), torch.zeros(6, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "error", "named"),
+    [
+        (PIXELS + 1, LABELS, ValueError, r"pixels: got pixels from 1\S* to"),
+        (PIXELS - 1, LABELS, ValueError, r"must lie in \[0, 1\]"),
+        (PIXELS * math.nan, LABELS, ValueError, "pixels: got NaN"),
+        ((PIXELS * 255).byte(), LABELS, TypeError, r"pixels\.float\(\) / 255"),
+        (PIXELS.numpy(), LABELS, TypeError, "pixels: got ndarray"),
+        (PIXELS.reshape(6, 28, 28), LABELS, ValueError, r"reshape\(-1, 784\)"),
+        (PIXELS[:0], LABELS[:0], ValueError, "pixels: got an empty set"),
+        (PIXELS, LABELS[:5], ValueError, r"labels: got shape \(5,\) for 6 images"),
+    ],
+)
+def test_bad_images_get_one_sentence(pixels, labels, error, named):
+    with pytest.raises(error, match=named):
+        data.Images(pixels, labels)
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5])
+def test_bad_batch_size_is_told_at_once(size):
+    with pytest.raises(ValueError, match="batch_size: got"):
+        data.Images(PIXELS, LABELS).batches(size)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: data.load("cifar"), "name: got 'cifar'; it takes one of 'mnist'"),
+        (lambda: data.load("strokes", "val"), "split: got 'val'"),
+        (lambda: data.load("strokes", binarize="grey"), "binarize: got 'grey'"),
+        (lambda: data.load("strokes", device="abacus"), "device: got 'abacus'"),
+        (lambda: data.load("strokes", device="meta"), "device: got 'meta'"),
+    ],
+)
+def test_unknown_choices_are_named(call, named):
+    with pytest.raises(ValueError, match=named):
+        call()
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"device: got 'cuda'; this machine has: cpu"):
+        data.load("strokes", device="cuda")
+
+
+def test_sentences_come_in_the_language_in_use(cache):
+    use_language("pt")
+    with pytest.raises(FileNotFoundError, match="não encontrei uma cópia inteira"):
+        data.load("mnist")

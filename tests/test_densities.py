@@ -1,0 +1,118 @@
+"""Densities and KL against torch.distributions and SciPy's quadrature."""
+
+import math
+
+import pytest
+import torch
+from scipy import integrate
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from vae_teach import densities
+
+B, L, D = 7, 3, 11
+
+
+@pytest.fixture
+def normals():
+    torch.manual_seed(0)
+    return torch.randn(3, B, L, dtype=torch.float64).unbind(0)  # z, mu, logvar
+
+
+def test_log_bernoulli_is_that_of_torch():
+    torch.manual_seed(0)
+    logits = 5 * torch.randn(B, D, dtype=torch.float64)
+    x = (torch.rand(B, D) < 0.5).double()
+    oracle = Bernoulli(logits=logits).log_prob(x).sum(-1)
+    ours = densities.log_bernoulli(x, logits)
+    assert ours.shape == (B,)
+    assert torch.allclose(ours, oracle, atol=1e-12)
+
+
+def test_log_bernoulli_of_all_images_sums_to_one():
+    logits = torch.tensor([0.3, -1.2, 2.0, -0.1], dtype=torch.float64)
+    bits = torch.arange(16)[:, None] >> torch.arange(4) & 1  # every image of 4 pixels
+    total = densities.log_bernoulli(bits.double(), logits).exp().sum()
+    assert total.item() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("logit", [-1e4, 1e4])
+def test_log_bernoulli_survives_a_decoder_that_is_sure(logit):
+    logits = torch.full((1, D), logit, requires_grad=True)
+    right = torch.full((1, D), float(logit > 0))
+    assert densities.log_bernoulli(right, logits).item() == 0
+    wrong = densities.log_bernoulli(1 - right, logits)
+    wrong.sum().backward()
+    assert wrong.item() == pytest.approx(-D * 1e4)
+    assert logits.grad.isfinite().all()
+
+
+def test_log_normal_is_that_of_torch(normals):
+    z, mu, logvar = normals
+    oracle = Normal(mu, torch.exp(logvar / 2)).log_prob(z).sum(-1)
+    ours = densities.log_normal(z, mu, logvar)
+    assert ours.shape == (B,)
+    assert torch.allclose(ours, oracle, atol=1e-12)
+
+
+def test_log_standard_normal_integrates_to_one():
+    def density(z):
+        z = torch.tensor([[z]], dtype=torch.float64)
+        return densities.log_standard_normal(z).exp().item()
+
+    total, _ = integrate.quad(density, -12, 12)
+    assert total == pytest.approx(1, abs=1e-10)
+
+
+def test_kl_is_that_of_torch(normals):
+    _, mu, logvar = normals
+    q = Normal(mu, torch.exp(logvar / 2))
+    oracle = kl_divergence(q, Normal(0.0, 1.0)).sum(-1)
+    ours = densities.kl_to_standard_normal(mu, logvar)
+    assert ours.shape == (B,)
+    assert torch.allclose(ours, oracle, atol=1e-12)
+
+
+def test_kl_is_its_own_integral():
+    mu, logvar = 0.7, -1.1
+    q, p = Normal(mu, math.exp(logvar / 2)), Normal(0.0, 1.0)
+
+    def integrand(z):
+        z = torch.tensor(z, dtype=torch.float64)
+        return (q.log_prob(z).exp() * (q.log_prob(z) - p.log_prob(z))).item()
+
+    oracle, _ = integrate.quad(integrand, -10, 10)
+    ours = densities.kl_to_standard_normal(torch.tensor([mu]), torch.tensor([logvar]))
+    assert ours.item() == pytest.approx(oracle, abs=1e-6)
+
+
+def test_kl_near_the_prior_is_exact_in_single_precision():
+    mu, logvar = torch.zeros(1, 1), torch.full((1, 1), 1e-3)
+    oracle = 0.5 * (math.exp(1e-3) - 1 - 1e-3)  # about 2.5e-7
+    ours = densities.kl_to_standard_normal(mu, logvar).item()
+    assert ours == pytest.approx(oracle, rel=1e-3)
+
+
+def test_leading_axes_broadcast(normals):
+    z, mu, logvar = normals
+    many = z.expand(5, B, L)
+    assert densities.log_normal(many, mu, logvar).shape == (5, B)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "named"),
+    [
+        (lambda: densities.log_bernoulli(torch.ones(2, 3).long(), torch.ones(2, 3)),
+         TypeError, "x: got torch.int64"),
+        (lambda: densities.log_bernoulli(torch.ones(2, 3), torch.ones(2, 4)),
+         ValueError, r"x and logits: got shapes \(2, 3\) and \(2, 4\)"),
+        (lambda: densities.log_normal(*torch.ones(2, 2, 3), torch.ones(2, 1)),
+         ValueError, "z and logvar"),
+        (lambda: densities.kl_to_standard_normal(torch.ones(2, 3), torch.ones(2, 1)),
+         ValueError, "mu and logvar"),
+        (lambda: densities.log_standard_normal(torch.ones(2, 3).int()),
+         TypeError, "z: got torch.int32"),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_one_sentence(call, error, named):
+    with pytest.raises(error, match=named):
+        call()
