@@ -58,3 +58,8 @@ def test_bad_extent_gets_one_sentence(extent):
     use_language("en")
     with pytest.raises(ValueError, match="extent: got"):
         latent_sliders(VAE(), extent=extent)
+
+
+def test_where_no_widget_is_shown_a_sentence_stands():
+    use_language("en")
+    assert repr(latent_sliders(VAE())) == "[sliders: run this cell to move them]"

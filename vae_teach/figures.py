@@ -55,12 +55,12 @@ class Picture(Figure):
     def __init__(self, alt: str, width: float, height: float) -> None:
         super().__init__(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(self)
-        self.alt = alt
+        self.alt, self.stored_dpi = alt, STORED_DPI
 
     def png(self) -> bytes:
         """Return the picture as a PNG file of few colours, hence of few bytes."""
         drawn, packed = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png", dpi=STORED_DPI)
+        self.savefig(drawn, format="png", dpi=self.stored_dpi)
         colors = Image.open(drawn).convert("RGB").quantize(PNG_COLORS, dither=NO_DITHER)
         colors.save(packed, "PNG", optimize=True)
         return packed.getvalue()
@@ -208,6 +208,7 @@ def manifold(model: VAE, n: int = 20) -> Picture:
     tiles = manifold_tiles(model, n).reshape(n * n, -1)
     canvas = mosaic(tiles, columns=n, gap=0)
     figure, (ax,) = picture(say("alt-manifold", n=n), width=6.6, height=6.6)
+    figure.stored_dpi = SHOWN_DPI  # the one heavy picture: 313,600 grey pixels
     ax.imshow(canvas, cmap="gray", vmin=0, vmax=1)
     shown = np.unique(np.linspace(0, n - 1, min(n, 7)).round().astype(int))
     names = [say("coordinate", value=z) for z in normal_quantiles(n)[shown].tolist()]
@@ -236,15 +237,26 @@ def latent_map(model: VAE, images: Images, *, count: int = 5000) -> Picture:
     for digit, color in enumerate(DIGIT_COLORS):
         codes = mu[labels == digit]  # (n, 2)
         ax.scatter(codes[:, 0], codes[:, 1], s=4, color=color, alpha=0.6, linewidths=0)
-    for digit, color in enumerate(DIGIT_COLORS):
-        if (labels == digit).any():
-            x1, x2 = mu[labels == digit].median(0).values.tolist()
-            plate = {"boxstyle": "circle,pad=0.2", "fc": "white", "ec": color, "lw": 2}
-            ax.text(x1, x2, str(digit), size=12, ha="center", va="center", bbox=plate)
+    present = [digit for digit in range(10) if (labels == digit).any()]
+    medians = [mu[labels == digit].median(0).values for digit in present]
+    for digit, (x1, x2) in zip(present, _spread(medians), strict=True):
+        rim = DIGIT_COLORS[digit]
+        plate = {"boxstyle": "circle,pad=0.2", "fc": "white", "ec": rim, "lw": 2}
+        ax.text(x1, x2, str(digit), size=11, ha="center", va="center", bbox=plate)
     _draw_prior(ax)
     ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
     ax.set_title(say("map-title"), loc="left", fontsize=10)
     return figure
+
+
+def _spread(points: list[Tensor], distance: float = 0.5) -> list[list[float]]:
+    """Push points (2,) apart until none hides another; most stay where they are."""
+    places = torch.stack(points)  # (n, 2)
+    for _ in range(100):
+        step = places[:, None] - places  # (n, n, 2)
+        length = step.norm(dim=-1, keepdim=True).clamp(min=1e-6)  # (n, n, 1)
+        places = places + (0.5 * (distance / length - 1).clamp(0, 1) * step).sum(1) / 2
+    return places.tolist()
 
 
 def _draw_prior(ax: Axes) -> None:

@@ -34,7 +34,31 @@ def png(pixels: Tensor, *, zoom: int = ZOOM) -> bytes:
     return file.getvalue()
 
 
-def latent_sliders(model: VAE, *, extent: float = 3.0) -> widgets.Box:
+class LatentSliders(widgets.Box):  # type: ignore[misc]
+    """The sliders and their picture; where no widget can be shown, a sentence.
+
+    Args:
+        sliders: one per latent coordinate.
+        image: the decoded picture.
+    """
+
+    def __init__(
+        self, sliders: list[widgets.FloatSlider], image: widgets.Image
+    ) -> None:
+        self.sliders, self.image = sliders, image
+        picture = widgets.Box([image])
+        picture.add_class("vae-sliders-image")
+        prompt = widgets.HTML(f"<p>{say('sliders-prompt')}</p>")
+        wrap = {"flex_flow": "row wrap", "max_width": "46em"}
+        column = widgets.VBox([prompt, widgets.Box(sliders, layout=wrap)])
+        super().__init__([picture, column], layout={"flex_flow": "row wrap"})
+        self.add_class("vae-sliders")
+
+    def __repr__(self) -> str:
+        return say("sliders-fallback")
+
+
+def latent_sliders(model: VAE, *, extent: float = 3.0) -> LatentSliders:
     """Return one slider per latent coordinate and the decoder's mean at that point.
 
     Mouse, touch and keyboard: arrows move by 0.1, Home and End go to the ends.
@@ -69,7 +93,7 @@ def latent_sliders(model: VAE, *, extent: float = 3.0) -> widgets.Box:
     for handle in handles:
         handle.observe(follow, names="value")
     follow()
-    return _arrange(handles, image)
+    return LatentSliders(handles, image)
 
 
 def _slider(index: int, extent: float) -> widgets.FloatSlider:
@@ -84,15 +108,3 @@ def _slider(index: int, extent: float) -> widgets.FloatSlider:
         style={"description_width": "3em"},
         layout={"width": "22em"},
     )
-
-
-def _arrange(handles: list[widgets.FloatSlider], image: widgets.Image) -> widgets.Box:
-    picture = widgets.Box([image])
-    picture.add_class("vae-sliders-image")
-    prompt = widgets.HTML(f"<p>{say('sliders-prompt')}</p>")
-    wrap = {"flex_flow": "row wrap", "max_width": "46em"}
-    column = widgets.VBox([prompt, widgets.Box(handles, layout=wrap)])
-    box = widgets.Box([picture, column], layout={"flex_flow": "row wrap"})
-    box.add_class("vae-sliders")
-    box.sliders, box.image = handles, image
-    return box

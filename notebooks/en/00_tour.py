@@ -59,11 +59,11 @@ prior = Normal(0.0, 1.0).log_prob(z).exp()  # (401,)
 q_color, prior_color = figures.COLORS["q"], figures.COLORS["prior"]
 figure, (left, right) = figures.picture(say("tour-alt-clouds"), columns=2, height=2.6)
 left.plot(codes, torch.zeros(5), "o", color=q_color)
-left.set(xlim=(-4, 4), yticks=[], xlabel="$z$", title=say("tour-points"))
+left.set(xlim=(-3.8, 3.8), yticks=[], xlabel="$z$", title=say("tour-points"))
 right.plot(z, clouds.T, color=q_color, linewidth=1)
 right.plot(z, clouds.sum(0), color=q_color, linewidth=3, label=say("tour-sum"))
 right.plot(z, prior, "--", color=prior_color, label=say("tour-prior"))
-right.set(xlim=(-4, 4), yticks=[], xlabel="$z$", title=say("tour-clouds"))
+right.set(xlim=(-3.8, 3.8), yticks=[], xlabel="$z$", title=say("tour-clouds"))
 right.legend(fontsize=8, frameon=False)
 figure
 
@@ -109,8 +109,8 @@ for ax, latents in zip(axes, (1, 20), strict=True):
     ax.axhline(0, color="black", linestyle="--")
     ax.set(xlabel=say("tour-draws"), ylabel=say("tour-minus-exact"))
     ax.set_title(say("tour-latents", count=latents))
-    worst = max(run[-1].abs() for run in runs)
-    assert worst < 0.5 if latents == 1 else worst > 100  # nats
+    ends = torch.stack([run[-1] for run in runs])  # (4,) nats
+    assert (ends.abs() < 0.5).all() if latents == 1 else (ends < -300).all()
 figure
 
 # %% [markdown] key="naive-noticed"
@@ -150,9 +150,9 @@ for estimate in estimates:
 # $$\mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)).$$
 #
 # - The **reconstruction term** asks that the cloud of $x$ decode well into $x$. It wants clouds narrow and far apart.
-# - The **KL term** measures how far the cloud strays from the prior. It wants all of them equal to the prior.
+# - The **KL term**, a Kullback-Leibler divergence, measures how far the cloud strays from the prior. It wants all of them equal to the prior.
 #
-# What the inequality loses has a name too. The difference is exactly the distance between $q$ and the true posterior:
+# What the inequality loses has a name too. It is another Kullback-Leibler divergence, this time from $q$ to the true posterior:
 #
 # $$\log p(x) - \mathrm{ELBO}(x) = \mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x)).$$
 #
@@ -182,7 +182,7 @@ figure, (ax,) = figures.picture(say("tour-alt-gap"), width=6)
 ax.plot(ratios, elbos - exact, color=q_color, label="ELBO")
 ax.axhline(0, color="black", linestyle="--", label=r"$\log\,p(x)$")
 ax.fill_between(ratios, elbos - exact, 0, color=figures.COLORS["gap"], alpha=0.3)
-ax.annotate(say("tour-gap"), (2.62, -1.1), ha="center")
+ax.annotate(say("tour-gap"), (2.5, -0.45), ha="center")
 ax.set(xlabel=say("tour-width"), ylabel=say("tour-minus-exact"))
 ax.legend(loc="lower center", fontsize=9)
 figure
@@ -417,7 +417,7 @@ frequency = train_images.pixels.mean(0).clamp(1e-4, 1 - 1e-4)  # (784,)
 no_latent = densities.log_bernoulli(test_images.pixels, frequency.logit())  # (10000,)
 print(say("tour-verdict", mean=mean, error=error, without=no_latent.mean().item()))
 
-expected = {"mnist": -158.0, "strokes": STROKES_BOUND}[train_images.name]
+expected = {"mnist": -158.0, "strokes": -135.0}[train_images.name]
 assert mean > expected
 assert mean - no_latent.mean() > 20
 
@@ -566,7 +566,7 @@ verdict
 # %% [markdown] key="exercise-draw-text"
 # ### 2. Find the bug
 #
-# This function has been around in published code. It raises no error, the gradient passes, and the model trains. But the sample does not come from the cloud that the encoder described. Find the bug and mend it.
+# This function has been around in published code. It raises no error, the gradient passes, and the model trains. But the sample does not come from the cloud that the encoder described. Find the bug and mend it, without a look at the hint below.
 
 # %% key="exercise-draw" tags=["nbval-check-output"]
 def my_draw(mu, logvar, eps):
@@ -658,7 +658,7 @@ verdict
 # %% [markdown] key="exercise-dataset-text"
 # ### 6. Other data
 #
-# The course draws digits of its own: `data.load("strokes", "train")`. Train a `nets.VAE` with two latents on them, for five epochs or more, and look at the manifold with `figures.manifold`. What has changed in the shape of the regions?
+# The course draws digits of its own: `data.load("strokes", "train")`. Train a `nets.VAE` with two latents on them, for three epochs or more, and look at the manifold with `figures.manifold`. What has changed in the shape of the regions?
 
 # %% key="exercise-dataset" tags=["nbval-check-output"]
 my_strokes_model = ...
@@ -669,7 +669,7 @@ checks.other_dataset(my_strokes_model)
 torch.manual_seed(0)
 strokes_model = nets.VAE()
 strokes_images = data.load("strokes", "train", device=device)
-train.fit(strokes_model, strokes_images, epochs=5, device=device)
+train.fit(strokes_model, strokes_images, epochs=3, device=device)
 
 verdict = checks.other_dataset(strokes_model)
 assert verdict

@@ -1,0 +1,198 @@
+"""The command ``lab``: what it passes on, what it refuses, what it leaves alone."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from lab_server import REPOSITORY, running_lab
+
+from vae_teach import lab
+
+TRANSLATION = "/lab/api/settings/@jupyterlab/translation-extension:plugin"
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """Return a repository with two empty tours; ``lab`` believes it is its own."""
+    folder = tmp_path / "course"
+    for language in lab.LOCALES:
+        tour = folder / "notebooks" / language / "00_tour.ipynb"
+        tour.parent.mkdir(parents=True)
+        tour.write_text('{"cells":[],"metadata":{},"nbformat":4,"nbformat_minor":5}')
+    (folder / "vae_teach").mkdir()
+    monkeypatch.setattr(lab, "HERE", folder / "vae_teach")
+    return folder
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """Return the list of the arguments that JupyterLab is started with."""
+    calls = []
+    monkeypatch.setattr("jupyterlab.labapp.main", calls.append)
+    monkeypatch.delenv("JUPYTERLAB_SETTINGS_DIR", raising=False)
+    monkeypatch.setattr("platformdirs.user_config_path", tmp_path.joinpath)
+    return calls
+
+
+def run_main(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["lab", *arguments])
+    lab.main()
+
+
+@pytest.mark.parametrize(
+    ("given", "language", "rest"),
+    [
+        ([], "pt", []),
+        (["pt"], "pt", []),
+        (["en"], "en", []),
+        (["en", "--no-browser", "x"], "en", ["--no-browser", "x"]),
+        (["--port=9000"], "pt", ["--port=9000"]),
+    ],
+)
+def test_language_and_arguments(
+    course, started, monkeypatch, tmp_path, given, language, rest
+):
+    run_main(monkeypatch, *given)
+    assert started == [
+        [
+            f"--ServerApp.root_dir={course}",
+            "--ServerApp.ip=localhost",
+            f"--LabApp.default_url=/lab/workspaces/vae-teach-{language}"
+            f"/tree/notebooks/{language}/00_tour.ipynb",
+            *rest,
+        ]
+    ]
+    folder = Path(os.environ["JUPYTERLAB_SETTINGS_DIR"])
+    assert folder == tmp_path / "vae_teach" / "jupyterlab" / language
+
+
+def read(folder):
+    """Return what the settings folder says, setting by setting."""
+    files = sorted(folder.rglob("*.jupyterlab-settings"))
+    return {str(f.relative_to(folder).with_suffix("")): f.read_text() for f in files}
+
+
+@pytest.mark.parametrize(("language", "locale"), [("pt", "pt_BR"), ("en", "en")])
+def test_settings_of_the_course_start_with_its_language(started, language, locale):
+    folder = lab.settings_folder(language)
+    first = {name: json.loads(text) for name, text in read(folder).items()}
+    menus = first.pop("@jupyterlab/mainmenu-extension/plugin", {"menus": []})["menus"]
+    assert ({"id": "jp-mainmenu-file", "label": "Arquivo"} in menus) == (
+        language == "pt"
+    )
+    assert first == {
+        "@jupyterlab/translation-extension/plugin": {"locale": locale},
+        "@jupyterlab/apputils-extension/notification": {
+            "fetchNews": "false",
+            "checkForUpdates": False,
+        },
+    }
+
+
+def test_what_the_reader_changed_is_kept(started):
+    file = "@jupyterlab/translation-extension/plugin.jupyterlab-settings"
+    (lab.settings_folder("pt") / file).write_text("theirs")
+    assert read(lab.settings_folder("pt"))[file.partition(".")[0]] == "theirs"
+    assert "theirs" not in read(lab.settings_folder("en")).values()
+
+
+def test_a_settings_folder_of_the_reader_is_used_as_it_is(
+    course, started, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("JUPYTERLAB_SETTINGS_DIR", "theirs")
+    run_main(monkeypatch)
+    assert os.environ["JUPYTERLAB_SETTINGS_DIR"] == "theirs"
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("own", [["--ip=1.2.3.4"], ["--ServerApp.ip", "1.2.3.4"]])
+def test_only_the_reader_opens_the_server_to_others(course, own):
+    arguments = lab.jupyterlab_arguments("pt", own)
+    assert "--ServerApp.ip=localhost" not in arguments
+    assert arguments[-len(own) :] == own
+
+
+def test_another_language_gets_a_sentence_that_names_both(started, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run_main(monkeypatch, "fr")
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        "lab: 'fr'? As línguas são pt e en. / The languages are pt and en.\n"
+    )
+    assert started == []
+
+
+def test_without_the_course_it_says_so(course, started, monkeypatch, capsys):
+    (course / "notebooks" / "en" / "00_tour.ipynb").unlink()
+    with pytest.raises(SystemExit) as stop:
+        run_main(monkeypatch, "en")
+    assert stop.value.code == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.count("notebooks/en/00_tour.ipynb") == 2
+    assert started == []
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_speaks_both_languages(started, monkeypatch, capsys, flag):
+    run_main(monkeypatch, flag)
+    printed = capsys.readouterr().out
+    assert "uv run lab [pt|en]" in printed
+    assert "vão para o JupyterLab" in printed
+    assert "go to JupyterLab" in printed
+    assert started == []
+
+
+def test_jupyterlab_is_loaded_only_to_be_opened():
+    code = "import sys, vae_teach.lab; sys.exit('jupyterlab' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+
+
+def ask(server, path, token, body=None):
+    """Return what the server answers: parsed JSON."""
+    request = urllib.request.Request(f"{server.url}{path}", data=body)
+    request.method = "PUT" if body else "GET"
+    request.add_header("Authorization", f"token {token}")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        text = answer.read()
+    return json.loads(text) if text else None
+
+
+def test_a_real_server_is_closed_to_others_and_keeps_what_the_reader_chose(
+    course, tmp_path
+):
+    shutil.rmtree(course / "vae_teach")
+    shutil.copytree(REPOSITORY / "vae_teach", course / "vae_teach")
+    home = tmp_path / "home"
+    user_settings = home / "CONFIG" / "lab" / "user-settings"
+    theirs = user_settings / "@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{"theme": "JupyterLab Dark"}')
+
+    with running_lab(course, home) as server:
+        assert len(server.token) >= 32
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            ask(server, TRANSLATION, "wrong")
+        about = ask(server, TRANSLATION, server.token)
+        assert about["settings"] == {"locale": "pt_BR"}
+        assert about["schema"]["title"] == "Idioma"  # the server too speaks Portuguese
+        connections = psutil.Process(server.pid).net_connections()
+        listening = {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+        assert listening <= {"127.0.0.1", "::1"}
+        body = json.dumps({"raw": '{"locale": "es_ES"}'}).encode()
+        ask(server, TRANSLATION, server.token, body)
+    with running_lab(course, home) as server:
+        about = ask(server, TRANSLATION, server.token)
+        assert about["settings"] == {"locale": "es_ES"}
+    saved = [file for file in user_settings.rglob("*") if file.is_file()]
+    assert saved == [theirs]
+    assert theirs.read_text() == '{"theme": "JupyterLab Dark"}'

@@ -1,0 +1,170 @@
+"""The tour in a real JupyterLab and a real Chromium, as a reader meets it."""
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from lab_server import copy_course, running_lab
+
+pytestmark = pytest.mark.browser
+
+MENU = {"pt": "Arquivo", "en": "File"}
+SECOND = 1_000  # Playwright counts in milliseconds
+PATIENCE = {"open": 120 * SECOND, "run": 400 * SECOND, "react": 20 * SECOND}
+SHOTS = os.environ.get("VAE_TEACH_SHOTS")  # a folder for screenshots, if wanted
+
+RUN_ALL = """async () => {
+  const panel = jupyterapp.shell.currentWidget;
+  await panel.context.ready;
+  await panel.sessionContext.ready;
+  await panel.sessionContext.session.kernel.info; // earlier, the command gets lost
+  window.finished = false;
+  jupyterapp.commands.execute('notebook:run-all-cells').then(() => finished = true);
+}"""
+NOT_RUN_WELL = """() => jupyterapp.shell.currentWidget.content.widgets
+  .filter(cell => cell.model.type === 'code')
+  .filter(({model}) => model.executionCount === null
+    || model.outputs.toJSON().some(output => output.output_type === 'error'))
+  .map(({model}) => [model.id, model.outputs.toJSON()])"""
+SHOW_CELLS = """async () => { // those out of sight are not in the page
+  const notebook = jupyterapp.shell.currentWidget.content;
+  notebook.notebookConfig = {...notebook.notebookConfig, windowingMode: 'none'};
+}"""
+OPEN = """([path, factory]) =>
+  jupyterapp.commands.execute('docmanager:open', {path, factory}).then(() => null)"""
+PIXELS = "c => String(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+
+
+class Page:
+    """The page of a running JupyterLab, and what it did that it must not do."""
+
+    def __init__(self, context, lab, name):
+        self.page, self.lab, self.name = context.new_page(), lab, name
+        self.outside, self.errors = [], []
+        context.on("request", lambda request: self.note(request.url))
+        self.page.on("websocket", lambda socket: self.note(socket.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def note(self, url):
+        allowed = (self.lab.url, self.lab.url.replace("http", "ws"), "data:", "blob:")
+        if not url.startswith(allowed):
+            self.outside.append(url)
+
+    def shoot(self, moment):
+        if SHOTS:
+            self.page.screenshot(path=Path(SHOTS) / f"{self.name}-{moment}.png")
+
+    def changes(self, read, act):
+        """Act, and wait until every part of what ``read`` returns is another."""
+        before = read()
+        act()
+        for _ in range(PATIENCE["react"] // 100):
+            if all(now != old for now, old in zip(read(), before, strict=True)):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError("nothing changed")
+
+    def press(self, target, *keys):
+        target.focus()
+        for key in keys:
+            self.page.keyboard.press(key)
+
+
+@pytest.fixture(params=["pt", "en"])
+def tour(browser, request, tmp_path):
+    """Yield the tour, opened by ``lab``; at the end, nothing may have gone wrong."""
+    language = request.param
+    course = copy_course(tmp_path)
+    arguments = (language, "--LabApp.expose_app_in_browser=True")
+    with running_lab(course, tmp_path / "home", *arguments) as lab:
+        context = browser.new_context(viewport={"width": 1300, "height": 1000})
+        tour = Page(context, lab, language)
+        try:
+            tour.page.goto(f"{lab.url}/?token={lab.token}")  # as the browser is sent
+            yield tour
+        finally:
+            tour.shoot("end")
+            context.close()
+        assert tour.outside == []
+        assert tour.errors == []
+
+
+def test_the_tour_runs_and_its_widgets_answer(tour):
+    check_opening(tour)
+    tour.page.evaluate(RUN_ALL)
+    tour.page.wait_for_function("finished", timeout=PATIENCE["run"])
+    assert tour.page.evaluate(NOT_RUN_WELL) == []
+    tour.page.evaluate(SHOW_CELLS)
+    check_sliders(tour)
+    check_explorer(tour)
+    assert tour.page.locator(".jupyter-widgets-error-widget").count() == 0
+    check_other_files(tour)
+
+
+def check_opening(tour):
+    page = tour.page
+    cell = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first
+    cell.wait_for(timeout=PATIENCE["open"])
+    assert page.evaluate("jupyterapp.shell.currentWidget.context.path") == (
+        f"notebooks/{tour.name}/00_tour.ipynb"
+    )
+    menus = page.locator(".lm-MenuBar-itemLabel")
+    assert menus.first.inner_text() == MENU[tour.name]
+    assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0  # no news pop-up
+    tour.shoot("open")
+
+
+def check_sliders(tour):
+    panel = tour.page.locator(".vae-sliders").first
+    panel.scroll_into_view_if_needed()
+    image = panel.locator(".vae-sliders-image img")
+    handles = panel.locator(".widget-slider .noUi-handle")
+    assert handles.count() == 2
+
+    def shown():
+        return image.get_attribute("src"), hashlib.sha1(image.screenshot()).digest()
+
+    for handle in handles.all():
+        tour.changes(shown, functools.partial(tour.press, handle, *["ArrowRight"] * 10))
+        for key, end in (("Home", "aria-valuemin"), ("End", "aria-valuemax")):
+            tour.changes(shown, functools.partial(tour.press, handle, key))
+            assert handle.get_attribute("aria-valuenow") == handle.get_attribute(end)
+    tour.shoot("sliders")
+
+
+def check_explorer(tour):
+    pad = tour.page.locator(".vae-explorer .vae-explorer-pad").first
+    pad.scroll_into_view_if_needed()
+    canvas = tour.page.locator(".vae-explorer canvas.vae-explorer-image").first
+    assert pad.get_attribute("role")
+
+    def drag():
+        box = pad.bounding_box()
+        mouse, left, top = tour.page.mouse, box["x"], box["y"]
+        mouse.move(left + 0.2 * box["width"], top + 0.2 * box["height"])
+        mouse.down()
+        mouse.move(left + 0.8 * box["width"], top + 0.7 * box["height"], steps=8)
+        mouse.up()
+
+    def pixels():
+        return (canvas.evaluate(PIXELS),)
+
+    tour.changes(pixels, lambda: tour.press(pad, *["ArrowUp", "ArrowRight"] * 5))
+    tour.changes(pixels, drag)
+    tour.shoot("explorer")
+
+
+def check_other_files(tour):
+    """The other language opens from its percent file, the package in the editor."""
+    other = {"pt": "en", "en": "pt"}[tour.name]
+    percent = f"notebooks/{other}/00_tour.py"
+    for path, factory, content in (
+        ("vae_teach/nets.py", "Editor", ".jp-FileEditor .cm-content"),
+        (percent, "Notebook", ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell"),
+    ):
+        tour.page.evaluate(OPEN, [path, factory])
+        tour.page.locator(content).first.wait_for(timeout=PATIENCE["open"])
+        opened = tour.page.evaluate("jupyterapp.shell.currentWidget.context.path")
+        assert opened == path

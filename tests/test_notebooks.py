@@ -1,0 +1,17 @@
+"""The notebooks of the course have no problem that the check command can see."""
+
+import pytest
+
+from tools import notebooks
+
+NAMES = sorted({path.stem for path in notebooks.sources(notebooks.ROOT, [])})
+
+
+def test_there_are_notebooks_and_both_languages_have_the_same_files() -> None:
+    assert NAMES, "no notebooks: write notebooks/pt/NN_slug.py and en/NN_slug.py"
+    assert "\n".join(notebooks.check_files(notebooks.ROOT)) == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_check_has_nothing_to_say_about(name: str) -> None:
+    assert "\n".join(notebooks.check(notebooks.ROOT, [name])) == ""

@@ -1,0 +1,183 @@
+"""The catalogue of words: complete, paired, used, and numbers in the reader's way."""
+
+import ast
+import functools
+import re
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vae_teach import words
+from vae_teach.words import CATALOGUE, current_language, say, use_language
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("vae_teach", "notebooks/pt", "notebooks/en", "tools", "benchmarks")
+# The same in both languages, and rightly so: names and symbols.
+ALIKE = {"bar-elbo", "column-elbo", "column-kl", "explorer-across", "explorer-up"}
+
+
+@pytest.fixture(autouse=True)
+def _language():
+    """Leave the language as it was found."""
+    before = current_language()
+    use_language("en")
+    yield
+    use_language(before)
+
+
+# --- the module ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", ["fr", "PT", "", None, 3])
+@pytest.mark.parametrize("current", ["pt", "en"])
+def test_another_language_gets_a_sentence_that_names_both(current, language):
+    use_language(current)
+    with pytest.raises(ValueError, match=r"'pt'.*'en'") as caught:
+        use_language(language)
+    assert repr(language) in str(caught.value)
+    assert current_language() == current
+
+
+def test_a_phrase_follows_the_language(monkeypatch):
+    monkeypatch.setitem(CATALOGUE, "test", {"pt": "olá {name}", "en": "hello {name}"})
+    assert say("test", name="Ana") == "hello Ana"
+    use_language("pt")
+    assert say("test", name="Ana") == "olá Ana"
+
+
+@pytest.mark.parametrize(
+    ("placeholder", "value", "en", "pt"),
+    [
+        ("{x:.2f}", 3.14159, "3.14", "3,14"),
+        ("{x:,.1f}", -60_000.5, "-60,000.5", "-60.000,5"),
+        ("{x:,}", 1_234_567, "1,234,567", "1.234.567"),
+        ("{x}", 0.5, "0.5", "0,5"),
+        ("{x:g}", 1e-5, "1e-05", "1e-05"),
+        ("{x:.1f}", np.float64(2.5), "2.5", "2,5"),
+        ("{x}", "1.5, text", "1.5, text", "1.5, text"),
+        ("{x!r}", "a.b", "'a.b'", "'a.b'"),
+        ("{x}", True, "True", "True"),
+        ("{x}", (1.5, 2), "(1.5, 2)", "(1.5, 2)"),
+    ],
+)
+def test_numbers_take_the_decimal_mark_of_the_language(
+    monkeypatch, placeholder, value, en, pt
+):
+    monkeypatch.setitem(CATALOGUE, "test", {"pt": placeholder, "en": placeholder})
+    assert say("test", x=value) == en
+    use_language("pt")
+    assert say("test", x=value) == pt
+
+
+def test_an_unknown_phrase_is_named():
+    with pytest.raises(KeyError, match=r"no-such-phrase.*words\.toml"):
+        say("no-such-phrase")
+
+
+def test_a_value_that_is_missing_is_not_passed_over():
+    with pytest.raises(KeyError, match="got"):
+        say("unknown-language")
+
+
+# --- the catalogue ------------------------------------------------------------------
+
+
+def placeholders(text):
+    """Return what the code fills in: (name, conversion, format) of each."""
+    parts = string.Formatter().parse(text)
+    return {(name, conversion, spec) for _, name, spec, conversion in parts if name}
+
+
+@pytest.mark.parametrize("key", CATALOGUE)
+def test_a_phrase_says_the_same_in_both_languages(key):
+    entry = CATALOGUE[key]
+    assert set(entry) == set(words.LANGUAGES)
+    assert all(text.strip() for text in entry.values())
+    assert placeholders(entry["pt"]) == placeholders(entry["en"])
+    letters = re.search("[A-Za-z]", re.sub("{[^}]*}", "", entry["pt"]))
+    alike = bool(letters) and entry["pt"] == entry["en"]
+    assert alike == (key in ALIKE), f"translate it, or bring ALIKE up to date: {key}"
+
+
+@functools.cache
+def trees():
+    """Return every file that may speak: its path to its syntax tree."""
+    files = [file for folder in FOLDERS for file in (ROOT / folder).glob("*.py")]
+    return {
+        f.relative_to(ROOT): ast.parse(f.read_text(encoding="utf-8")) for f in files
+    }
+
+
+def name_of(function):
+    return getattr(function, "attr", getattr(function, "id", None))
+
+
+def calls(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def speakers():
+    """Return the functions that take a key: ``say`` and those that pass one on to it.
+
+    Each name comes with the position of the key among the arguments.
+    """
+    found = {"say": 0}
+    for tree in trees().values():
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef):
+                names = [argument.arg for argument in function.args.args]
+                for call in calls(function):
+                    key = call.args[0] if call.args else None
+                    if name_of(call.func) == "say" and name_of(key) in names:
+                        found[function.name] = names.index(name_of(key))
+    return found
+
+
+def keys_of(node):
+    """Return the keys that an expression can stand for; none for a variable."""
+    if isinstance(node, ast.Constant):
+        return {node.value}
+    if isinstance(node, ast.IfExp):
+        return keys_of(node.body) | keys_of(node.orelse)
+    if isinstance(node, ast.JoinedStr):
+        parts = (getattr(part, "value", None) for part in node.values)
+        text = (re.escape(p) if isinstance(p, str) else ".+" for p in parts)
+        pattern = "".join(text)
+        return {k for k in CATALOGUE if re.fullmatch(pattern, k)} or {pattern}
+    return set()
+
+
+def spoken():
+    """Return what is said: (where, key, names of the values, or None where unknown)."""
+    positions, found = speakers(), []
+    for path, tree in trees().items():
+        for call in calls(tree):
+            position = positions.get(name_of(call.func), len(call.args))
+            for node in call.args[position : position + 1]:
+                names = {keyword.arg for keyword in call.keywords}
+                direct = name_of(call.func) == "say" and None not in names
+                where = f"{path}:{call.lineno}"
+                found += [(where, k, names if direct else None) for k in keys_of(node)]
+    return found
+
+
+def test_whatever_is_said_is_in_the_catalogue_with_its_values():
+    said = spoken()
+    assert len(said) > 100  # the search itself works
+    assert [(where, key) for where, key, _ in said if key not in CATALOGUE] == []
+    for where, key, given in said:
+        asked = {name for name, _, _ in placeholders(CATALOGUE[key]["en"])}
+        assert given is None or given == asked, f"{where}: {key}"
+
+
+def test_whatever_is_in_the_catalogue_is_said():
+    constants = {
+        node.value
+        for tree in trees().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+    }
+    used = constants | {key for _, key, _ in spoken()}
+    assert sorted(set(CATALOGUE) - used) == []
