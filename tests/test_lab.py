@@ -9,9 +9,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 from lab_server import REPOSITORY, running_lab
+from nbformat.sign import NotebookNotary
 
 from vae_teach import lab
 
@@ -38,6 +40,7 @@ def started(tmp_path, monkeypatch):
     monkeypatch.setattr("jupyterlab.labapp.main", calls.append)
     monkeypatch.delenv("JUPYTERLAB_SETTINGS_DIR", raising=False)
     monkeypatch.setattr("platformdirs.user_config_path", tmp_path.joinpath)
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))  # signatures
     return calls
 
 
@@ -109,7 +112,19 @@ def test_a_settings_folder_of_the_reader_is_used_as_it_is(
     monkeypatch.setenv("JUPYTERLAB_SETTINGS_DIR", "theirs")
     run_main(monkeypatch)
     assert os.environ["JUPYTERLAB_SETTINGS_DIR"] == "theirs"
+    assert not (tmp_path / "vae_teach").exists()
     assert len(started) == 1
+
+
+def test_settings_that_cannot_be_written_are_said_in_a_line(
+    course, started, monkeypatch, tmp_path, capsys
+):
+    (tmp_path / "vae_teach").write_text("a file where a folder must be")
+    with pytest.raises(SystemExit) as stop:
+        run_main(monkeypatch)
+    assert stop.value.code == 1
+    assert str(tmp_path / "vae_teach") in capsys.readouterr().err
+    assert started == []
 
 
 @pytest.mark.parametrize("own", [["--ip=1.2.3.4"], ["--ServerApp.ip", "1.2.3.4"]])
@@ -150,6 +165,18 @@ def test_help_speaks_both_languages(started, monkeypatch, capsys, flag):
     assert "vão para o JupyterLab" in printed
     assert "go to JupyterLab" in printed
     assert started == []
+
+
+def test_the_notebooks_of_the_course_are_trusted(course, started, monkeypatch):
+    (course / "notebooks" / "en" / "broken.ipynb").write_text("half a note")
+    path = course / "notebooks" / "en" / "01_other.ipynb"
+    written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+    nbformat.write(written, path)
+    notary = NotebookNotary()
+    assert not notary.check_signature(nbformat.read(path, as_version=4))
+    run_main(monkeypatch, "en")
+    assert len(started) == 1
+    assert NotebookNotary().check_signature(nbformat.read(path, as_version=4))
 
 
 def test_jupyterlab_is_loaded_only_to_be_opened():

@@ -32,8 +32,12 @@ SHOW_CELLS = """async () => { // those out of sight are not in the page
   const notebook = jupyterapp.shell.currentWidget.content;
   notebook.notebookConfig = {...notebook.notebookConfig, windowingMode: 'none'};
 }"""
-OPEN = """([path, factory]) =>
-  jupyterapp.commands.execute('docmanager:open', {path, factory}).then(() => null)"""
+OPEN = """async ([path, factory]) => {
+  const opened = await jupyterapp.commands.execute('docmanager:open', {path, factory});
+  await opened.context.ready;
+  await opened.revealed;
+  return [opened.context.path, opened.content.widgets?.length ?? 0];
+}"""
 PIXELS = "c => String(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
 
 
@@ -160,11 +164,9 @@ def check_other_files(tour):
     """The other language opens from its percent file, the package in the editor."""
     other = {"pt": "en", "en": "pt"}[tour.name]
     percent = f"notebooks/{other}/00_tour.py"
-    for path, factory, content in (
-        ("vae_teach/nets.py", "Editor", ".jp-FileEditor .cm-content"),
-        (percent, "Notebook", ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell"),
-    ):
-        tour.page.evaluate(OPEN, [path, factory])
-        tour.page.locator(content).first.wait_for(timeout=PATIENCE["open"])
-        opened = tour.page.evaluate("jupyterapp.shell.currentWidget.context.path")
-        assert opened == path
+    path, cells = tour.page.evaluate(OPEN, [percent, "Notebook"])
+    assert path == percent
+    assert cells > 5
+    assert tour.page.evaluate(OPEN, ["vae_teach/nets.py", "Editor"])[0].endswith(".py")
+    text = tour.page.locator(".jp-FileEditor:visible .cm-content")
+    assert "import torch" in text.inner_text()

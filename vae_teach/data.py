@@ -204,7 +204,7 @@ def _read_files(name: str, split: str) -> tuple[Tensor, Tensor]:
 
     kind = getattr(datasets, FOLDERS[name])
     stored = kind(str(_find_root(name)), train=split == "train", download=False)
-    pixels = stored.data.reshape(-1, 784).float() / 255  # (N, 784)
+    pixels = stored.data.reshape(-1, 784).float().div_(255)  # (N, 784)
     return pixels, stored.targets.to(torch.int64)
 
 

@@ -8,6 +8,7 @@ neither read nor written, and what they change here is kept. Introduced in the R
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -101,11 +102,28 @@ def settings_folder(language: str) -> Path:
     return folder
 
 
+def trust_notebooks(course: Path) -> None:
+    """Sign the notebooks under ``course``, as ``jupyter trust`` does.
+
+    JupyterLab shows what a notebook's widgets saved only where it trusts it; whoever
+    runs this command is about to run them anyway. A file that is no notebook is left
+    to JupyterLab, which says what is wrong with it. Introduced in the README.
+    """
+    import nbformat
+    from nbformat.sign import NotebookNotary
+
+    notary = NotebookNotary()
+    for path in sorted(course.glob("notebooks/*/*.ipynb")):
+        with suppress(nbformat.reader.NotJSONError, nbformat.ValidationError):
+            notary.sign(nbformat.read(path, as_version=4))
+
+
 def main() -> None:
     """Open JupyterLab on the tour; ``--help`` tells how.
 
     Raises SystemExit with code 2 for an unknown language and 1 where there is no
-    course to open, each with one sentence in both languages. Introduced in the README.
+    course to open or no place for its settings, each with one sentence. Introduced in
+    the README.
     """
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(HELP, end="")
@@ -113,10 +131,12 @@ def main() -> None:
     try:
         language, rest = split_arguments(sys.argv[1:])
         arguments = jupyterlab_arguments(language, rest)
-    except (ValueError, FileNotFoundError) as problem:
+        if "JUPYTERLAB_SETTINGS_DIR" not in os.environ:
+            os.environ["JUPYTERLAB_SETTINGS_DIR"] = str(settings_folder(language))
+    except (ValueError, OSError) as problem:
         print(problem, file=sys.stderr)
         raise SystemExit(2 if isinstance(problem, ValueError) else 1) from None
-    os.environ.setdefault("JUPYTERLAB_SETTINGS_DIR", str(settings_folder(language)))
+    trust_notebooks(HERE.parent)
     from jupyterlab.labapp import main as jupyterlab  # type: ignore[import-untyped]
 
     jupyterlab(arguments)

@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # A variational autoencoder, end to end
 #
-# **By the end you will be able to** say what a VAE adds to an autoencoder, where the ELBO comes from and what each of its two terms wants, why the reparameterization trick is needed, and train a model that invents digits. You will have checked each claim against an exact answer.
+# **By the end you will be able to** say what a VAE adds to an autoencoder, where the ELBO comes from and what each of its two terms wants, why the reparameterization trick is needed, and train a model that invents digits. Wherever an exact answer exists, you will have checked the claims against it.
 #
 # **You need** linear algebra, probability and a little PyTorch.
 #
-# **Time:** 20 minutes of reading; about one minute of computing on two cores.
+# **Time:** 20 minutes of reading; about two minutes of computing on two cores.
 #
-# Everything that matters is written out in this notebook, line by line. The package `vae_teach` appears only after you have seen what it does.
+# The model, the loss and the training loop are written out in this notebook, line by line, and checked against the package `vae_teach`. The package also loads the data and draws the pictures.
 
 # %% key="setup"
 import torch
@@ -48,7 +48,7 @@ use_language("en")
 #
 # A variational autoencoder (VAE) stores **a small cloud** instead of the point. The decoder has to rebuild the image from anywhere in the cloud. And the clouds, together, are asked to fill a known shape, the *prior*. A draw from the prior then lands on ground that the decoder knows.
 #
-# The next picture shows five images: on the left as points of a line, on the right as clouds. Look at the sum of the clouds, the thick line. It has no holes, and it already resembles the prior, which is dashed.
+# The next picture shows five images: on the left as points of a line, on the right as clouds. Each cloud carries a fifth of the mass. Look at the sum of the clouds, the thick line. It has no holes, and it already resembles the prior, which is dashed.
 
 # %% key="points-and-clouds"
 codes = torch.tensor([-1.5, -0.6, 0.1, 0.7, 1.6])  # one per image
@@ -68,17 +68,17 @@ right.legend(fontsize=8, frameon=False)
 figure
 
 # %% [markdown] key="formulation"
-# ## 2. The integral that nobody can compute
+# ## 2. The integral that has no formula
 #
-# The model tells a story in two acts. First, a *latent variable* $z$ is drawn from the prior $p(z) = \mathcal{N}(0, I)$. Then the decoder reads $z$ and says how likely each pixel is to light up: that is the *likelihood* $p(x \mid z)$. The probability of seeing the image $x$ adds up all the stories that would lead to it:
+# The model tells a story in two acts. First, a *latent variable* $z$ is drawn from the prior $p(z) = \mathcal{N}(0, I)$. Then the decoder reads $z$ and says how probable each image is that may come out of it: that is the *likelihood* $p(x \mid z)$. The probability of seeing the image $x$ adds up all the stories that would lead to it:
 #
 # $$p(x) = \int p(x \mid z)\, p(z)\, dz.$$
 #
-# To train is to make the images that we have probable, so we need $\log p(x)$. But if the decoder is a neural network, the integral has no formula. With it goes the *posterior* $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, which would tell which $z$ may have made $x$.
+# To train is to make the images that we have probable, so we need $\log p(x)$. But if the decoder is a neural network, the integral has no formula. With it goes the *posterior* $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, which would tell us which $z$ may have generated $x$.
 #
-# **Let us try all the same.** The integral is an average: sample $z$ from the prior many times and average $p(x \mid z)$. To know whether the attempt succeeds we use a model whose answer is known: a linear decoder with Gaussian noise. There $p(x)$ is a normal density, with an exact formula.
+# **Let us try anyway.** The integral is an average: sample $z$ from the prior many times and average $p(x \mid z)$. To know whether the attempt succeeds we use a model whose answer is known: a linear decoder with Gaussian noise. There $p(x)$ is a normal density, with an exact formula.
 #
-# The next picture shows four attempts, with one latent variable and then with twenty. Zero is the exact answer; the unit is the *nat*, that of the natural logarithm. With one latent, the attempts succeed. With twenty, they stay hundreds of nats below, and jump at each lucky draw.
+# The next picture shows four attempts with one latent variable and four with twenty. Each curve is one attempt, as its samples accumulate. Zero is the exact answer; the unit is the *nat*, the unit of the natural logarithm. With one latent, the attempts succeed. With twenty, they stay hundreds of nats below, and jump at each lucky draw.
 
 # %% key="naive-monte-carlo"
 torch.manual_seed(0)
@@ -114,9 +114,9 @@ for ax, latents in zip(axes, (1, 20), strict=True):
 figure
 
 # %% [markdown] key="naive-noticed"
-# This is not bad luck. The posterior fills a tiny part of the space, and in twenty dimensions a draw from the prior practically never lands in it. **What is missing is somebody who tells where to look.**
+# This is not bad luck. The posterior fills a tiny part of the space, and in twenty dimensions a draw from the prior practically never lands in it. **What is missing is someone to tell us where to look.**
 #
-# Suppose that somebody exists and hands us the true posterior, which has a formula in the linear model. By Bayes' rule, $p(x) = p(x, z) / p(z \mid x)$ for *any* $z$. A single draw gives the exact answer, and the three of the next cell give the same number.
+# Suppose that such a someone exists and hands us the true posterior, which in the linear model has a formula. By Bayes' rule, $p(x) = p(x, z) / p(z \mid x)$ for *any* $z$. A single draw gives the exact answer, and the three in the next cell all give the same number.
 
 # %% key="posterior-knows"
 def true_posterior(weights, x):
@@ -136,7 +136,7 @@ for estimate in estimates:
     print(say("tour-one-draw", estimate=estimate.item(), exact=exact.item()))
 
 # %% [markdown] key="naive-moral"
-# A neural network does not give us its posterior. But we can *learn* an approximation $q(z \mid x)$, a network that reads $x$ and tells where to look for $z$. That network is the **encoder**.
+# A neural decoder does not give us its posterior. But we can *learn* an approximation, $q(z \mid x)$: a network reads $x$ and says where to look for $z$. That network is the **encoder**.
 
 # %% [markdown] key="elbo"
 # ## 3. The ELBO: a bound that can be computed
@@ -149,14 +149,14 @@ for estimate in estimates:
 #
 # $$\mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)).$$
 #
-# - The **reconstruction term** asks that the cloud of $x$ decode well into $x$. It wants clouds narrow and far apart.
-# - The **KL term**, a Kullback-Leibler divergence, measures how far the cloud strays from the prior. It wants all of them equal to the prior.
+# - The **reconstruction term** asks that the points in the cloud of $x$, once decoded, make $x$ probable. It wants clouds that are narrow and far apart.
+# - The **KL term**, a Kullback-Leibler divergence, measures how far the cloud strays from the prior. It wants every cloud to equal the prior.
 #
 # What the inequality loses has a name too. It is another Kullback-Leibler divergence, this time from $q$ to the true posterior:
 #
 # $$\log p(x) - \mathrm{ELBO}(x) = \mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x)).$$
 #
-# Do not believe it: check it. In the linear model with one latent, both sides have a formula. The next cell puts $q$ at the right centre and varies its width. The ELBO touches the dashed line at a single point, where the width is the posterior's; too narrow or too wide, the cloud pays.
+# Do not take it on trust: check it. In the linear model with one latent, both sides have a formula. The next cell puts $q$ at the right centre and varies its width. The ELBO touches the dashed line at a single point, where the width is the posterior's; too narrow or too wide, the cloud pays.
 
 # %% key="elbo-gap"
 weights, x, exact = linear_model(1)
@@ -190,7 +190,7 @@ figure
 # %% [markdown] key="device-and-data"
 # ## 4. Device and data
 #
-# If there is an accelerator (a GPU), we use it. The whole dataset goes into its memory at once: 60,000 images of 784 numbers take 188 MB, and no file needs to be opened again.
+# If there is an accelerator (a GPU), we use it. The whole dataset goes into the device's memory at once: 60,000 images of 784 numbers take 188 MB, and training need not open a single file.
 #
 # The data are the handwritten digits of MNIST, downloaded by `torchvision`. Where there is neither a network nor a copy, the course draws its own digits and says so.
 
@@ -208,7 +208,7 @@ assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
 print(say("tour-data", name=train_images.name, train=shape, device=device.type))
 
 # %% [markdown] key="why-binary"
-# **Why black and white?** The decoder will say, for each pixel, how likely it is to light up. That is a Bernoulli distribution, and it only ever produces zeros and ones. A grey of 0.5 is no possible value: it is the probability of a one. So we draw each pixel with the probability that its grey level indicates, anew in each epoch of training, and once and for all for the test.
+# **Why black and white?** The decoder will say, for each pixel, how likely it is to light up. That is a Bernoulli distribution, and it only ever produces zeros and ones. A grey of 0.5 is not a possible value. We read it as the probability of drawing a 1. So we draw each pixel with the probability that its grey level indicates, anew in each batch of training, and once and for all for the test.
 #
 # The next picture shows ten images in grey and two draws of each. The digits stay the same; notice that only their edges change.
 
@@ -222,7 +222,7 @@ rows = {say("tour-grey"): grey, say("tour-draw-1"): first, say("tour-draw-2"): s
 figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 
 # %% [markdown] key="grey-floor"
-# Some feed the greys to the Bernoulli. The price has a name and a number. Not even a perfect reconstruction would reach zero: the entropy of the greys themselves would remain, which the next cell measures. It is the same for a good model and for a bad one, and says nothing about either.
+# Some people feed the greys to the Bernoulli. The price has a name and a number. Not even a perfect reconstruction would come for free: what would remain is the entropy of the greys themselves, which the next cell measures. That entropy is the same for a good model and for a bad one, and says nothing about either.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
@@ -239,9 +239,9 @@ assert test_images.name != "mnist" or abs(floor.mean() - 45.53) < 0.2
 # - `reparameterize` samples $z$ from the cloud.
 # - `decode` takes $z$ to the probability of each pixel.
 #
-# **Why the log-variance?** A network produces any real number, and a variance must be positive. The exponential settles it. The `clamp` keeps the standard deviation between 0.0067 and 148, far more than any cloud needs, so that one strange image cannot ruin the training.
+# **Why the log-variance?** A network produces any real number, and a variance must be positive. The exponential takes care of that. The `clamp` keeps the standard deviation between 0.0067 and 148, a range far wider than the clouds ever use, so that one strange image cannot ruin the training.
 #
-# Inside, the decoder returns *logits*, the probabilities before the sigmoid. The loss is computed from them with nothing rounded away; the sigmoid enters only when we want to see the image.
+# Inside, the decoder returns *logits*, the numbers that the sigmoid turns into probabilities. The loss is computed from the logits: that way, no probability is rounded to 0 or 1, which would make its logarithm blow up. The sigmoid enters only when we want to see the image.
 
 # %% key="architecture-class" tags=["nbval-check-output"]
 class HandVAE(nn.Module):
@@ -285,7 +285,7 @@ print(say("tour-parameters", count=parameters))
 #
 # $$z = \mu + \sigma\, \varepsilon, \qquad \sigma = e^{\frac{1}{2} \log \sigma^2}.$$
 #
-# The distribution of $z$ is the same, but now $z$ is a differentiable function of $\mu$ and of $\log \sigma^2$. In the next cell, the plain sample lets no gradient through; the reparameterized one does. And the gradient is right: for $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ the exact derivatives are $2\mu$ and $\sigma^2$, and the estimated ones stay within four standard errors of them.
+# The distribution of $z$ is the same, but now $z$ is a differentiable function of $\mu$ and of $\log \sigma^2$. In the next cell, the plain sample lets no gradient through; the reparameterized one does. And the gradient is right: for $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ the exact derivatives with respect to the mean and the log-variance are $2\mu$ and $\sigma^2$, and the estimated ones stay within four standard errors of them.
 
 # %% key="trick-gradient" tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -308,7 +308,7 @@ assert abs(mu.grad - exact_mu) < 4 * train.standard_error(each_mu)
 assert abs(logvar.grad - exact_logvar) < 4 * train.standard_error(each_logvar)
 
 # %% [markdown] key="class-equals-package"
-# The package has the same class, with docstrings and error messages: `nets.VAE`. Given the same weights and the same seed, the two return the same.
+# The package has the same class, with docstrings and error messages: `nets.VAE`. Given the same weights and the same seed, the two return the same output.
 
 # %% key="class-equals-package-checked"
 by_hand, packaged = HandVAE().to(device), nets.VAE().to(device)
@@ -325,12 +325,12 @@ for a, b in zip(ours, theirs, strict=True):
 # %% [markdown] key="loss"
 # ## 6. The loss
 #
-# The loss is the negative ELBO, averaged over the batch. Sums run over pixels and latent dimensions; means, over images. To swap one for the other in just one of the terms would change the model without a word.
+# The loss is the negative ELBO, averaged over the batch. To estimate it, one sample from the cloud of each image is enough. Sums run over pixels and latent dimensions; means, over images. Swapping one for the other in just one of the terms would silently change the objective.
 #
-# - **Reconstruction.** The logarithm of the Bernoulli probability, summed over the pixels: $\sum_d x_d \ell_d - \log(1 + e^{\ell_d})$, where $\ell$ are the logits.
-# - **KL.** Between two normals it has a formula: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$.
+# - **Reconstruction.** The logarithm of the Bernoulli probability, summed over the pixels: $\sum_d [x_d \ell_d - \log(1 + e^{\ell_d})]$, where $\ell$ are the logits.
+# - **KL.** From the cloud to the prior, both normal, it has a formula: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$.
 #
-# The next cell writes both and checks them against `torch.distributions`, which does not know our formulas, and against the package.
+# The next cell writes both terms and checks them against `torch.distributions`, which does not know our formulas, and against the package.
 
 # %% key="loss-by-hand" tags=["nbval-check-output"]
 def reconstruction_term(x, logits):
@@ -362,7 +362,7 @@ print(say("tour-kl-shown", same=shown[0].item(), moved=shown[1].item()))
 # %% [markdown] key="training"
 # ## 7. Training
 #
-# The loop takes six lines: encode, sample, decode, compute the loss, differentiate, take a step. The next cell writes it and goes once through 12,800 images, in batches of 128. Then it does the same with `train.fit`, starting from the same seed, and checks that the two models give the test images the same ELBO.
+# The loop takes six lines: encode, sample, decode, compute the loss, differentiate, take a step. The next cell writes it and goes once through 12,800 images, in batches of 128. Then it does the same with `train.fit`, starting from the same seed, and checks that the two models give the test images the same ELBO, up to rounding.
 
 # %% key="training-by-hand"
 few = data.Images(
@@ -390,9 +390,9 @@ for model in (by_hand, packaged):
 assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 
 # %% [markdown] key="training-run"
-# Now the training proper: the 60,000 images, 15 epochs, Adam with a learning rate of $10^{-3}$. `fit` never waits for the device in the middle of an epoch, and shows a progress bar. It takes about half a minute on two cores.
+# Now the training proper: the 60,000 images, 15 epochs, Adam with a learning rate of $10^{-3}$. `fit` shows a progress bar; on two cores it takes about a minute.
 #
-# The table gives, for each epoch, the training ELBO, its two terms and the test ELBO, in nats per image. Expect a fast climb and then a slow one. Look at the curves: the KL falls at first and then grows. The model *spends* KL to reconstruct better, because it pays.
+# The table gives, for each epoch, the training ELBO, its two terms and the test ELBO, in nats per image. Expect a fast climb and then a slow one. Look at the curve of the KL: from the second epoch on, it grows. The model *spends* KL to reconstruct better, because it is worth it.
 
 # %% key="training-fit"
 torch.manual_seed(0)
@@ -403,10 +403,12 @@ history = train.fit(
 print(history)
 
 # %% key="training-curves"
+kl = history.column("kl")
+assert kl[-1] > kl[1]
 figures.curves(history)
 
 # %% [markdown] key="training-verdict"
-# **Is that number good?** An ELBO alone says little. Let us compare with the best model that has *no* latent variable: each pixel lights up with its frequency in the training set, whatever the others do. Its log-likelihood is exact, no bound involved. The next cell demands that the VAE, though measured from below, beat it clearly, and that it reach the value expected for these data.
+# **Is that number good?** An ELBO alone says little. Let us compare with the best model that has independent pixels and *no* latent variable: each pixel lights up with its frequency in the training set, whatever the others do. Its log-likelihood is computed exactly, with no bound involved. The next cell demands that the VAE, though measured from below, beat it clearly, and that it reach the value expected for these data.
 
 # %% key="training-checked"
 torch.manual_seed(0)
@@ -432,7 +434,7 @@ figures.reconstructions(model, test_images)
 # %% [markdown] key="why-soft"
 # **Why so soft?** Two numbers are not enough to tell where each stroke is. Given $z$, the pixels are drawn independently, and the best the decoder can do is to match the *average* of the images that live near $z$. An average of similar digits is a blurred digit.
 #
-# That can be checked. The next picture compares, for ten codes, the decoder's output with the average of the 50 test images whose codes are nearest. They almost coincide. The blur is no fault of the KL: an autoencoder with two numbers blurs as well, as those who go on with the course will see.
+# That can be checked. The next picture compares, for ten codes, the decoder's output with the average of the 50 test images whose codes are nearest. The two almost coincide. The blur is not the KL's fault: an autoencoder with two numbers blurs as well, as those who go on with the course will see.
 
 # %% key="why-soft-shown"
 ten = figures.one_of_each(test_images).to(device)
@@ -453,8 +455,8 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-soft"))
 #
 # To invent images we forget the encoder: sample $z$ from the prior and decode. The next picture shows two different things, which many texts confuse.
 #
-# - Above, the decoder's **means**: the probability of each pixel to light up. They are pretty, but the model would never generate a grey image.
-# - Below, the model's **samples**: each pixel drawn with that probability. Notice the drizzle at the edges. It is there because the pixels are drawn without talking to each other.
+# - Above, the decoder's **means**: the probability that each pixel lights up. They are pretty, but the model would never generate a grey image.
+# - Below, the model's **samples**: each pixel drawn with that probability. Notice the speckle at the edges. It is there because the pixels are drawn without talking to each other.
 
 # %% key="samples"
 figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
@@ -462,7 +464,7 @@ figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
 # %% [markdown] key="manifold"
 # ## 10. The manifold
 #
-# With two numbers per image, we can see *all* that the model knows how to draw. It is enough to decode a grid of points $z$. But which grid? With equal steps, the tiles in the middle would hold far more prior mass than those at the ends. We use the points that cut the normal into twenty pieces of equal mass, and stand in the middle of each: the *inverse normal CDF* at $(i + \frac{1}{2}) / 20$.
+# With two numbers per image, we can see *at a glance* what the model knows how to draw. It is enough to decode a grid of points $z$. But which grid? With equal steps, the tiles in the middle would hold far more prior mass than those at the ends. Along each axis, we cut the normal into twenty pieces of equal mass and keep the median of each: the *inverse normal CDF* at $(i + \frac{1}{2}) / 20$.
 
 # %% key="manifold-grid" tags=["nbval-check-output"]
 n = 20
@@ -492,7 +494,7 @@ figures.manifold(model, n)
 figures.latent_map(model, test_images)
 
 # %% [markdown] key="sliders"
-# ## 11. A hand in the latent space
+# ## 11. Hands on the latent space
 #
 # Move $z_1$ and $z_2$ and watch the digit change. These sliders talk to Python at each move, so they need a kernel: run the notebook first. On the keyboard, the arrows move by 0.1; Home and End go to the ends.
 
@@ -510,7 +512,7 @@ for slider in panel.sliders:
 assert len(seen) == 5
 
 # %% [markdown] key="explorer"
-# The **explorer** does the same without Python: the decoder's weights travel with the page, and JavaScript decodes. It works before the notebook is run, and with no kernel at all. Drag the point over the map, or use the arrow keys. The grid behind it holds the same prior mass in each square.
+# The **explorer** does the same without Python: the decoder's weights travel with the page, and JavaScript decodes. It works even before the notebook is run, and with no kernel at all. If you see only a line of text in its place, run the cell or trust the notebook. Drag the point over the map, or use the arrow keys. Each box of the grid behind it holds the same prior mass.
 
 # %% key="explorer-shown"
 explorer = LatentExplorer(model, test_images)
@@ -534,16 +536,16 @@ explorer
 # | 09 | Where did the idea go? |
 # | 10 | Is the ELBO really a number of bits? |
 #
-# **To read.** Kingma and Welling (2013), *Auto-Encoding Variational Bayes*, where almost all you have seen comes from. Rezende, Mohamed and Wierstra (2014) arrived at the same idea at the same time.
+# **To read.** Kingma and Welling (2013), *Auto-Encoding Variational Bayes*, the source of almost everything you have seen. Rezende, Mohamed and Wierstra (2014) arrived at the same idea independently, at almost the same time.
 
 # %% [markdown] key="exercises"
 # ## Exercises
 #
-# Fill in each function in place of the ellipsis and run the cell. The check answers at once: right, or a hint. The solutions are folded right below each question; open them only after you have tried.
+# Write your answer in place of the ellipsis and run the cell. The check answers at once: right, or a hint. The solutions are folded right below each question; open them only after you have tried.
 #
 # ### 1. The KL to another prior
 #
-# In the lesson, the prior is $\mathcal{N}(0, I)$. Write the KL from $\mathcal{N}(\mu, \sigma^2)$ to a wider or narrower prior, $\mathcal{N}(0, \tau^2 I)$. The function takes `mu` and `logvar`, of shape `(B, L)`, and the number `tau`; it returns one number per image. With $\tau = 1$ it should fall back on the formula of the lesson.
+# In the lesson, the prior is $\mathcal{N}(0, I)$. Write the KL from $\mathcal{N}(\mu, \sigma^2)$ to a wider or narrower prior, $\mathcal{N}(0, \tau^2 I)$. The function takes `mu` and `logvar`, of shape `(B, L)`, and the number `tau`; it returns one number per image. With $\tau = 1$ it should reduce to the formula of the lesson.
 
 # %% key="exercise-kl" tags=["nbval-check-output"]
 def my_kl(mu, logvar, tau):
@@ -566,7 +568,7 @@ verdict
 # %% [markdown] key="exercise-draw-text"
 # ### 2. Find the bug
 #
-# This function has been around in published code. It raises no error, the gradient passes, and the model trains. But the sample does not come from the cloud that the encoder described. Find the bug and mend it, without a look at the hint below.
+# This function has made the rounds in published code. It raises no error, the gradient gets through, and the model trains. But the sample does not come from the cloud that the encoder described. Find the bug and fix it, without looking at the hint just below.
 
 # %% key="exercise-draw" tags=["nbval-check-output"]
 def my_draw(mu, logvar, eps):
@@ -589,7 +591,7 @@ verdict
 #
 # Multiply the KL by a weight $\beta$ (Higgins et al., 2017) and return the loss of the batch, a single number, for the optimizer to *minimise*. With $\beta = 1$ it is the loss of the lesson.
 #
-# To think about: with $\beta = 4$, is the result still a lower bound of $\log p(x)$? And with $\beta = \frac{1}{2}$?
+# To think about: with $\beta = 4$, is the negative loss still a lower bound on $\log p(x)$? And with $\beta = \frac{1}{2}$?
 
 # %% key="exercise-beta" tags=["nbval-check-output"]
 def my_beta_loss(x, logits, mu, logvar, beta):
@@ -610,14 +612,14 @@ verdict
 # %% [markdown] key="solution-beta-text"
 # <details><summary>Answer to the question to think about</summary>
 #
-# The KL is never negative. With $\beta > 1$ more is subtracted than before: the result lies below the ELBO, and is still a lower bound, only looser. With $\beta < 1$ less is subtracted: it may exceed $\log p(x)$, and the guarantee is gone.
+# The KL is never negative. With $\beta > 1$ more is subtracted than before: the result never exceeds the ELBO and is still a lower bound, only looser. With $\beta < 1$ less is subtracted: the result may exceed $\log p(x)$, and the guarantee is gone.
 #
 # </details>
 
 # %% [markdown] key="exercise-mass-text"
 # ### 4. What a linear grid leaves out
 #
-# Many texts show the manifold on a grid of equal steps, from $-a$ to $a$ along each axis. Which fraction of the prior mass falls inside it, with $L$ latent dimensions? Return a number between 0 and 1. Then try $a = 2$ with 2 and with 20 dimensions.
+# Many texts show the manifold on a grid of equal steps, from $-a$ to $a$ along each axis. What fraction of the prior mass falls inside it, with $L$ latent dimensions? In the function, these two numbers are called `extent` and `latents`. Return a number between 0 and 1. Then try $a = 2$ with 2 and with 20 dimensions.
 
 # %% key="exercise-mass" tags=["nbval-check-output"]
 def my_grid_mass(extent, latents):
@@ -639,7 +641,7 @@ verdict
 # %% [markdown] key="exercise-latents-text"
 # ### 5. More latent dimensions
 #
-# Train a `nets.VAE` with ten latent dimensions for three epochs. Expect a test ELBO well above that of the lesson's model, which trained five times as long: the check compares the two, image by image, and demands a difference of at least four standard errors. What do you lose in exchange?
+# Train a `nets.VAE` with ten latent dimensions for three epochs. Expect a test ELBO well above that of the lesson's model, which trained for five times as many epochs. The check compares the two, image by image, and demands a difference of at least four standard errors. What do you lose in exchange?
 
 # %% key="exercise-latents" tags=["nbval-check-output"]
 my_wide_model = ...

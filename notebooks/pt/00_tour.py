@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # Um autocodificador variacional, de ponta a ponta
 #
-# **Ao final você saberá** dizer o que um VAE acrescenta a um autocodificador, de onde vem o ELBO e o que cada um de seus dois termos quer, por que o truque da reparametrização é preciso, e treinar um modelo que inventa dígitos. Você terá conferido cada afirmação contra uma resposta exata.
+# **Ao final você saberá** dizer o que um VAE acrescenta a um autocodificador, de onde vem o ELBO e o que cada um de seus dois termos quer, por que o truque da reparametrização é necessário, e treinar um modelo que inventa dígitos. Onde existe uma resposta exata, você terá conferido com ela o que se afirma.
 #
 # **Você precisa de** álgebra linear, probabilidade e um pouco de PyTorch.
 #
-# **Tempo:** 20 minutos de leitura; cerca de um minuto de máquina em dois núcleos.
+# **Tempo:** 20 minutos de leitura; cerca de dois minutos de máquina em dois núcleos.
 #
-# Tudo o que importa está escrito neste caderno, linha por linha. O pacote `vae_teach` só aparece depois que você viu o que ele faz.
+# O modelo, a perda e o laço de treinamento estão escritos neste caderno, linha por linha, e são conferidos com o pacote `vae_teach`. O pacote também carrega os dados e desenha as figuras.
 
 # %% key="setup"
 import torch
@@ -48,7 +48,7 @@ use_language("pt")
 #
 # Um autocodificador variacional (VAE) guarda **uma pequena nuvem** no lugar do ponto. O decodificador precisa reconstruir a imagem a partir de qualquer lugar da nuvem. E pede-se que as nuvens, juntas, preencham uma forma conhecida, a *priori*. Assim, um sorteio da priori cai em terreno que o decodificador conhece.
 #
-# A próxima figura mostra cinco imagens: à esquerda, como pontos de uma reta; à direita, como nuvens. Repare na soma das nuvens, a linha grossa. Ela não tem buracos e já se parece com a priori, tracejada.
+# A próxima figura mostra cinco imagens: à esquerda, como pontos de uma reta; à direita, como nuvens. Cada nuvem leva um quinto da massa. Repare na soma das nuvens, a linha grossa. Ela não tem buracos e já se parece com a priori, tracejada.
 
 # %% key="points-and-clouds"
 codes = torch.tensor([-1.5, -0.6, 0.1, 0.7, 1.6])  # um por imagem
@@ -68,9 +68,9 @@ right.legend(fontsize=8, frameon=False)
 figure
 
 # %% [markdown] key="formulation"
-# ## 2. A integral que ninguém sabe calcular
+# ## 2. A integral que não tem fórmula
 #
-# O modelo conta uma história em dois atos. Primeiro, sorteia-se uma *variável latente* $z$ da priori $p(z) = \mathcal{N}(0, I)$. Depois, o decodificador lê $z$ e diz com que probabilidade cada pixel acende: é a *verossimilhança* $p(x \mid z)$. A probabilidade de ver a imagem $x$ soma todas as histórias que levariam a ela:
+# O modelo conta uma história em dois atos. Primeiro, sorteia-se uma *variável latente* $z$ da priori $p(z) = \mathcal{N}(0, I)$. Depois, o decodificador lê $z$ e diz quão provável é cada imagem que pode sair dali: é a *verossimilhança* $p(x \mid z)$. A probabilidade de ver a imagem $x$ soma todas as histórias que levariam a ela:
 #
 # $$p(x) = \int p(x \mid z)\, p(z)\, dz.$$
 #
@@ -78,7 +78,7 @@ figure
 #
 # **Tentemos mesmo assim.** A integral é uma média: basta amostrar $z$ da priori muitas vezes e tirar a média de $p(x \mid z)$. Para saber se a tentativa acerta, usamos um modelo cuja resposta é conhecida: um decodificador linear com ruído gaussiano. Nele $p(x)$ é uma densidade normal, com fórmula exata.
 #
-# A próxima figura mostra quatro tentativas, com uma variável latente e depois com vinte. O zero é a resposta exata; a unidade é o *nat*, a do logaritmo natural. Com uma latente, as tentativas acertam. Com vinte, ficam centenas de nats abaixo e dão um salto a cada sorteio feliz.
+# A próxima figura mostra quatro tentativas com uma variável latente e quatro com vinte. Cada curva é uma tentativa, à medida que as amostras se acumulam. O zero é a resposta exata; a unidade é o *nat*, a do logaritmo natural. Com uma latente, as tentativas acertam. Com vinte, ficam centenas de nats abaixo e dão um salto a cada sorteio feliz.
 
 # %% key="naive-monte-carlo"
 torch.manual_seed(0)
@@ -136,7 +136,7 @@ for estimate in estimates:
     print(say("tour-one-draw", estimate=estimate.item(), exact=exact.item()))
 
 # %% [markdown] key="naive-moral"
-# Uma rede neural não nos dá a sua posteriori. Mas podemos *aprender* uma aproximação $q(z \mid x)$, uma rede que lê $x$ e diz onde procurar $z$. Essa rede é o **codificador**.
+# Um decodificador neural não nos dá a sua posteriori. Mas podemos *aprender* uma aproximação, $q(z \mid x)$: uma rede lê $x$ e diz onde procurar $z$. Essa rede é o **codificador**.
 
 # %% [markdown] key="elbo"
 # ## 3. O ELBO: um limite que se pode calcular
@@ -149,8 +149,8 @@ for estimate in estimates:
 #
 # $$\mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)).$$
 #
-# - O **termo de reconstrução** pede que a nuvem de $x$ decodifique bem $x$. Ele quer nuvens estreitas e afastadas umas das outras.
-# - O **termo KL**, uma divergência de Kullback-Leibler, mede o quanto a nuvem se afasta da priori. Ele quer todas iguais à priori.
+# - O **termo de reconstrução** pede que os pontos da nuvem de $x$, decodificados, tornem $x$ provável. Ele quer nuvens estreitas e afastadas umas das outras.
+# - O **termo KL**, uma divergência de Kullback-Leibler, mede o quanto a nuvem se afasta da priori. Ele quer todas as nuvens iguais à priori.
 #
 # O que se perde na desigualdade também tem nome. É outra divergência de Kullback-Leibler, agora de $q$ até a posteriori verdadeira:
 #
@@ -190,7 +190,7 @@ figure
 # %% [markdown] key="device-and-data"
 # ## 4. Dispositivo e dados
 #
-# Se há um acelerador (uma GPU), usamos. O conjunto inteiro vai para a memória dele de uma vez: 60.000 imagens de 784 números ocupam 188 MB, e nunca mais é preciso abrir um arquivo.
+# Se houver um acelerador (uma GPU), vamos usá-lo. O conjunto inteiro vai de uma vez para a memória do dispositivo: 60.000 imagens de 784 números ocupam 188 MB, e o treinamento não precisa abrir arquivo nenhum.
 #
 # Os dados são os dígitos manuscritos do MNIST, baixados pelo `torchvision`. Onde não há rede nem cópia, o curso desenha os seus próprios dígitos e avisa.
 
@@ -208,7 +208,7 @@ assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
 print(say("tour-data", name=train_images.name, train=shape, device=device.type))
 
 # %% [markdown] key="why-binary"
-# **Por que preto e branco?** O decodificador dirá, para cada pixel, a probabilidade de ele acender. É uma distribuição de Bernoulli, e ela só gera zeros e uns. Um cinza 0,5 não é um valor possível: é a probabilidade de um. Por isso sorteamos cada pixel com a probabilidade que o seu nível de cinza indica, de novo a cada época no treinamento, e uma vez só no teste.
+# **Por que preto e branco?** O decodificador dirá, para cada pixel, a probabilidade de ele acender. É uma distribuição de Bernoulli, e ela só gera zeros e uns. Um cinza de 0,5 não é um valor possível. Nós o lemos como a probabilidade de sair 1. Por isso sorteamos cada pixel com a probabilidade que o seu nível de cinza indica, de novo a cada lote do treinamento, e uma vez só no teste.
 #
 # A próxima figura mostra dez imagens em cinza e dois sorteios de cada uma. Os dígitos são os mesmos; repare que só as bordas mudam.
 
@@ -222,7 +222,7 @@ rows = {say("tour-grey"): grey, say("tour-draw-1"): first, say("tour-draw-2"): s
 figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 
 # %% [markdown] key="grey-floor"
-# Há quem alimente a Bernoulli com os cinzas. O preço tem nome e número. Nem uma reconstrução perfeita chegaria a zero: sobraria a entropia dos próprios cinzas, que a próxima célula mede. Ela é a mesma para um modelo bom e para um ruim, e não diz nada sobre eles.
+# Há quem alimente a Bernoulli com os cinzas. O preço tem nome e número. Nem mesmo uma reconstrução perfeita sairia de graça: sobraria a entropia dos próprios cinzas, que a próxima célula mede. Essa entropia é a mesma para um modelo bom e para um ruim, e não diz nada sobre eles.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
@@ -239,9 +239,9 @@ assert test_images.name != "mnist" or abs(floor.mean() - 45.53) < 0.2
 # - `reparameterize` amostra $z$ da nuvem.
 # - `decode` leva $z$ à probabilidade de cada pixel.
 #
-# **Por que a log-variância?** Uma rede produz qualquer número real, e uma variância precisa ser positiva. A exponencial resolve. O `clamp` mantém o desvio padrão entre 0,0067 e 148, bem mais do que qualquer nuvem precisa, para que uma imagem estranha não estrague o treinamento.
+# **Por que a log-variância?** Uma rede produz qualquer número real, e uma variância precisa ser positiva. A exponencial resolve. O `clamp` mantém o desvio padrão entre 0,0067 e 148, uma faixa bem mais larga do que as nuvens chegam a usar, para que uma imagem estranha não estrague o treinamento.
 #
-# Por dentro, o decodificador devolve *logits*, as probabilidades antes da sigmoide. A perda se calcula com eles sem arredondar nada; a sigmoide só entra quando queremos ver a imagem.
+# Por dentro, o decodificador devolve *logits*, os números que a sigmoide transforma em probabilidades. A perda é calculada com os logits: assim, nenhuma probabilidade se arredonda para 0 ou 1, o que faria o logaritmo explodir. A sigmoide só entra quando queremos ver a imagem.
 
 # %% key="architecture-class" tags=["nbval-check-output"]
 class HandVAE(nn.Module):
@@ -285,7 +285,7 @@ print(say("tour-parameters", count=parameters))
 #
 # $$z = \mu + \sigma\, \varepsilon, \qquad \sigma = e^{\frac{1}{2} \log \sigma^2}.$$
 #
-# A distribuição de $z$ é a mesma, mas agora $z$ é uma função derivável de $\mu$ e de $\log \sigma^2$. Na próxima célula, a amostra simples não deixa o gradiente passar; a reparametrizada deixa. E o gradiente é o certo: para $\mathbb{E}[z^2] = \mu^2 + \sigma^2$, as derivadas exatas são $2\mu$ e $\sigma^2$, e as estimadas ficam a menos de quatro erros padrão delas.
+# A distribuição de $z$ é a mesma, mas agora $z$ é uma função derivável de $\mu$ e de $\log \sigma^2$. Na próxima célula, a amostra simples não deixa o gradiente passar; a reparametrizada deixa. E o gradiente é o certo: para $\mathbb{E}[z^2] = \mu^2 + \sigma^2$, as derivadas exatas em relação à média e à log-variância são $2\mu$ e $\sigma^2$, e as estimadas ficam a menos de quatro erros padrão delas.
 
 # %% key="trick-gradient" tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -325,12 +325,12 @@ for a, b in zip(ours, theirs, strict=True):
 # %% [markdown] key="loss"
 # ## 6. A perda
 #
-# A perda é o ELBO com o sinal trocado, na média do lote. Somas correm sobre pixels e dimensões latentes; médias, sobre imagens. Trocar uma pela outra num só dos termos mudaria o modelo sem avisar.
+# A perda é o ELBO com o sinal trocado, na média do lote. Para estimá-lo, basta uma amostra da nuvem de cada imagem. Somas correm sobre pixels e dimensões latentes; médias, sobre imagens. Trocar uma pela outra num só dos termos mudaria o objetivo sem avisar.
 #
-# - **Reconstrução.** O logaritmo da probabilidade de Bernoulli, somado sobre os pixels: $\sum_d x_d \ell_d - \log(1 + e^{\ell_d})$, em que $\ell$ são os logits.
-# - **KL.** Entre duas normais, tem fórmula: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$.
+# - **Reconstrução.** O logaritmo da probabilidade de Bernoulli, somado sobre os pixels: $\sum_d [x_d \ell_d - \log(1 + e^{\ell_d})]$, em que $\ell$ são os logits.
+# - **KL.** Da nuvem até a priori, duas normais, ela tem fórmula: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$.
 #
-# A próxima célula escreve as duas e as confere contra `torch.distributions`, que não conhece as nossas fórmulas, e contra o pacote.
+# A próxima célula escreve os dois termos e os confere com `torch.distributions`, que não conhece as nossas fórmulas, e com o pacote.
 
 # %% key="loss-by-hand" tags=["nbval-check-output"]
 def reconstruction_term(x, logits):
@@ -362,7 +362,7 @@ print(say("tour-kl-shown", same=shown[0].item(), moved=shown[1].item()))
 # %% [markdown] key="training"
 # ## 7. O treinamento
 #
-# O laço cabe em seis linhas: codifique, amostre, decodifique, calcule a perda, derive, dê um passo. A próxima célula o escreve e percorre uma vez 12.800 imagens, em lotes de 128. Depois faz o mesmo com `train.fit`, partindo da mesma semente, e confere que os dois modelos dão às imagens de teste o mesmo ELBO.
+# O laço cabe em seis linhas: codifique, amostre, decodifique, calcule a perda, derive, dê um passo. A próxima célula o escreve e percorre uma vez 12.800 imagens, em lotes de 128. Depois faz o mesmo com `train.fit`, partindo da mesma semente, e confere que os dois modelos dão às imagens de teste o mesmo ELBO, a menos de arredondamentos.
 
 # %% key="training-by-hand"
 few = data.Images(
@@ -390,9 +390,9 @@ for model in (by_hand, packaged):
 assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 
 # %% [markdown] key="training-run"
-# Agora o treinamento de verdade: as 60.000 imagens, 15 épocas, Adam com taxa de aprendizado $10^{-3}$. `fit` nunca espera pelo dispositivo no meio de uma época, e mostra uma barra de progresso. Leva cerca de meio minuto em dois núcleos.
+# Agora o treinamento de verdade: as 60.000 imagens, 15 épocas, Adam com taxa de aprendizado $10^{-3}$. `fit` mostra uma barra de progresso; em dois núcleos, leva cerca de um minuto.
 #
-# A tabela traz, por época, o ELBO de treinamento, os seus dois termos e o ELBO de teste, em nats por imagem. Espere uma subida rápida e depois lenta. Repare nas curvas: a KL cai no começo e depois cresce. O modelo *gasta* KL para reconstruir melhor, porque vale a pena.
+# A tabela traz, por época, o ELBO de treinamento, os seus dois termos e o ELBO de teste, em nats por imagem. Espere uma subida rápida e depois lenta. Repare na curva da KL: a partir da segunda época, ela cresce. O modelo *gasta* KL para reconstruir melhor, porque vale a pena.
 
 # %% key="training-fit"
 torch.manual_seed(0)
@@ -403,10 +403,12 @@ history = train.fit(
 print(history)
 
 # %% key="training-curves"
+kl = history.column("kl")
+assert kl[-1] > kl[1]
 figures.curves(history)
 
 # %% [markdown] key="training-verdict"
-# **Esse número é bom?** Um ELBO sozinho não diz muito. Comparemos com o melhor modelo *sem* variável latente: cada pixel acende com a sua frequência no conjunto de treinamento, não importa o resto. A log-verossimilhança dele é exata, sem limite nenhum. A próxima célula exige que o VAE, mesmo medido por baixo, ganhe dele com folga, e que chegue ao valor esperado para estes dados.
+# **Esse número é bom?** Um ELBO sozinho não diz muito. Comparemos com o melhor modelo de pixels independentes e *sem* variável latente: cada pixel acende com a sua frequência no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança dele se calcula exatamente, sem limite inferior no caminho. A próxima célula exige que o VAE, mesmo medido por baixo, ganhe dele com folga, e que chegue ao valor esperado para estes dados.
 
 # %% key="training-checked"
 torch.manual_seed(0)
@@ -424,15 +426,15 @@ assert mean - no_latent.mean() > 20
 # %% [markdown] key="reconstruction"
 # ## 8. Reconstrução
 #
-# Em cima, dez imagens de teste, que o modelo nunca viu no treinamento. Embaixo, o que ele reconstrói: a média do decodificador no centro de cada nuvem. Espere contornos macios. Espere também trocas: com apenas dois números por imagem, alguns dígitos voltam como um vizinho parecido.
+# Em cima, dez imagens de teste, que o modelo nunca viu no treinamento. Embaixo, o que ele reconstrói: a média do decodificador no centro de cada nuvem. Espere contornos suaves. Espere também trocas: com apenas dois números por imagem, alguns dígitos voltam como um vizinho parecido.
 
 # %% key="reconstructions"
 figures.reconstructions(model, test_images)
 
 # %% [markdown] key="why-soft"
-# **Por que tão macias?** Dois números não bastam para dizer onde está cada traço. Dado $z$, os pixels são sorteados de forma independente, e o melhor que o decodificador pode fazer é acertar a *média* das imagens que moram perto de $z$. Uma média de dígitos parecidos é um dígito borrado.
+# **Por que tão suaves?** Dois números não bastam para dizer onde está cada traço. Dado $z$, os pixels são sorteados de forma independente, e o melhor que o decodificador pode fazer é acertar a *média* das imagens que moram perto de $z$. Uma média de dígitos parecidos é um dígito borrado.
 #
-# Isso se confere. A próxima figura compara, para dez códigos, a saída do decodificador com a média das 50 imagens de teste cujos códigos estão mais próximos. Elas quase coincidem. O borrão não é um defeito da KL: um autocodificador de dois números borra também, como verá quem continuar o curso.
+# Isso se confere. A próxima figura compara, para dez códigos, a saída do decodificador com a média das 50 imagens de teste cujos códigos estão mais próximos. As duas quase coincidem. O borrão não é culpa da KL: um autocodificador de dois números também borra, como verá quem continuar o curso.
 
 # %% key="why-soft-shown"
 ten = figures.one_of_each(test_images).to(device)
@@ -462,7 +464,7 @@ figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
 # %% [markdown] key="manifold"
 # ## 10. A variedade
 #
-# Com dois números por imagem, dá para ver *tudo* o que o modelo sabe desenhar. Basta decodificar uma grade de pontos $z$. Mas que grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori que os das pontas. Usamos os pontos que cortam a normal em vinte pedaços de mesma massa, e ficamos no meio de cada um: a *inversa da função de distribuição normal* em $(i + \frac{1}{2}) / 20$.
+# Com dois números por imagem, dá para ver *de uma vez* o que o modelo sabe desenhar. Basta decodificar uma grade de pontos $z$. Mas que grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori que os das pontas. Em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um: a *inversa da função de distribuição normal* em $(i + \frac{1}{2}) / 20$.
 
 # %% key="manifold-grid" tags=["nbval-check-output"]
 n = 20
@@ -492,7 +494,7 @@ figures.manifold(model, n)
 figures.latent_map(model, test_images)
 
 # %% [markdown] key="sliders"
-# ## 11. A mão no espaço latente
+# ## 11. Com a mão no espaço latente
 #
 # Mova $z_1$ e $z_2$ e veja o dígito mudar. Estes controles deslizantes falam com o Python a cada movimento, por isso precisam de um kernel: execute o caderno antes. Com o teclado, as setas andam 0,1; Home e End vão às pontas.
 
@@ -510,7 +512,7 @@ for slider in panel.sliders:
 assert len(seen) == 5
 
 # %% [markdown] key="explorer"
-# O **explorador** faz o mesmo sem Python: os pesos do decodificador viajam com a página, e o JavaScript decodifica. Ele funciona antes de executar o caderno, e sem kernel nenhum. Arraste o ponto sobre o mapa, ou use as setas. A grade ao fundo tem a mesma massa da priori em cada casa.
+# O **explorador** faz o mesmo sem Python: os pesos do decodificador viajam com a página, e o JavaScript decodifica. Ele funciona antes mesmo de o caderno ser executado, e sem kernel nenhum. Se no lugar dele aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável. Arraste o ponto sobre o mapa, ou use as setas. Cada casa da grade ao fundo tem a mesma massa da priori.
 
 # %% key="explorer-shown"
 explorer = LatentExplorer(model, test_images)
@@ -534,16 +536,16 @@ explorer
 # | 09 | Para onde foi a ideia? |
 # | 10 | O ELBO é mesmo um número de bits? |
 #
-# **Para ler.** Kingma e Welling (2013), *Auto-Encoding Variational Bayes*, de onde vem quase tudo o que você viu. Rezende, Mohamed e Wierstra (2014) chegaram à mesma ideia ao mesmo tempo.
+# **Para ler.** Kingma e Welling (2013), *Auto-Encoding Variational Bayes*, de onde vem quase tudo o que você viu. Rezende, Mohamed e Wierstra (2014) chegaram à mesma ideia por conta própria, quase ao mesmo tempo.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
 #
-# Complete cada função no lugar das reticências e execute a célula. A verificação responde na hora: certo, ou uma pista. As soluções estão dobradas logo abaixo de cada questão; abra-as só depois de tentar.
+# Escreva a sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: certo, ou uma pista. As soluções estão recolhidas logo abaixo de cada questão; abra-as só depois de tentar.
 #
 # ### 1. A KL até outra priori
 #
-# Na lição, a priori é $\mathcal{N}(0, I)$. Escreva a KL de $\mathcal{N}(\mu, \sigma^2)$ até uma priori mais larga ou mais estreita, $\mathcal{N}(0, \tau^2 I)$. A função recebe `mu` e `logvar`, de forma `(B, L)`, e o número `tau`; ela devolve um número por imagem. Com $\tau = 1$, deve recair na fórmula da lição.
+# Na lição, a priori é $\mathcal{N}(0, I)$. Escreva a KL de $\mathcal{N}(\mu, \sigma^2)$ até uma priori mais larga ou mais estreita, $\mathcal{N}(0, \tau^2 I)$. A função recebe `mu` e `logvar`, de forma `(B, L)`, e o número `tau`; ela devolve um número por imagem. Com $\tau = 1$, ela deve recair na fórmula da lição.
 
 # %% key="exercise-kl" tags=["nbval-check-output"]
 def my_kl(mu, logvar, tau):
@@ -566,7 +568,7 @@ verdict
 # %% [markdown] key="exercise-draw-text"
 # ### 2. Encontre o erro
 #
-# Esta função já circulou em código publicado. Ela não dá erro nenhum, o gradiente passa, e o modelo treina. Mas a amostra não vem da nuvem que o codificador descreveu. Encontre o erro e corrija-o, sem olhar a pista logo abaixo.
+# Esta função já circulou em código publicado. Ela não dá erro nenhum, o gradiente passa, e o modelo treina. Mas a amostra não vem da nuvem que o codificador descreveu. Encontre o erro e corrija-o, sem olhar para a pista logo abaixo.
 
 # %% key="exercise-draw" tags=["nbval-check-output"]
 def my_draw(mu, logvar, eps):
@@ -587,9 +589,9 @@ verdict
 # %% [markdown] key="exercise-beta-text"
 # ### 3. O beta-VAE
 #
-# Multiplique a KL por um peso $\beta$ (Higgins et al., 2017) e devolva a perda do lote, um número só, que o otimizador vá *minimizar*. Com $\beta = 1$, ela é a perda da lição.
+# Multiplique a KL por um peso $\beta$ (Higgins et al., 2017) e devolva a perda do lote, um número só, para o otimizador *minimizar*. Com $\beta = 1$, ela é a perda da lição.
 #
-# Para pensar: com $\beta = 4$, o resultado ainda é um limite inferior de $\log p(x)$? E com $\beta = \frac{1}{2}$?
+# Para pensar: com $\beta = 4$, a perda com o sinal trocado ainda é um limite inferior de $\log p(x)$? E com $\beta = \frac{1}{2}$?
 
 # %% key="exercise-beta" tags=["nbval-check-output"]
 def my_beta_loss(x, logits, mu, logvar, beta):
@@ -610,14 +612,14 @@ verdict
 # %% [markdown] key="solution-beta-text"
 # <details><summary>Resposta da pergunta para pensar</summary>
 #
-# A KL nunca é negativa. Com $\beta > 1$, subtrai-se mais do que antes: o resultado fica abaixo do ELBO, e continua sendo um limite inferior, só que mais frouxo. Com $\beta < 1$, subtrai-se menos: ele pode passar de $\log p(x)$, e a garantia se perde.
+# A KL nunca é negativa. Com $\beta > 1$, subtrai-se mais do que antes: o resultado nunca passa do ELBO e continua sendo um limite inferior, só que mais frouxo. Com $\beta < 1$, subtrai-se menos: o resultado pode passar de $\log p(x)$, e a garantia se perde.
 #
 # </details>
 
 # %% [markdown] key="exercise-mass-text"
 # ### 4. O que uma grade linear deixa de fora
 #
-# Muitos textos mostram a variedade numa grade de passos iguais, de $-a$ a $a$ em cada eixo. Que fração da massa da priori cai dentro dela, com $L$ dimensões latentes? Devolva um número entre 0 e 1. Depois experimente $a = 2$ com 2 e com 20 dimensões.
+# Muitos textos mostram a variedade numa grade de passos iguais, de $-a$ a $a$ em cada eixo. Que fração da massa da priori cai dentro dela, com $L$ dimensões latentes? Na função, esses dois números se chamam `extent` e `latents`. Devolva um número entre 0 e 1. Depois experimente $a = 2$ com 2 e com 20 dimensões.
 
 # %% key="exercise-mass" tags=["nbval-check-output"]
 def my_grid_mass(extent, latents):
@@ -639,7 +641,7 @@ verdict
 # %% [markdown] key="exercise-latents-text"
 # ### 5. Mais dimensões latentes
 #
-# Treine um `nets.VAE` com dez dimensões latentes por três épocas. Espere um ELBO de teste bem maior que o do modelo da lição, que treinou cinco vezes mais: a verificação compara os dois, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
+# Treine um `nets.VAE` com dez dimensões latentes por três épocas. Espere um ELBO de teste bem maior que o do modelo da lição, que treinou por cinco vezes mais épocas. A verificação compara os dois, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
 
 # %% key="exercise-latents" tags=["nbval-check-output"]
 my_wide_model = ...
