@@ -59,7 +59,11 @@ def running_lab(course, home, *arguments):
             yield wait_for(process, home)
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:  # a kernel that does not let go
+                process.kill()
+                process.wait()
 
 
 def wait_for(process, home, patience=120):

@@ -122,7 +122,7 @@ def check_opening(tour):
 
 def check_sliders(tour):
     panel = tour.page.locator(".vae-sliders").first
-    panel.scroll_into_view_if_needed()
+    panel.evaluate("panel => panel.scrollIntoView()")
     image = panel.locator(".vae-sliders-image img")
     handles = panel.locator(".widget-slider .noUi-handle")
     assert handles.count() == 2
@@ -140,7 +140,7 @@ def check_sliders(tour):
 
 def check_explorer(tour):
     pad = tour.page.locator(".vae-explorer .vae-explorer-pad").first
-    pad.scroll_into_view_if_needed()
+    pad.evaluate("pad => pad.scrollIntoView()")
     canvas = tour.page.locator(".vae-explorer canvas.vae-explorer-image").first
     assert pad.get_attribute("role")
 

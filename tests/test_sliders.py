@@ -49,7 +49,9 @@ def test_labels_are_in_the_language_and_range_is_kept():
             "$z_{2}$",
         ]
         assert (panel.sliders[0].min, panel.sliders[0].max) == (-2, 2)
-        texts.append((panel.sliders[0].tooltip, panel.image.tooltip))
+        texts.append((panel.sliders[0].tooltip, repr(panel)))
+        # ImageView of ipywidgets 8.1 fails on a tooltip: it wants a description too
+        assert panel.image.tooltip is None
     assert len({text for pair in texts for text in pair}) == 4
 
 

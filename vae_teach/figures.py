@@ -231,6 +231,7 @@ def latent_map(model: VAE, images: Images, *, count: int = 5000) -> Picture:
     if model.latent_dim < 2:
         raise ValueError(say("two-latents", got=model.latent_dim))
     x = images.pixels[:count].to(_device(model))
+    x = draw_bits(x) if images.dynamic else x
     mu = model.encode(x)[0][:, :2].cpu()  # (B, 2)
     labels = images.labels[:count].cpu()  # (B,)
     figure, (ax,) = picture(say("alt-map", count=len(x)), width=6.6, height=6.6)

@@ -80,7 +80,6 @@ def latent_sliders(model: VAE, *, extent: float = 3.0) -> LatentSliders:
     handles = [_slider(i, extent) for i in range(model.latent_dim)]
     side = f"{SIDE * ZOOM}px"
     image = widgets.Image(format="png", layout={"width": side, "height": side})
-    image.tooltip = say("sliders-image")
 
     def follow(_: object = None) -> None:
         device = next(model.parameters()).device
