@@ -56,6 +56,14 @@ def has_mnist():
     return True
 
 
+@pytest.fixture(autouse=True)
+def english():
+    """Let each test start in English, whatever the one before it chose."""
+    from vae_teach.words import use_language
+
+    use_language("en")
+
+
 @pytest.fixture(scope="session")
 def browser():
     """Return Chromium, one for the process: Playwright cannot be started twice."""

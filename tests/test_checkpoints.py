@@ -12,12 +12,6 @@ import torch
 from vae_teach import checkpoints, train
 from vae_teach.data import Images
 from vae_teach.nets import VAE
-from vae_teach.words import use_language
-
-
-@pytest.fixture(autouse=True)
-def english():
-    use_language("en")
 
 
 def make_images():

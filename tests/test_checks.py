@@ -11,11 +11,6 @@ from vae_teach.nets import VAE
 from vae_teach.words import CATALOGUE, use_language
 
 
-@pytest.fixture(autouse=True)
-def english():
-    use_language("en")
-
-
 def kl(mu, logvar, tau):
     variance = logvar.exp()
     return (math.log(tau) - logvar / 2 + (variance + mu**2) / (2 * tau**2) - 0.5).sum(1)

@@ -14,11 +14,6 @@ from vae_teach import data
 from vae_teach.words import use_language
 
 
-@pytest.fixture(autouse=True)
-def english():
-    use_language("en")
-
-
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache, no other folder, and no way to download."""

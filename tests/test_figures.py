@@ -17,11 +17,6 @@ from vae_teach.train import History
 from vae_teach.words import use_language
 
 
-@pytest.fixture(autouse=True)
-def english():
-    use_language("en")
-
-
 @pytest.fixture(scope="module")
 def images():
     stream = torch.Generator().manual_seed(0)

@@ -28,10 +28,11 @@ NOT_RUN_WELL = """() => jupyterapp.shell.currentWidget.content.widgets
   .filter(({model}) => model.executionCount === null
     || model.outputs.toJSON().some(output => output.output_type === 'error'))
   .map(({model}) => [model.id, model.outputs.toJSON()])"""
-SHOW_CELLS = """async () => { // those out of sight are not in the page
-  const notebook = jupyterapp.shell.currentWidget.content;
-  notebook.notebookConfig = {...notebook.notebookConfig, windowingMode: 'none'};
-}"""
+WIDGETS = """() => jupyterapp.shell.currentWidget.content.widgets
+  .map(({model}, i) => model.type === 'code' && model.outputs.toJSON()
+    .some(output => output.data?.['application/vnd.jupyter.widget-view+json']) ? i : -1)
+  .filter(i => i >= 0)"""
+SCROLL = "i => jupyterapp.shell.currentWidget.content.scrollToItem(i, 'center')"
 OPEN = """async ([path, factory]) => {
   const opened = await jupyterapp.commands.execute('docmanager:open', {path, factory});
   await opened.context.ready;
@@ -70,6 +71,27 @@ class Page:
             self.page.wait_for_timeout(100)
         raise AssertionError("nothing changed")
 
+    def find(self, selector):
+        """Scroll from widget to widget, as those out of sight are not in the page."""
+        found = self.page.locator(selector).first
+        for index in self.page.evaluate(WIDGETS):
+            self.page.evaluate(SCROLL, index)
+            self.page.wait_for_timeout(SECOND)
+            if found.count():
+                self.show(found)
+                return found
+        raise AssertionError(f"{selector} is in no output")
+
+    def show(self, target):
+        """Scroll there, wait until the page no longer moves, return where it is."""
+        before = None
+        for _ in range(PATIENCE["react"] // 200):
+            target.evaluate("target => target.scrollIntoView({block: 'center'})")
+            self.page.wait_for_timeout(200)
+            if before == (before := target.bounding_box()):
+                return before
+        raise AssertionError("the page does not come to rest")
+
     def press(self, target, *keys):
         target.focus()
         for key in keys:
@@ -100,7 +122,6 @@ def test_the_tour_runs_and_its_widgets_answer(tour):
     tour.page.evaluate(RUN_ALL)
     tour.page.wait_for_function("finished", timeout=PATIENCE["run"])
     assert tour.page.evaluate(NOT_RUN_WELL) == []
-    tour.page.evaluate(SHOW_CELLS)
     check_sliders(tour)
     check_explorer(tour)
     assert tour.page.locator(".jupyter-widgets-error-widget").count() == 0
@@ -121,8 +142,7 @@ def check_opening(tour):
 
 
 def check_sliders(tour):
-    panel = tour.page.locator(".vae-sliders").first
-    panel.evaluate("panel => panel.scrollIntoView()")
+    panel = tour.find(".vae-sliders")
     image = panel.locator(".vae-sliders-image img")
     handles = panel.locator(".widget-slider .noUi-handle")
     assert handles.count() == 2
@@ -139,13 +159,12 @@ def check_sliders(tour):
 
 
 def check_explorer(tour):
-    pad = tour.page.locator(".vae-explorer .vae-explorer-pad").first
-    pad.evaluate("pad => pad.scrollIntoView()")
+    pad = tour.find(".vae-explorer .vae-explorer-pad")
     canvas = tour.page.locator(".vae-explorer canvas.vae-explorer-image").first
     assert pad.get_attribute("role")
 
     def drag():
-        box = pad.bounding_box()
+        box = tour.show(pad)
         mouse, left, top = tour.page.mouse, box["x"], box["y"]
         mouse.move(left + 0.2 * box["width"], top + 0.2 * box["height"])
         mouse.down()

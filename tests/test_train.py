@@ -10,12 +10,6 @@ from vae_teach import train
 from vae_teach.data import Images
 from vae_teach.densities import log_bernoulli
 from vae_teach.nets import VAE
-from vae_teach.words import use_language
-
-
-@pytest.fixture(autouse=True)
-def english():
-    use_language("en")
 
 
 @pytest.fixture(scope="module")

@@ -49,8 +49,9 @@ class LatentSliders(widgets.Box):  # type: ignore[misc]
         picture = widgets.Box([image])
         picture.add_class("vae-sliders-image")
         prompt = widgets.HTML(f"<p>{say('sliders-prompt')}</p>")
-        wrap = {"flex_flow": "row wrap", "max_width": "46em"}
-        column = widgets.VBox([prompt, widgets.Box(sliders, layout=wrap)])
+        handles = widgets.Box(sliders, layout={"flex_flow": "row wrap"})
+        beside = {"flex": "1 1 23em"}  # the picture, or below it on a narrow page
+        column = widgets.VBox([prompt, handles], layout=beside)
         super().__init__([picture, column], layout={"flex_flow": "row wrap"})
         self.add_class("vae-sliders")
 

@@ -18,7 +18,7 @@
 #
 # **You need** linear algebra, probability and a little PyTorch.
 #
-# **Time:** 20 minutes of reading; about two minutes of computing on two cores.
+# **Time:** 20 minutes of reading; about a minute and a half of computing on two cores.
 #
 # The model, the loss and the training loop are written out in this notebook, line by line, and checked against the package `vae_teach`. The package also loads the data and draws the pictures.
 

@@ -18,7 +18,7 @@
 #
 # **Você precisa de** álgebra linear, probabilidade e um pouco de PyTorch.
 #
-# **Tempo:** 20 minutos de leitura; cerca de dois minutos de máquina em dois núcleos.
+# **Tempo:** 20 minutos de leitura; cerca de um minuto e meio de máquina em dois núcleos.
 #
 # O modelo, a perda e o laço de treinamento estão escritos neste caderno, linha por linha, e são conferidos com o pacote `vae_teach`. O pacote também carrega os dados e desenha as figuras.
 

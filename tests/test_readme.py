@@ -1,0 +1,72 @@
+"""The two READMEs: the same commands and links, and numbers that somebody measured."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = {"en": ROOT / "README.md", "pt": ROOT / "README.pt.md"}
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def read(language):
+    return PAGES[language].read_text(encoding="utf-8")
+
+
+def results(name):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["results"]
+
+
+def number(value, digits, language):
+    text = f"{value:.{digits}f}".replace("-", "−")
+    return text.replace(".", ",") if language == "pt" else text
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_links_lead_somewhere(language):
+    targets = re.findall(r"\]\(([^)]+)\)", read(language))
+    local = [target for target in targets if not target.startswith("http")]
+    assert len(local) > 5
+    missing = [target for target in local if not (ROOT / target).exists()]
+    assert missing == []
+
+
+def test_both_pages_link_to_the_same_places():
+    def places(language):
+        targets = re.findall(r"\]\(([^)]+)\)", read(language))
+        swapped = [t.replace("notebooks/pt/", "notebooks/en/") for t in targets]
+        return sorted(t for t in swapped if not t.startswith("README"))
+
+    assert places("pt") == places("en")
+
+
+def test_the_commands_are_those_of_ci_and_of_the_project():
+    for language in PAGES:
+        assert "uv run lab" in read(language)
+        assert "uv run pytest" in read(language)
+    assert "uv run pytest" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert 'lab = "vae_teach.lab:main"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_the_elbo_of_each_seed_is_the_measured_one(language):
+    for row in results("tour_elbo_mnist"):
+        elbo = number(row["test_elbo"], 2, language)
+        error = number(row["standard_error"], 2, language)
+        assert f"{elbo} ± {error}" in read(language)
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_time_and_memory_of_the_tour_are_the_measured_ones(language):
+    (row,) = [r for r in results("notebooks") if r["notebook"] == "en/00_tour"]
+    assert f"{number(row['peak_memory_mb'] / 1000, 1, language)} GB" in read(language)
+    assert f"{round(row['seconds'])} s" in read(language)
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_every_lesson_is_listed(language):
+    lessons = {p.stem for p in (ROOT / "notebooks" / language).glob("*.ipynb")}
+    for lesson in lessons:
+        assert f"notebooks/{language}/{lesson}.ipynb" in read(language)
