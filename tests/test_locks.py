@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 # A letter in brackets, so that this file does not match itself.
 HOSTS = (
-    "pypi[.]org|pythonhosted[.]org|npmjs[.](org|com)|yarnpkg[.]com|deb[.]debian"
+    "py[p]i[.]org|py[t]honhosted[.]org|np[m]js[.](org|com)|yarnpkg[.]com|deb[.]debian"
     "|anaconda[.]org|download[.]pytorch|crates[.]io|ghcr[.]io|docker[.]io"
 )
 MACHINE = (
