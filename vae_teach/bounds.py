@@ -1,10 +1,14 @@
 """Lower bounds on log p(x): the ELBO with its two terms, the importance-weighted bound.
 
+The decoder is Bernoulli, p(x|z) = prod_d Bernoulli(x_d; sigmoid l_d(z)), unless a model
+brings a ``log_conditional(x, z)`` of its own.
+
 Everything is per image and in nats, and everything is sampled: two calls differ unless
 ``torch.manual_seed`` stands before each. Introduced in lessons 00 and 06.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -16,9 +20,9 @@ from vae_teach.densities import (
     log_normal,
     log_standard_normal,
 )
-from vae_teach.guards import check_count, check_pixels
+from vae_teach.guards import check_count, check_finite, check_pixels
 
-CHUNK = 64  # draws decoded at once: bounds memory at CHUNK * B * D floats
+CHUNK = 2**23  # pixels decoded at once, 32 MB in float32: what bounds memory
 
 
 class LatentModel(Protocol):
@@ -32,6 +36,26 @@ class LatentModel(Protocol):
 
     def decode_logits(self, z: Tensor) -> Tensor:
         """Map (..., L) to (..., D)."""
+
+
+def log_conditional(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
+    """Log-likelihood log p(x|z) of the decoder, the model's own or Bernoulli.
+
+    x (B, D) and z (..., B, L) broadcast to (..., B) nats. Introduced in lesson 06.
+    """
+    own = getattr(model, "log_conditional", None)
+    return own(x, z) if own else log_bernoulli(x, model.decode_logits(z))
+
+
+def check_observed(model: LatentModel, x: Tensor) -> None:
+    """Raise unless ``x`` is what the decoder is about: pixels, or finite numbers.
+
+    TypeError for another dtype, ValueError for the rest. Introduced in lesson 06.
+    """
+    if hasattr(model, "log_conditional"):
+        check_finite("x", x)
+    else:
+        check_pixels("x", x)
 
 
 class Bound(NamedTuple):
@@ -62,12 +86,12 @@ def elbo(model: LatentModel, x: Tensor, samples: int = 1) -> Bound:
     Source: Kingma & Welling 2013, eq. 3. Introduced in lesson 00.
     """
     check_count("samples", samples)
-    check_pixels("x", x)
+    check_observed(model, x)
     mu, logvar = model.encode(x)  # (B, L) each
     reconstruction = torch.zeros_like(x[..., 0])  # (B,)
     for _ in range(samples):
         z = model.reparameterize(mu, logvar)  # (B, L)
-        reconstruction = reconstruction + log_bernoulli(x, model.decode_logits(z))
+        reconstruction = reconstruction + log_conditional(model, x, z)
     reconstruction = reconstruction / samples
     kl = kl_to_standard_normal(mu, logvar)  # (B,)
     return Bound(reconstruction - kl, reconstruction, kl)
@@ -92,15 +116,50 @@ def importance_weighted(model: LatentModel, x: Tensor, k: int) -> Tensor:
 
     Source: Burda, Grosse & Salakhutdinov 2015. Introduced in lesson 06.
     """
-    check_count("k", k)
-    check_pixels("x", x)
-    mu, logvar = model.encode(x)  # (B, L) each
     total = x.new_full(x.shape[:-1], -math.inf)  # (B,) log of the sum so far
-    for start in range(0, k, CHUNK):
-        draws = min(CHUNK, k - start)
-        mus, logvars = mu.expand(draws, *mu.shape), logvar.expand(draws, *mu.shape)
-        z = model.reparameterize(mus, logvars)  # (S, B, L)
-        log_joint = log_bernoulli(x, model.decode_logits(z)) + log_standard_normal(z)
-        log_weights = log_joint - log_normal(z, mus, logvars)  # (S, B)
+    for log_weights in _log_weights(model, x, k):
         total = torch.logaddexp(total, log_weights.logsumexp(0))  # (B,)
     return total - math.log(k)
+
+
+@torch.no_grad()
+def effective_sample_size(model: LatentModel, x: Tensor, k: int) -> Tensor:
+    """Effective number of the k weighted draws: (sum w)^2 / sum w^2, from 1 to k.
+
+    With w_i = p(x, z_i) / q(z_i|x), z_i ~ q. Near k, q is close to the true posterior;
+    near 1, one draw carries the whole estimate and its error bar means nothing.
+
+    Args:
+        model: anything with ``encode``, ``reparameterize`` and ``decode_logits``.
+        x: (B, D) pixels in [0, 1].
+        k: draws per image; memory does not grow with it.
+
+    Returns:
+        (B,) draws.
+
+    Raises:
+        TypeError: x is not floating.
+        ValueError: pixels outside [0, 1] or NaN, wrong shape, k below 1.
+
+    Source: Kong 1992. Introduced in lesson 06.
+    """
+    once = x.new_full(x.shape[:-1], -math.inf)  # (B,) log of sum w
+    squared = once.clone()  # (B,) log of sum w^2
+    for log_weights in _log_weights(model, x, k):
+        once = torch.logaddexp(once, log_weights.logsumexp(0))
+        squared = torch.logaddexp(squared, (2 * log_weights).logsumexp(0))
+    return torch.exp(2 * once - squared)
+
+
+def _log_weights(model: LatentModel, x: Tensor, k: int) -> Iterator[Tensor]:
+    """Draw k times from q and yield log p(x, z) - log q(z|x), a few (S, B) at once."""
+    check_count("k", k)
+    check_observed(model, x)
+    mu, logvar = model.encode(x)  # (B, L) each
+    at_once = max(1, CHUNK // max(1, x.numel()))
+    for start in range(0, k, at_once):
+        draws = min(at_once, k - start)
+        mus, logvars = mu.expand(draws, *mu.shape), logvar.expand(draws, *mu.shape)
+        z = model.reparameterize(mus, logvars)  # (S, B, L)
+        log_joint = log_conditional(model, x, z) + log_standard_normal(z)  # (S, B)
+        yield log_joint - log_normal(z, mus, logvars)

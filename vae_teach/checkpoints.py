@@ -23,6 +23,10 @@ from vae_teach.words import say
 FORMAT = "vae_teach 1"
 
 
+class DamagedError(ValueError):
+    """A file that is not whole, or never was a checkpoint."""
+
+
 class Checkpoint:
     """The file of one training run, or of none if ``path`` is None.
 
@@ -31,7 +35,8 @@ class Checkpoint:
         settings: what determines the run besides the model, compared on resuming.
 
     Raises:
-        ValueError: ``path`` is a folder, or lies in a folder that does not exist.
+        ValueError: ``path`` is a folder, lies in a folder that does not exist, or
+            cannot be written.
     """
 
     def __init__(self, path: str | Path | None, settings: dict[str, Any]) -> None:
@@ -39,6 +44,8 @@ class Checkpoint:
         self.settings = settings
         if self.path and (self.path.is_dir() or not self.path.parent.is_dir()):
             raise ValueError(say("checkpoint-place", path=self.path))
+        if self.path and not _is_writable(self.path):
+            raise ValueError(say("checkpoint-read-only", path=self.path))
 
     def write(
         self, model: nn.Module, optimizer: Optimizer, rows: list[dict[str, float]]
@@ -68,8 +75,8 @@ class Checkpoint:
     def restore(self, model: nn.Module, optimizer: Optimizer) -> list[dict[str, float]]:
         """Bring model, optimizer and randomness back; return the rows, [] if no file.
 
-        Raises ValueError if the file is damaged, or of another model or other settings;
-        then nothing is changed, neither the file nor the model.
+        Raises DamagedError if the file is, ValueError if it is of another model or
+        other settings; then nothing is changed, neither the file nor the model.
         """
         if self.path is None or not self.path.exists():
             return []
@@ -96,10 +103,16 @@ class Checkpoint:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
-            raise ValueError(say("checkpoint-damaged", path=self.path)) from error
+            raise DamagedError(say("checkpoint-damaged", path=self.path)) from error
         if header.get("format") != FORMAT or header.get("digest") != _digest(tensors):
-            raise ValueError(say("checkpoint-damaged", path=self.path))
+            raise DamagedError(say("checkpoint-damaged", path=self.path))
         return header, tensors
+
+
+def _is_writable(path: Path) -> bool:
+    """Tell before the first epoch what would fail after it."""
+    places = [path.parent, path] if path.exists() else [path.parent]
+    return all(os.access(place, os.W_OK) for place in places)
 
 
 def _gather(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

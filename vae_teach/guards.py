@@ -19,6 +19,13 @@ def check_count(name: str, value: int) -> None:
         raise ValueError(say("not-positive", name=name, got=value))
 
 
+def check_choice(name: str, value: object, takes: tuple[object, ...]) -> None:
+    """Raise ValueError, naming the choices, unless ``value`` is one of them."""
+    if value not in takes:
+        choices = ", ".join(repr(choice) for choice in takes)
+        raise ValueError(say("unknown-choice", name=name, got=value, takes=choices))
+
+
 def check_floating(name: str, value: Tensor) -> None:
     """Raise TypeError unless ``value`` is a floating tensor."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -53,6 +60,16 @@ def check_same_width(name: str, value: Tensor, other_name: str, other: Tensor) -
         raise ValueError(
             say("shapes-differ", name=name, other_name=other_name, **shapes)
         )
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Raise unless ``value`` is a floating tensor of finite numbers, and some.
+
+    TypeError for another dtype, ValueError for the rest. Waits for the device.
+    """
+    check_floating(name, value)
+    if value.numel() == 0 or not value.isfinite().all():
+        raise ValueError(say("not-finite", name=name, got=tuple(value.shape)))
 
 
 def check_pixels(name: str, value: Tensor) -> None:

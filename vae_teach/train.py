@@ -1,29 +1,39 @@
 """Training: ``fit`` raises the ELBO, ``History`` remembers how, ``evaluate`` tests it.
 
-The loop is the one a lesson writes by hand. What it does not do is wait: the dataset
-lives on the device, and the host asks for a number once an epoch. Introduced in
-lesson 00; lesson 04 is about its speed.
+The loop is the one a lesson writes by hand: see ``_Run``. What it does not do is wait:
+the dataset lives on the device, and the host asks for a number once an epoch.
+``trained`` keeps finished models, and ``python -m vae_teach.train`` trains from a
+terminal. Introduced in lesson 00; lesson 04 is about its speed.
 """
 
+import hashlib
+import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import platformdirs
 import torch
+from filelock import FileLock
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 from tqdm.auto import tqdm
 
 from vae_teach.bounds import Bound, elbo
-from vae_teach.checkpoints import Checkpoint
+from vae_teach.checkpoints import Checkpoint, DamagedError
 from vae_teach.data import Images
 from vae_teach.densities import kl_to_standard_normal, log_bernoulli
-from vae_teach.guards import check_count, find_device
+from vae_teach.graphs import CapturedStep, Step
+from vae_teach.guards import check_choice, check_count, find_device
 from vae_teach.nets import VAE
+from vae_teach.parallel import Team
 from vae_teach.words import say
 
 Row = dict[str, float]
+PRECISIONS = ("highest", "high", "medium")
 
 
 @dataclass
@@ -70,6 +80,8 @@ def fit(
     progress: bool = True,
     checkpoint: str | Path | None = None,
     test: Images | None = None,
+    precision: str = "highest",
+    capture: bool = True,
 ) -> History:
     """Train ``model`` in place by gradient ascent on the ELBO, with Adam.
 
@@ -81,101 +93,291 @@ def fit(
         model: moved to the device, and left there.
         images: what to learn from; dynamic ones give new bits in each batch.
         epochs: times through the images.
-        batch_size: images per step.
+        batch_size: images per step, over all processes.
         learning_rate: Adam's step size.
         device: such as ``"cpu"`` or ``"cuda"``; the accelerator if there is one.
         progress: show a bar.
         checkpoint: a file to write after each epoch, and to resume from if it exists.
         test: images whose ELBO is measured after each epoch.
+        precision: of float32 matrix products, in PyTorch's words: ``"highest"``,
+            ``"high"`` (TF32 on a GPU) or ``"medium"`` (bfloat16 where that is faster).
+        capture: on a GPU, record the step once and replay it (``graphs``).
 
     Returns:
         The history, one row per completed epoch.
 
     Raises:
-        ValueError: epochs or batch_size below 1, a batch larger than the dataset, a
-            learning rate that is not positive, a device that is not there, a
-            checkpoint that is damaged or of another run.
+        ValueError: epochs or batch_size below 1, a batch larger than the dataset or
+            smaller than the number of processes, a learning rate that is not positive,
+            an unknown precision, a device that is not there, a checkpoint that is
+            damaged, of another run, or in a place that cannot be written.
         FloatingPointError: the ELBO became NaN; the sentence says what to lower.
+        torch.OutOfMemoryError: the accelerator's memory is full; the sentence says
+            what to lower. The checkpoint keeps the last whole epoch.
 
-    Introduced in lesson 00.
+    Introduced in lesson 00; lesson 04 is about its speed.
     """
-    _check_settings(images, epochs, batch_size, learning_rate)
     place = find_device(device)
-    model.to(place)
-    images = images.to(place)
-    optimizer = Adam(model.parameters(), lr=learning_rate, fused=True)
-    history = History()
+    team = Team(place)
+    _check_settings(images, epochs, batch_size, learning_rate, precision, team)
     settings = {"images": images.name, "count": len(images), "batch_size": batch_size}
-    saved = Checkpoint(checkpoint, settings | {"learning_rate": learning_rate})
-    history.rows = saved.restore(model, optimizer)
-    was_training = model.training
-    bar = tqdm(total=epochs, initial=len(history), disable=not progress)
-    bar.set_description(say("training"))
+    settings |= {"learning_rate": learning_rate, "precision": precision}
+    saved = Checkpoint(checkpoint, settings)
+    history, was_training = History(), model.training
     try:
-        for epoch in range(len(history) + 1, epochs + 1):
-            row = {"epoch": epoch} | _one_epoch(model, images, optimizer, batch_size)
-            if test is not None:
-                row["test_elbo"] = _test_elbo(model, test.to(place))
-            history.rows.append(row)
-            saved.write(model, optimizer, history.rows)
-            bar.set_postfix_str(say("bar-elbo", elbo=row["elbo"]))
-            bar.update()
+        with _products_at(precision), _memory_explained(place, batch_size):
+            run = _Run(model.to(place), images.to(place), learning_rate, team)
+            history.rows = saved.restore(model, run.optimizer)
+            team.check_agreement(len(history))
+            left = range(len(history) + 1, epochs + 1)
+            step = run.captured(batch_size) if capture and left else run.step
+            for epoch in _bar(left, history, progress and team.leads):
+                row = run.epoch(epoch, batch_size, step)
+                if test is not None:
+                    row["test_elbo"] = _test_elbo(model, test.to(place))
+                history.rows.append(row)
+                if team.leads:
+                    saved.write(model, run.optimizer, history.rows)
     except KeyboardInterrupt:
         history.interrupted = True
-        print(say("interrupted", done=len(history), epochs=epochs))
+        if team.leads:
+            print(say("interrupted", done=len(history), epochs=epochs))
     finally:
-        bar.close()
         model.train(was_training)
     return history
 
 
+class _Run:
+    """What a training run holds: the model, the images, Adam, and totals in nats."""
+
+    def __init__(
+        self, model: VAE, images: Images, learning_rate: float, team: Team
+    ) -> None:
+        self.model, self.images, self.team = model, images, team
+        self.net = team.wrap(model)  # what a step calls
+        on_cuda = images.pixels.is_cuda
+        self.optimizer = Adam(
+            model.parameters(), lr=learning_rate, fused=True, capturable=on_cuda
+        )
+        self.totals = torch.zeros(2, device=images.pixels.device)
+
+    def epoch(self, number: int, batch_size: int, step: Step) -> Row:
+        """Go through the images once, one step a batch; return what was measured."""
+        start = time.perf_counter()
+        self.model.train()
+        self.totals.zero_()
+        count = len(self.images)
+        for chosen in self.team.shuffle(count, number).split(batch_size):
+            step(chosen)
+        means = self.team.add(self.totals) / count
+        reconstruction, kl = means.tolist()  # the one wait for the device
+        if math.isnan(reconstruction - kl):
+            raise FloatingPointError(say("elbo-nan"))
+        seconds = time.perf_counter() - start
+        return {
+            "epoch": number,
+            "elbo": reconstruction - kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
+            "seconds": seconds,
+            "images_per_second": count / seconds,
+        }
+
+    def step(self, chosen: Tensor) -> None:
+        """Climb once: the gradient of the mean ELBO of the images ``chosen``, (B,)."""
+        x = self.images.take(self.team.share(chosen))  # (B, D)
+        logits, mu, logvar = self.net(x)  # (B, D), (B, L), (B, L)
+        reconstruction = log_bernoulli(x, logits).sum()
+        kl = kl_to_standard_normal(mu, logvar).sum()
+        # Gradients are averaged over processes, so each share weighs `size` times more.
+        loss = (kl - reconstruction) * (self.team.size / len(chosen))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.totals += torch.stack((reconstruction.detach(), kl.detach()))
+
+    def captured(self, batch_size: int) -> Step:
+        """Return the same step as a CUDA graph, or the plain one where that cannot be.
+
+        Not on other devices, nor where processes talk to each other within a step, nor
+        for a model that asks the device for numbers.
+        """
+        if not self.totals.is_cuda or self.team.size > 1:
+            return self.step
+        self.model.train()
+        try:
+            return CapturedStep(
+                self.step,
+                batch_size,
+                model=self.model,
+                optimizer=self.optimizer,
+                totals=self.totals,
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            return self.step
+
+
 def _check_settings(
-    images: Images, epochs: int, batch_size: int, learning_rate: float
+    images: Images,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    precision: str,
+    team: Team,
 ) -> None:
     check_count("epochs", epochs)
     check_count("batch_size", batch_size)
     if batch_size > len(images):
         raise ValueError(say("batch-too-large", got=batch_size, images=len(images)))
+    if batch_size < team.size:
+        raise ValueError(say("batch-too-small", got=batch_size, size=team.size))
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(say("not-above-zero", name="learning_rate", got=learning_rate))
+    check_choice("precision", precision, PRECISIONS)
 
 
-def _one_epoch(
-    model: VAE, images: Images, optimizer: Optimizer, batch_size: int
-) -> Row:
-    """Go through the images once, one step a batch; return what was measured."""
-    start = time.perf_counter()
-    model.train()
-    totals = torch.zeros(2, device=images.pixels.device)  # nats, on the device
-    for x, _ in images.batches(batch_size):
-        logits, mu, logvar = model(x)  # (B, D), (B, L), (B, L)
-        reconstruction = log_bernoulli(x, logits)  # (B,)
-        kl = kl_to_standard_normal(mu, logvar)  # (B,)
-        loss = (kl - reconstruction).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        totals += torch.stack((reconstruction.detach().sum(), kl.detach().sum()))
-    reconstruction_mean, kl_mean = (totals / len(images)).tolist()  # the one wait
-    if math.isnan(reconstruction_mean - kl_mean):
-        raise FloatingPointError(say("elbo-nan"))
-    seconds = time.perf_counter() - start
-    return {
-        "elbo": reconstruction_mean - kl_mean,
-        "reconstruction": reconstruction_mean,
-        "kl": kl_mean,
-        "seconds": seconds,
-        "images_per_second": len(images) / seconds,
-    }
+@contextmanager
+def _products_at(precision: str) -> Iterator[None]:
+    """Set the precision of float32 matrix products, and give it back."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def _memory_explained(place: torch.device, batch_size: int) -> Iterator[None]:
+    """Say what to lower where the accelerator's memory does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        sentence = say("out-of-memory", device=place, batch_size=batch_size)
+        raise torch.OutOfMemoryError(sentence) from error
+
+
+def _bar(left: range, history: History, shown: bool) -> Iterator[int]:
+    """Go through the epochs that are left, under a bar with the ELBO of the last."""
+    done = len(history)
+    shown = shown and bool(left)
+    with tqdm(total=done + len(left), initial=done, disable=not shown) as bar:
+        bar.set_description(say("training"))
+        for epoch in left:
+            yield epoch
+            bar.set_postfix_str(say("bar-elbo", elbo=history.rows[-1]["elbo"]))
+            bar.update()
 
 
 def _test_elbo(model: VAE, test: Images) -> float:
     """Measure without moving the random stream: the training run stays the same."""
-    device = test.pixels.device
-    accelerators = [] if device.type == "cpu" else [device.index or 0]
-    kind = "cuda" if device.type == "cpu" else device.type
-    with torch.random.fork_rng(accelerators, device_type=kind):
+    with _own_stream(test.pixels.device):
         return evaluate(model, test).elbo.mean().item()
+
+
+def trained(
+    images: Images,
+    *,
+    hidden_dim: int = 400,
+    latent_dim: int = 2,
+    seed: int = 0,
+    epochs: int = 15,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+    test: Images | None = None,
+) -> tuple[VAE, History]:
+    """Return a trained VAE and its history: from the user's cache, or trained now.
+
+    The model is what ``fit`` makes of ``VAE`` after ``torch.manual_seed(seed)``; the
+    caller's random stream does not move. Its file is named after everything that
+    determines it: the images, these arguments, the code that trains, PyTorch's version
+    and the kind of device. Two processes that want the same model train it once. A run
+    that was stopped goes on where it was; a damaged file is told and made again.
+
+    Args:
+        images: what to learn from.
+        hidden_dim: units of each hidden layer.
+        latent_dim: latent dimensions.
+        seed: of the weights and of the noise.
+        epochs: as for ``fit``, and so are the following.
+        batch_size: images per step.
+        learning_rate: Adam's step size.
+        device: the accelerator if there is one.
+        progress: show a bar while training.
+        test: images whose ELBO is measured after each epoch.
+
+    Returns:
+        The model in evaluation mode, and the history of its training.
+
+    Raises:
+        KeyboardInterrupt: training was stopped; the epochs that were completed are
+            kept, and the next call goes on from there.
+        ValueError: as ``fit`` raises it; so do its other errors.
+
+    Introduced in lesson 01.
+    """
+    place = find_device(device)
+    numbers = (hidden_dim, latent_dim, seed, epochs, batch_size, learning_rate)
+    pixels = [_digest(part) for part in (images, test) if part]
+    made_of = [numbers, pixels, place.type, torch.__version__, _code()]
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
+    path = platformdirs.user_cache_path("vae_teach") / "models" / f"{key}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def read_or_train() -> tuple[VAE, History]:
+        torch.manual_seed(seed)
+        model = VAE(images.pixels.shape[-1], hidden_dim, latent_dim)
+        history = fit(
+            model,
+            images,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            device=place,
+            progress=progress,
+            checkpoint=path,
+            test=test,
+        )
+        return model.eval(), history
+
+    with FileLock(f"{path}.lock"), _own_stream(place):
+        try:
+            model, history = read_or_train()
+        except DamagedError:
+            print(say("cache-damaged", path=path))
+            path.unlink()
+            model, history = read_or_train()
+    if history.interrupted:
+        raise KeyboardInterrupt
+    return model, history
+
+
+def _code() -> str:
+    """Return a digest of the modules that decide what training makes."""
+    names = ("bounds", "data", "densities", "graphs", "nets", "train")
+    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in names]
+    return hashlib.sha256(b"".join(sources)).hexdigest()
+
+
+def _digest(images: Images) -> str:
+    """Return a digest of what training sees: pixels, and whether they are drawn."""
+    pixels = images.pixels.cpu().contiguous().numpy()
+    digest = hashlib.sha256(pixels.data)
+    digest.update(f"{pixels.shape} {pixels.dtype} {images.dynamic}".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _own_stream(place: torch.device) -> Iterator[None]:
+    """Let what is inside draw without moving the random stream outside."""
+    accelerators = [] if place.type == "cpu" else [place.index or 0]
+    kind = "cuda" if place.type == "cpu" else place.type
+    with torch.random.fork_rng(accelerators, device_type=kind):
+        yield
 
 
 @torch.no_grad()
@@ -210,3 +412,9 @@ def evaluate(
 def standard_error(values: Tensor) -> float:
     """Return the standard error of the mean of ``values`` (N,), in their unit."""
     return (values.std() / math.sqrt(values.numel())).item()
+
+
+if __name__ == "__main__":
+    from vae_teach.command import main  # draws pictures, which import this module
+
+    main()

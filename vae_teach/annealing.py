@@ -1,0 +1,181 @@
+"""Annealed importance sampling: log p(x) between two estimates, for any latent size.
+
+A chain that walks from the prior to the posterior gives a bound from below, one that
+walks back from an exact posterior draw a bound from above; the truth lies between
+their means. Introduced in lesson 06.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae_teach.bounds import LatentModel, check_observed, log_conditional
+from vae_teach.densities import log_standard_normal
+from vae_teach.guards import check_count
+from vae_teach.nets import VAE
+from vae_teach.words import say
+
+ACCEPTED = 0.65  # share of accepted moves that the step size aims at (Neal 2011)
+FIRST_STEP = 0.1  # of the leapfrog, before it is tuned; the prior's width is 1
+FASTER, SLOWER = 1.1, 0.85  # what an accepted move, or a refused one, does to the step
+SCHEDULE_EDGE = 4.0  # the sigmoid's span: temperatures crowd at both ends
+
+
+class Annealed(NamedTuple):
+    """What the chains say of log p(x), nats.
+
+    ``lower`` (B,) is below log p(x) in mean, ``upper`` (B,) above it (None where no
+    exact draws were given), ``accepted`` (B,) the share of moves that were.
+    """
+
+    lower: Tensor
+    upper: Tensor | None
+    accepted: Tensor
+
+
+def simulate(model: VAE, count: int) -> tuple[Tensor, Tensor]:
+    """Draw images from the model, and the z that made each: (B, D) bits and (B, L).
+
+    Such a z is an exact draw from the posterior of its image, which is what the reverse
+    chain of ``anneal`` must start from. Raises ValueError if count is below 1.
+    Introduced in lesson 06.
+    """
+    check_count("count", count)
+    weight = model.decoder_hidden.weight
+    z = torch.randn(count, model.latent_dim, dtype=weight.dtype, device=weight.device)
+    with torch.no_grad():
+        return torch.bernoulli(model.decode(z)), z  # (B, D), (B, L)
+
+
+def anneal(
+    model: LatentModel,
+    x: Tensor,
+    *,
+    chains: int = 16,
+    temperatures: int = 200,
+    leapfrogs: int = 10,
+    start: Tensor | None = None,
+) -> Annealed:
+    """Estimate log p(x) along p(z) p(x|z)^b, with b from 0 to 1, by Hamiltonian moves.
+
+    A first run tunes the step size at each temperature; the runs that count keep it
+    fixed, so that moves do not depend on their past and both bounds hold.
+
+    Args:
+        model: anything with ``encode``, ``reparameterize`` and ``decode_logits``.
+        x: (B, D) pixels in [0, 1].
+        chains: per image and direction, S.
+        temperatures: steps from the prior to the posterior.
+        leapfrogs: of each Hamiltonian move.
+        start: (S, B, L) exact draws from the posterior, one for each chain and image,
+            for the reverse chain; a (B, L) draw serves all chains of its image.
+
+    Returns:
+        Annealed of lower (B,), upper (B,) or None, accepted (B,).
+
+    Raises:
+        TypeError: x is not floating.
+        ValueError: pixels outside [0, 1] or NaN, wrong shape, a count below 1, a start
+            of another shape.
+
+    Source: Neal 2001; Grosse, Ghahramani & Adams 2015 for the reverse chain; Wu et al.
+    2017 for the schedule. Introduced in lesson 06.
+    """
+    counts = {"chains": chains, "temperatures": temperatures, "leapfrogs": leapfrogs}
+    for name, value in counts.items():
+        check_count(name, value)
+    check_observed(model, x)
+    walk = _Walk(model, x, chains, temperatures, leapfrogs)
+    with torch.no_grad():
+        if start is not None:
+            start = walk.check_start(start)
+        walk.forward(tune=True)
+        lower, accepted = walk.forward()
+        upper = None if start is None else walk.backward(start)
+    return Annealed(lower, upper, accepted)
+
+
+class _Walk:
+    """Chains for all images at once, and the step sizes found for them."""
+
+    def __init__(
+        self,
+        model: LatentModel,
+        x: Tensor,
+        chains: int,
+        temperatures: int,
+        leapfrogs: int,
+    ) -> None:
+        self.model, self.x, self.leapfrogs = model, x, leapfrogs
+        latents = model.encode(x[:1])[0].shape[-1]
+        self.shape = (chains, len(x), latents)
+        ends = torch.tensor([-SCHEDULE_EDGE, SCHEDULE_EDGE]).sigmoid()
+        curve = torch.linspace(-SCHEDULE_EDGE, SCHEDULE_EDGE, temperatures + 1)
+        curve = (curve.sigmoid() - ends[0]) / (ends[1] - ends[0])
+        self.powers = curve.tolist()  # from 0 to 1
+        self.steps = x.new_full((temperatures + 1, len(x), 1), FIRST_STEP)  # (T, B, 1)
+
+    def check_start(self, start: Tensor) -> Tensor:
+        """Return the start as (S, B, L), or raise ValueError."""
+        if tuple(start.shape) not in (self.shape, self.shape[1:]):
+            got = tuple(start.shape)
+            raise ValueError(say("reverse-start", got=got, takes=self.shape))
+        return start.expand(self.shape).clone()
+
+    def forward(self, tune: bool = False) -> tuple[Tensor, Tensor]:
+        """Walk from the prior; return the bound from below and the share accepted."""
+        z = torch.randn(self.shape, dtype=self.x.dtype, device=self.x.device)
+        log_weights = torch.zeros_like(z[..., 0])  # (S, B)
+        accepted = torch.zeros_like(self.x[:, 0])  # (B,)
+        for t in range(1, len(self.powers)):
+            rise = self.powers[t] - self.powers[t - 1]
+            log_weights += rise * log_conditional(self.model, self.x, z)
+            z, moved = self._move(z, t)
+            share = moved.float().mean(0)  # (B,)
+            accepted += share
+            if tune:
+                self._tune(t, share)
+        mean = log_weights.logsumexp(0) - math.log(len(log_weights))
+        return mean, accepted / (len(self.powers) - 1)
+
+    def backward(self, z: Tensor) -> Tensor:
+        """Walk from exact posterior draws (S, B, L); return the bound from above."""
+        log_weights = torch.zeros_like(z[..., 0])  # (S, B) of 1 / p(x)
+        for t in range(len(self.powers) - 1, 0, -1):
+            z, _ = self._move(z, t)
+            fall = self.powers[t - 1] - self.powers[t]
+            log_weights += fall * log_conditional(self.model, self.x, z)
+        return math.log(len(log_weights)) - log_weights.logsumexp(0)
+
+    def _tune(self, t: int, share: Tensor) -> None:
+        """Lengthen or shorten the step, here and as a first guess for the next."""
+        factor = torch.where(share > ACCEPTED, FASTER, SLOWER)[:, None]
+        self.steps[t] *= factor
+        self.steps[t + 1 :] = self.steps[t]
+
+    def _move(self, z: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Make one Hamiltonian move at temperature t: z (S, B, L), moved (S, B)."""
+        step = self.steps[t]  # (B, 1)
+        speed = torch.randn_like(z)
+        height, slope = self._log_density(z, t)
+        before = height + log_standard_normal(speed)
+        place = z
+        for _ in range(self.leapfrogs):
+            speed = speed + 0.5 * step * slope
+            place = place + step * speed
+            height, slope = self._log_density(place, t)
+            speed = speed + 0.5 * step * slope
+        gain = height + log_standard_normal(speed) - before  # (S, B)
+        moved = torch.rand_like(gain).log() < gain
+        return torch.where(moved[..., None], place, z), moved
+
+    def _log_density(self, z: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Return log p(z) + b log p(x|z), (S, B), and its gradient, (S, B, L)."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            likelihood = log_conditional(self.model, self.x, z)
+            height = log_standard_normal(z) + self.powers[t] * likelihood
+            (slope,) = torch.autograd.grad(height.sum(), z)
+        return height.detach(), slope

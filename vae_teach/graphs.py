@@ -1,0 +1,88 @@
+"""A training step recorded once as a CUDA graph, and replayed.
+
+For a small network a GPU finishes each operation sooner than the host can ask for the
+next. A graph asks once: the host sends the indices of a batch, and the whole step runs
+without it. Introduced in lesson 04.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+Step = Callable[[Tensor], None]
+WARM_UP = 3  # steps that let cuBLAS, autograd and Adam allocate what they keep
+
+
+class CapturedStep:
+    """A step for batches of one size; the others take the plain path.
+
+    Args:
+        step: takes (B,) int64 indices and changes only the model, the optimizer and
+            ``totals``, in place.
+        batch_size: of the batches that are replayed.
+        model: whose weights the warm-up must not change, nor
+        optimizer: its moments, nor
+        totals: a sum that the step adds to.
+
+    Raises:
+        RuntimeError: the step does something that cannot be recorded, such as asking
+            the GPU for a number; the model and the optimizer are as they were.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        batch_size: int,
+        *,
+        model: nn.Module,
+        optimizer: Optimizer,
+        totals: Tensor,
+    ) -> None:
+        self.plain = step
+        self.chosen = torch.zeros(batch_size, dtype=torch.int64, device=totals.device)
+        kept = [*model.parameters(), *model.buffers(), totals]
+        before = [tensor.detach().clone() for tensor in kept]
+        moments = _moments(optimizer)
+        random_state = torch.cuda.get_rng_state(totals.device)
+        try:
+            self._warm_up()
+        finally:
+            for tensor, value in zip(kept, before, strict=True):
+                tensor.detach().copy_(value)
+            for key, tensor in _moments(optimizer, clone=False).items():
+                tensor.copy_(moments[key]) if key in moments else tensor.zero_()
+            torch.cuda.set_rng_state(random_state, totals.device)
+        self.graph = torch.cuda.CUDAGraph()
+        optimizer.zero_grad()  # the graph allocates its own gradients
+        with torch.cuda.graph(self.graph):
+            step(self.chosen)
+
+    def _warm_up(self) -> None:
+        """Take steps on a stream of their own, as recording asks for."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                self.plain(self.chosen)
+        torch.cuda.current_stream().wait_stream(stream)
+
+    def __call__(self, chosen: Tensor) -> None:
+        """Take one step with the images of the indices ``chosen``, (B,) int64."""
+        if chosen.shape != self.chosen.shape:
+            self.plain(chosen)
+            return
+        self.chosen.copy_(chosen)
+        self.graph.replay()
+
+
+def _moments(
+    optimizer: Optimizer, *, clone: bool = True
+) -> dict[tuple[int, str], Tensor]:
+    """Return what the optimizer keeps for each of its parameters, or copies of it."""
+    return {
+        (id(parameter), name): value.clone() if clone else value
+        for parameter, state in optimizer.state.items()
+        for name, value in state.items()
+    }
