@@ -31,6 +31,7 @@ FAINT = (
     18.0  # nats below the highest scout, e^-18 = 1.5e-8: what lies there is left out
 )
 ROWS, POINTS = 1000, 4096  # images and points in memory at once, whatever the grid
+FARTHEST = 20.0  # the prior has e^-200 of its peak left there
 EDGE_SHARE = 1e-3  # of an image's mass on the outermost points: more is worth a warning
 LOST_SHARE = (
     0.5  # more than this: most of the mass lies outside, and there is no answer
@@ -41,13 +42,13 @@ COARSE = 0.5  # nats between a grid and the one of twice its spacing: more is no
 def axis(grid: int, extent: float, like: Tensor) -> Tensor:
     """Return the points along either side of the plane: (grid,), of ``like``'s dtype.
 
-    Raises ValueError for fewer than 4 points, or an extent that is not above zero.
+    Raises ValueError for fewer than 4 points, or an extent out of (0, 20].
     Introduced in lesson 02.
     """
     if not isinstance(grid, int) or grid < 4:
         raise ValueError(say("too-few-points", got=grid))
-    if not (math.isfinite(extent) and extent > 0):
-        raise ValueError(say("not-above-zero", name="extent", got=extent))
+    if not 0 < extent <= FARTHEST:
+        raise ValueError(say("wrong-extent", got=extent, most=FARTHEST))
     return torch.linspace(-extent, extent, grid, dtype=like.dtype, device=like.device)
 
 
@@ -207,7 +208,7 @@ def _scout(
     inside = torch.zeros(len(few), len(few), dtype=torch.bool, device=x.device)
     inside[1:-1, 1:-1] = True
     needed, rings = [], []
-    for rows in x.split(ROWS):
+    for rows in x.split(max(1, ROWS * POINTS // len(few) ** 2)):
         table = log_joint(rows)  # (b, G * G)
         rings.append(table[:, ~inside.flatten()].logsumexp(1))
         # A tile's scouts and the nearest of its neighbours': no mass hides at a border.
