@@ -1,15 +1,15 @@
 """Checkpoints: a killed run resumes bit for bit; a bad file is refused and kept."""
 
 import os
-import signal
+import random
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 
 from vae_teach import checkpoints, train
+from vae_teach.checkpoints import DamagedError
 from vae_teach.data import Images
 from vae_teach.nets import VAE
 
@@ -56,31 +56,103 @@ def test_a_finished_run_is_only_read(path):
     assert path.read_bytes() == before
 
 
-SCRIPT = """
-import sys
+KILLED = """
+import os, pathlib, random, signal, sys, time
 sys.path.insert(0, sys.argv[2])
 from tests.test_checkpoints import run
-run(sys.argv[1], epochs=4000)
+path, moments = pathlib.Path(sys.argv[1]), random.Random(0)
+for _ in range(int(sys.argv[3])):
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    child = os.fork()  # imports once; each child is a process that knows nothing else
+    if child == 0:
+        run(path, epochs=100_000)
+    while not (path.exists() and path.stat().st_mtime_ns > before):
+        time.sleep(0.001)
+    time.sleep(moments.uniform(0, 0.05))  # an epoch takes about 0.01
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    print(len(run(path, epochs=1)[1]), flush=True)  # whole: it is read back
+"""
+MOMENTS = 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: Linux or macOS")
+def test_sigkill_at_random_moments_loses_nothing(path, pytestconfig):
+    """Each kill leaves a whole file; the run that survived them all is the same."""
+    script = [sys.executable, "-c", KILLED, str(path), str(pytestconfig.rootpath)]
+    done = subprocess.run(
+        [*script, str(MOMENTS)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    epochs = [int(line) for line in done.stdout.split()]
+    assert len(epochs) == MOMENTS
+    assert epochs == sorted(set(epochs))  # each went on where the last was killed
+    uninterrupted, alone = run(None, epochs=epochs[-1] + 2)
+    resumed, history = run(path, epochs=epochs[-1] + 2)
+    assert torch.equal(resumed, uninterrupted)
+    assert history.column("elbo") == alone.column("elbo")
+
+
+def test_a_file_cut_anywhere_is_never_used(path):
+    run(path)
+    whole = path.read_bytes()
+    places = random.Random(0)
+    for length in [
+        0,
+        1,
+        7,
+        8,
+        9,
+        len(whole) - 1,
+        *places.sample(range(len(whole)), 60),
+    ]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(DamagedError, match="is damaged or not a checkpoint"):
+            run(path)
+        assert path.read_bytes() == whole[:length]
+
+
+def test_a_byte_changed_anywhere_in_the_tensors_is_never_used(path):
+    run(path)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for place in random.Random(0).sample(range(header, len(whole)), 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(DamagedError):
+            run(path)
+
+
+FULL = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[2])
+from tests.test_checkpoints import run
+run(sys.argv[1], epochs=1)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails as a full disk does
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    run(sys.argv[1], epochs=2)
+except OSError as error:
+    print(error)
 """
 
 
-def test_sigkill_at_any_moment_leaves_a_whole_file(path, pytestconfig):
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no limit on file sizes"
+)
+def test_a_disk_that_fills_up_while_writing_leaves_the_earlier_file(path, pytestconfig):
+    arguments = [sys.executable, "-c", FULL, str(path), str(pytestconfig.rootpath)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, "-c", SCRIPT, str(path), str(pytestconfig.rootpath)]
-    for delay in (0.05, 0.11, 0.17, 0.23):
-        process = subprocess.Popen(arguments, env=environment)
-        while not path.exists():  # the first epoch takes as long as the imports
-            assert process.poll() is None
-            time.sleep(0.05)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        _, history = run(path, epochs=1)  # whole: it is read back
-        assert len(history) >= 1
-    epochs = len(history)
-    uninterrupted, _ = run(None, epochs=epochs + 2)
-    resumed, _ = run(path, epochs=epochs + 2)
-    assert torch.equal(resumed, uninterrupted)
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, check=True, env=environment
+    )
+    assert "the earlier file, if there was one, is still there" in done.stdout
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    resumed, history = run(path, epochs=2)
+    assert len(history) == 2
+    assert torch.equal(resumed, run(None, epochs=2)[0])
 
 
 def truncate(content):
@@ -140,3 +212,21 @@ def test_a_full_disk_leaves_the_earlier_file(path, monkeypatch):
 def test_a_place_that_takes_no_file_is_named(tmp_path, place):
     with pytest.raises(ValueError, match="it takes the path of a file"):
         run(tmp_path / place)
+
+
+@pytest.mark.parametrize("read_only", ["folder", "file"])
+def test_a_place_that_cannot_be_written_is_told_before_training(
+    path, monkeypatch, read_only
+):
+    """Told by what the system answers: tests may run as root, who may write all."""
+    run(path)
+    closed = path if read_only == "file" else path.parent
+    allowed = os.access
+    monkeypatch.setattr(
+        checkpoints.os,
+        "access",
+        lambda place, how: place != closed and allowed(place, how),
+    )
+    monkeypatch.setattr(train._Run, "epoch", lambda *args: pytest.fail("it trained"))
+    with pytest.raises(ValueError, match="which cannot be written"):
+        run(path, epochs=5)

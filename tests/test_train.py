@@ -1,13 +1,16 @@
 """Training: it learns, repeats itself, survives interruption, and refuses bad input."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from sklearn.linear_model import LinearRegression
 
 from vae_teach import train
-from vae_teach.data import Images
+from vae_teach.data import Images, draw_bits
 from vae_teach.densities import log_bernoulli
 from vae_teach.nets import VAE
 
@@ -101,8 +104,7 @@ def test_step_is_adam_on_the_negative_elbo(images):
     fit(ours, images, epochs=1, batch_size=600)
     torch.manual_seed(7)
     order = torch.randperm(600)
-    grey = images.pixels[order]
-    x = (torch.rand(grey.shape) < grey).float()
+    x = draw_bits(images.pixels[order])
     mu, logvar = oracle.encode(x)
     q = torch.distributions.Normal(mu, torch.exp(logvar / 2))
     prior = torch.distributions.Normal(0.0, 1.0)
@@ -116,15 +118,14 @@ def test_step_is_adam_on_the_negative_elbo(images):
 
 def test_interrupting_keeps_what_was_learnt(images, monkeypatch, capsys):
     model, first = new_model(), weights(new_model())
-    whole, calls = train._one_epoch, []
+    whole = train._Run.epoch
 
-    def stop_in_the_third(*args):
-        calls.append(1)
-        if len(calls) == 3:
+    def stop_in_the_third(self, number, *args):
+        if number == 3:
             raise KeyboardInterrupt
-        return whole(*args)
+        return whole(self, number, *args)
 
-    monkeypatch.setattr(train, "_one_epoch", stop_in_the_third)
+    monkeypatch.setattr(train._Run, "epoch", stop_in_the_third)
     history = fit(model, images, epochs=10)
     assert history.interrupted
     assert len(history) == 2
@@ -183,6 +184,7 @@ def test_diverging_is_told(images):
         ({"learning_rate": 0.0}, "learning_rate: got 0.0"),
         ({"learning_rate": math.nan}, "learning_rate: got nan"),
         ({"device": "abacus"}, "device: got 'abacus'"),
+        ({"precision": "low"}, "precision: got 'low'; it takes one of 'highest'"),
     ],
 )
 def test_bad_settings_get_one_sentence(images, options, named):
@@ -191,3 +193,205 @@ def test_bad_settings_get_one_sentence(images, options, named):
     with pytest.raises(ValueError, match=named):
         fit(model, images, **options)
     assert torch.equal(weights(model), before)
+
+
+def test_precision_is_set_while_training_and_given_back(images, monkeypatch):
+    seen = []
+
+    def look(self, number, *args):
+        seen.append(torch.get_float32_matmul_precision())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train._Run, "epoch", look)
+    fit(new_model(), images, precision="medium")
+    fit(new_model(), images)
+    assert seen == ["medium", "highest"]
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_full_memory_says_what_to_lower_and_keeps_the_last_epoch(
+    images, monkeypatch, tmp_path
+):
+    whole, path = train._Run.epoch, tmp_path / "run.safetensors"
+
+    def full_in_the_second(self, number, *args):
+        if number == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 TiB")
+        return whole(self, number, *args)
+
+    monkeypatch.setattr(train._Run, "epoch", full_in_the_second)
+    with pytest.raises(
+        torch.OutOfMemoryError, match=r"batch_size=50: lower batch_size"
+    ):
+        fit(new_model(), images, checkpoint=path)
+    monkeypatch.undo()
+    resumed = new_model()
+    assert len(fit(resumed, images, checkpoint=path, epochs=1)) == 1
+    alone = new_model()
+    fit(alone, images, epochs=1)
+    assert torch.equal(weights(resumed), weights(alone))
+
+
+def test_no_step_waits_for_the_device(images, monkeypatch):
+    """Numbers that leave the device make the host wait: none do inside an epoch."""
+    asked = []
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__"):
+        whole = getattr(torch.Tensor, name)
+
+        def watched(self, *args, whole=whole, name=name):
+            asked.append(name)
+            return whole(self, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, watched)
+    fit(new_model(), images, epochs=1)  # 12 steps
+    few = len(asked)
+    fit(new_model(), images, epochs=1, batch_size=6)  # 100 steps
+    assert len(asked) == 2 * few
+
+
+# --- models that are kept ----------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(train.platformdirs, "user_cache_path", lambda name: tmp_path)
+    return tmp_path / "models"
+
+
+def get(images, **options):
+    settings = {"hidden_dim": 8, "epochs": 2, "batch_size": 50, "device": "cpu"}
+    return train.trained(images, **settings | {"progress": False} | options)
+
+
+def count_epochs(monkeypatch):
+    ran, whole = [], train._Run.epoch
+    monkeypatch.setattr(
+        train._Run, "epoch", lambda *args: ran.append(1) or whole(*args)
+    )
+    return ran
+
+
+def test_trained_is_what_fit_makes_and_is_trained_once(images, cache, monkeypatch):
+    torch.manual_seed(4)
+    by_hand = VAE(16, 8, 2)
+    history = fit(by_hand, images, epochs=2)
+    ran = count_epochs(monkeypatch)
+    model, first = get(images, seed=4)
+    again, second = get(images, seed=4)
+    assert torch.equal(weights(model), weights(by_hand))
+    assert torch.equal(weights(again), weights(by_hand))
+    assert first.column("elbo") == second.column("elbo") == history.column("elbo")
+    assert len(ran) == 2
+    assert not model.training
+
+
+def test_trained_leaves_the_random_stream_where_it_was(images, cache):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    for _ in range(2):
+        torch.manual_seed(0)
+        get(images)
+        assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"epochs": 3},
+        {"hidden_dim": 9},
+        {"latent_dim": 3},
+        {"batch_size": 60},
+        {"learning_rate": 2e-3},
+        {"images": lambda i: Images(i.pixels, i.labels, i.name)},
+        {"images": lambda i: Images(i.pixels.flip(0), i.labels, i.name, dynamic=True)},
+        {"images": lambda i: Images(i.pixels, i.labels, "other", dynamic=True)},
+        {"test": lambda i: i},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_determines_a_model_names_its_file(images, cache, change):
+    get(images)
+    options = {k: v(images) if callable(v) else v for k, v in change.items()}
+    get(options.pop("images", images), **options)
+    assert len(list(cache.glob("*.safetensors"))) == 2
+
+
+def test_code_that_changes_trains_anew(images, cache, monkeypatch):
+    get(images)
+    monkeypatch.setattr(train, "_code", lambda: "other code")
+    get(images)
+    assert len(list(cache.glob("*.safetensors"))) == 2
+
+
+def test_labels_have_no_part_in_a_model(images, cache):
+    get(images)
+    get(Images(images.pixels, images.labels.flip(0), images.name, dynamic=True))
+    assert len(list(cache.glob("*.safetensors"))) == 1
+
+
+def test_a_damaged_model_is_told_and_made_again(images, cache, capsys):
+    model, _ = get(images)
+    (path,) = cache.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    again, _ = get(images)
+    assert torch.equal(weights(model), weights(again))
+    assert "is damaged; it will be trained again" in capsys.readouterr().out
+
+
+def test_a_stopped_run_goes_on_where_it_was(images, cache, monkeypatch, capsys):
+    whole = train._Run.epoch
+
+    def stop(self, number, *args):
+        if number == 2:
+            raise KeyboardInterrupt
+        return whole(self, number, *args)
+
+    monkeypatch.setattr(train._Run, "epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        get(images)
+    monkeypatch.setattr(train._Run, "epoch", whole)
+    ran = count_epochs(monkeypatch)
+    model, history = get(images)
+    assert len(ran) == 1
+    assert history.column("epoch") == [1, 2]
+    torch.manual_seed(0)
+    alone = VAE(16, 8, 2)
+    fit(alone, images, epochs=2)
+    assert torch.equal(weights(model), weights(alone))
+
+
+TWO = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import pathlib, torch
+from vae_teach import train
+from vae_teach.data import Images
+train.platformdirs.user_cache_path = lambda name: pathlib.Path(sys.argv[2])
+whole = train._Run.epoch
+def told(self, number, *args):
+    print("trained", number, flush=True)
+    return whole(self, number, *args)
+train._Run.epoch = told
+pixels = torch.rand(2000, 64, generator=torch.Generator().manual_seed(0))
+images = Images(pixels, torch.zeros(2000, dtype=torch.int64), "noise", dynamic=True)
+model, history = train.trained(images, epochs=5, device="cpu", progress=False)
+print("sum", sum(p.double().sum().item() for p in model.parameters()))
+"""
+
+
+def test_two_processes_that_want_one_model_train_it_once(tmp_path, pytestconfig):
+    command = [sys.executable, "-c", TWO, str(pytestconfig.rootpath), str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+        )
+        for _ in range(2)
+    ]
+    lines = [line for each in both for line in each.communicate()[0].splitlines()]
+    assert [each.returncode for each in both] == [0, 0]
+    assert sum(line.startswith("trained") for line in lines) == 5
+    sums = [line for line in lines if line.startswith("sum")]
+    assert len(sums) == 2
+    assert sums[0] == sums[1]

@@ -6,7 +6,10 @@ in lesson 04.
 """
 
 import argparse
+import io
+import os
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -20,13 +23,18 @@ from vae_teach.words import LANGUAGES, say, use_language
 def main(arguments: list[str] | None = None) -> None:
     """Train as the arguments say; the ones of the command line by default.
 
-    Leaves with one sentence, and status 1, where a setting cannot be served.
+    Leaves with one sentence, and status 1, where a setting cannot be served. Of several
+    processes the first alone speaks; the others fail with it, or name what they lack.
     """
     options = _read(sys.argv[1:] if arguments is None else arguments)
+    leads = os.environ.get("RANK", "0") == "0"
+    silence = nullcontext() if leads else redirect_stdout(io.StringIO())
     try:
-        with processes(options.device) as place:
+        with silence, processes(options.device) as place:
             _run(options, place)
-    except (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError) as error:
+    except ValueError as error:  # the same in all processes
+        sys.exit(str(error) if leads else 1)
+    except (OSError, FloatingPointError, torch.OutOfMemoryError) as error:
         sys.exit(str(error))
 
 

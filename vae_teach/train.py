@@ -263,8 +263,8 @@ def _bar(left: range, history: History, shown: bool) -> Iterator[int]:
     """Go through the epochs that are left, under a bar with the ELBO of the last."""
     done = len(history)
     shown = shown and bool(left)
-    with tqdm(total=done + len(left), initial=done, disable=not shown) as bar:
-        bar.set_description(say("training"))
+    total, name = done + len(left), say("training")
+    with tqdm(total=total, initial=done, desc=name, disable=not shown) as bar:
         for epoch in left:
             yield epoch
             bar.set_postfix_str(say("bar-elbo", elbo=history.rows[-1]["elbo"]))
@@ -364,10 +364,11 @@ def _code() -> str:
 
 
 def _digest(images: Images) -> str:
-    """Return a digest of what training sees: pixels, and whether they are drawn."""
+    """Return a digest of all but the labels, which training does not see."""
     pixels = images.pixels.cpu().contiguous().numpy()
     digest = hashlib.sha256(pixels.data)
-    digest.update(f"{pixels.shape} {pixels.dtype} {images.dynamic}".encode())
+    how = (pixels.shape, pixels.dtype, images.dynamic, images.name)
+    digest.update(str(how).encode())
     return digest.hexdigest()
 
 

@@ -1,0 +1,107 @@
+"""Training from a terminal: it leaves a checkpoint and a picture, and goes on."""
+
+import os
+
+import pytest
+from PIL import Image
+from test_parallel import launch
+
+from vae_teach import command, strokes
+from vae_teach.data import Images
+from vae_teach.words import use_language
+
+SMALL = ("--data", "strokes", "--hidden-dim", "8", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def few_digits(monkeypatch):
+    """Draw 300 digits instead of 60,000, in this process."""
+
+    def load(name, split):
+        pixels, factors = strokes.digits(300, seed=int(split == "test"))
+        return Images(pixels, factors.label, "strokes", dynamic=split == "train")
+
+    monkeypatch.setattr(command.data, "load", load)
+
+
+def train(folder, *arguments):
+    command.main([*SMALL, "--checkpoint", str(folder / "run.safetensors"), *arguments])
+
+
+def test_it_leaves_a_table_a_checkpoint_and_a_picture(tmp_path, capsys):
+    train(tmp_path, "--epochs", "2")
+    told = capsys.readouterr()
+    assert "test ELBO" in told.out
+    assert len(told.out.splitlines()) == 4  # head, two epochs, what was written
+    assert "Training" in told.err
+    assert sorted(os.listdir(tmp_path)) == ["run.png", "run.safetensors"]
+    with Image.open(tmp_path / "run.png") as picture:
+        assert min(picture.size) > 400
+
+
+def test_the_same_command_goes_on(tmp_path, capsys):
+    train(tmp_path, "--epochs", "1")
+    first = capsys.readouterr().out.splitlines()[1]
+    train(tmp_path, "--epochs", "2")
+    assert capsys.readouterr().out.splitlines()[1] == first
+
+
+def test_a_model_without_a_plane_shows_samples(tmp_path, capsys):
+    train(tmp_path, "--epochs", "1", "--latent-dim", "3", "--language", "pt")
+    told = capsys.readouterr().out
+    assert "ELBO de teste" in told
+    assert "Gravados:" in told
+    assert (tmp_path / "run.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--batch-size", "0"), "batch_size: got 0"),
+        (("--batch-size", "301"), "more than the 300 images"),
+        (("--device", "abacus"), "device: got 'abacus'; this machine has: cpu"),
+        (("--precision", "low"), "precision: got 'low'"),
+        (("--learning-rate", "nan"), "learning_rate: got nan"),
+        (("--checkpoint", "."), "it takes the path of a file"),
+        (("--checkpoint", "nowhere/run"), "in a folder that exists"),
+    ],
+)
+def test_bad_settings_end_with_one_sentence(tmp_path, arguments, sentence):
+    with pytest.raises(SystemExit, match=sentence) as end:
+        train(tmp_path, *arguments)
+    assert "\n" not in str(end.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    with pytest.raises(SystemExit, match="device: got 'cuda'; this machine has: cpu"):
+        train(tmp_path, "--device", "cuda")
+
+
+@pytest.mark.parametrize("language", ["pt", "en"])
+def test_help_speaks_the_language_and_shows_torchrun(language, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--help", "--language", language])
+    told = capsys.readouterr().out
+    use_language(language)
+    for name in ("command-several", "command-seed"):
+        assert command.say(name).split()[-1] in told
+    assert "torchrun --standalone --nproc-per-node 2 -m vae_teach.train" in told
+    assert "--nnodes" in told
+
+
+def test_torchrun_trains_and_the_first_process_alone_speaks(tmp_path):
+    arguments = ("-m", "vae_teach.train", *SMALL, "--epochs", "1")
+    done = launch(*arguments, cwd=tmp_path)
+    assert len(done.stdout.splitlines()) == 3
+    assert sorted(os.listdir(tmp_path)) == ["vae.png", "vae.safetensors"]
+    assert done.stderr.count("Training: 100%") <= 2  # one bar, drawn again at its end
+
+
+def test_of_several_processes_that_fail_alike_the_first_says_why(tmp_path, monkeypatch):
+    for rank, told in (("0", "batch_size: got 0"), ("1", "1")):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit, match=told) as end:
+            train(tmp_path, "--batch-size", "0")
+    assert end.value.code == 1
