@@ -1,0 +1,141 @@
+"""Exact log p(x) of the MNIST test images: seconds and error against the grid.
+
+Run: uv run python benchmarks/exact.py [--rounds 5] [--threads N]
+Writes results/exact.json.
+
+The model is lesson 00's (784-400-2, 15 epochs). The error is against a grid four times
+as fine as the default in float64, over the same plane, on the first 1,000 images; the
+peak of memory is that of a process that loads the test images and does nothing else.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import report
+import torch
+import turns
+
+from vae_teach import data, exact, nets, train
+
+GRIDS = (50, 100, 150, 200, 300, 400, 600)
+DEFAULT = 400
+EXTENT = 5.0
+FAR = 8.0  # a plane that no posterior leaves
+CHECKED = 1000  # images whose error is measured
+FINE = 1600
+
+
+def trained(progress: bool = True) -> nets.VAE:
+    """Return the model of lesson 00, from the cache after the first time."""
+    images = data.load("mnist", "train")
+    return train.trained(images, device="cpu", progress=progress)[0]
+
+
+def timed(model: nets.VAE, x: torch.Tensor, grid: int) -> Callable[[], float]:
+    """Return a contestant: all images on a grid."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        exact.log_likelihood(model, x, grid=grid, extent=EXTENT, error=True)
+        return time.perf_counter() - start
+
+    return once
+
+
+def errors(model: nets.VAE, x: torch.Tensor) -> dict[int, dict[str, float]]:
+    """Return for each grid how far its answers are from the fine one's, in nats."""
+    few = x[:CHECKED]
+    fine, _ = exact.log_likelihood(
+        model, few, grid=FINE, extent=EXTENT, dtype=torch.float64, error=True
+    )
+    found = {}
+    for grid in GRIDS:
+        value, told = exact.log_likelihood(
+            model, few, grid=grid, extent=EXTENT, error=True
+        )
+        off = (value - fine).abs()
+        found[grid] = {
+            "mean_error": off.mean().item(),
+            "largest_error": off.max().item(),
+            "mean_estimate": told.mean().item(),
+        }
+    return found
+
+
+def peak_memory() -> dict[str, float]:
+    """Return MB that a process holds at most, before and after it has the answer."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--memory"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, after = map(float, done.stdout.split())
+    return {"peak_mb": after, "of_which_before_mb": before}
+
+
+def measure_memory() -> None:
+    """Print the peak before and after, in MB (Linux counts in kB, macOS in bytes)."""
+    unit = 1024 if sys.platform == "linux" else 1024**2
+    torch.manual_seed(0)
+    model = nets.VAE()  # untrained posteriors are wide: more tiles, not fewer
+    x = data.load("mnist", "test").pixels
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+    before = peak()
+    exact.log_likelihood(model, x, error=True)
+    print(round(before), round(peak()))
+
+
+def asked() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="PyTorch's; as it likes if not set")
+    parser.add_argument("--memory", action="store_true", help="only the peak of memory")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Time the grids in turns, measure errors and memory, write it all down."""
+    options = asked()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    warnings.simplefilter("ignore")  # that a few posteriors touch the edge is reported
+    if options.memory:
+        measure_memory()
+        return
+    model, test = trained(), data.load("mnist", "test")
+    grids = {str(grid): timed(model, test.pixels, grid) for grid in GRIDS}
+    seconds = turns.in_turns(grids, options.rounds)
+    found = errors(model, test.pixels)
+    rows: list[dict[str, Any]] = []
+    for row in turns.compare(seconds, against=str(DEFAULT)):
+        rows.append(row | {k: round(v, 7) for k, v in found[int(row["name"])].items()})
+        print(rows[-1])
+    value = exact.log_likelihood(model, test.pixels)
+    far = exact.log_likelihood(model, test.pixels, grid=640, extent=FAR)
+    results = {
+        "images": len(test),
+        "extent": EXTENT,
+        "rounds": options.rounds,
+        "log_likelihood": round(value.mean().item(), 4),
+        "standard_error": round(train.standard_error(value), 3),
+        "log_likelihood_on_a_wider_plane": round(far.mean().item(), 4),
+        **peak_memory(),
+        "rows": rows,
+    }
+    print({name: value for name, value in results.items() if name != "rows"})
+    print(report.write("exact", results))
+
+
+if __name__ == "__main__":
+    main()

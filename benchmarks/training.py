@@ -1,0 +1,283 @@
+"""The ladder of lesson 04: one epoch of MNIST, from the usual loop to ``train.fit``.
+
+Run: uv run python benchmarks/training.py [--rounds 5] [--seeds 3] [--device cuda]
+     [--threads N] [--compile]
+Writes results/training_cpu.json, or results/training_cuda.json.
+
+Each rung changes one thing of the rung before, and trains a model of its own through
+all rounds, one epoch a turn, so that its test ELBO stands beside its speed. The limit
+is the time of the step's matrix products alone, same shapes, in the same turns.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import report
+import torch
+import torch.nn.functional as F
+import turns
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from vae_teach import data, nets, train
+from vae_teach.densities import kl_to_standard_normal, log_bernoulli
+from vae_teach.parallel import Team
+
+BATCH_SIZE = 128
+LARGER = (512, 2048)  # batches that cost ELBO at the same learning rate
+LEARNING_RATE = 1e-3
+TEST_SEED = 0
+WARM = 20  # products before the limit is timed
+
+Batches = Callable[[], Iterator[Tensor]]
+Loss = Callable[[nn.Module, Tensor], Tensor]
+
+
+def wait(device: torch.device) -> None:
+    """Let the device finish, so that the clock sees all of its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+class Rung:
+    """One way to train; a call trains the same model one epoch on: its seconds."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        torch.manual_seed(seed)
+        self.model = nets.VAE().to(device)
+        self.device = device
+
+    def __call__(self) -> float:
+        """Train one epoch and return the seconds it took."""
+        start = time.perf_counter()
+        self.epoch()
+        wait(self.device)
+        return time.perf_counter() - start
+
+    def epoch(self) -> None:
+        """Go through the images once."""
+        raise NotImplementedError
+
+
+class Loop(Rung):
+    """A loop written out: where batches come from, the loss, and what it waits for."""
+
+    def __init__(
+        self,
+        seed: int,
+        device: torch.device,
+        *,
+        batches: Batches,
+        loss: Loss,
+        waits: bool = False,
+        fused: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__(seed, device)
+        self.batches, self.loss, self.waits = batches, loss, waits
+        self.called = torch.compile(self.model) if compiled else self.model
+        rate = {"lr": LEARNING_RATE, "fused": fused}
+        self.optimizer = torch.optim.Adam(self.model.parameters(), **rate)
+
+    def epoch(self) -> None:
+        """Encode, draw, decode, differentiate, step; add up the loss."""
+        total: float | Tensor = 0.0
+        for x in self.batches():
+            loss = self.loss(self.called, x.to(self.device))
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total = total + (loss.item() if self.waits else loss.detach())
+        float(total)
+
+
+class Fit(Rung):
+    """An epoch as ``train.fit`` takes it, on one run that lives through all turns."""
+
+    def __init__(
+        self,
+        seed: int,
+        device: torch.device,
+        images: data.Images,
+        *,
+        batch_size: int = BATCH_SIZE,
+        precision: str = "highest",
+        capture: bool = True,
+    ) -> None:
+        super().__init__(seed, device)
+        self.batch_size, self.precision, self.done = batch_size, precision, 0
+        # fit makes this object and calls its epochs; here turns come in between.
+        self.run = train._Run(self.model, images, LEARNING_RATE, Team(device))
+        with train._products_at(precision):
+            take = self.run.captured if capture else lambda size: self.run.step
+            self.step = take(batch_size)
+
+    def epoch(self) -> None:
+        """Go through the images once."""
+        self.done += 1
+        with train._products_at(self.precision):
+            self.run.epoch(self.done, self.batch_size, self.step)
+
+
+def probabilities(model: nn.Module, x: Tensor) -> Tensor:
+    """Return minus the mean ELBO as most write it: a sigmoid, then cross-entropy."""
+    logits, mu, logvar = model(x)
+    misfit = F.binary_cross_entropy(torch.sigmoid(logits), x, reduction="sum")
+    kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+    return (misfit + kl) / len(x)
+
+
+def from_logits(model: nn.Module, x: Tensor) -> Tensor:
+    """Return minus the mean ELBO as the course writes it."""
+    logits, mu, logvar = model(x)
+    kl = kl_to_standard_normal(mu, logvar)
+    return (kl - log_bernoulli(x, logits)).mean()
+
+
+def one_by_one() -> Batches:
+    """Read image by image, as torchvision and a DataLoader do when simply put together.
+
+    Each image becomes a picture, a tensor, bits, and then part of a batch.
+    """
+    steps = [transforms.ToTensor(), torch.bernoulli, torch.flatten]
+    root = str(data._find_root("mnist"))
+    stored = datasets.MNIST(root, train=True, transform=transforms.Compose(steps))
+    loader = DataLoader(stored, batch_size=BATCH_SIZE, shuffle=True)
+    return lambda: (x for x, _ in loader)
+
+
+def resident(images: data.Images) -> Batches:
+    """Take batches out of a tensor that lives on the device."""
+    return lambda: (x for x, _ in images.batches(BATCH_SIZE))
+
+
+def ladder(
+    seed: int, images: data.Images, *, compiled: bool
+) -> dict[str, Callable[[], float]]:
+    """Return every rung with its own fresh model, and the limit."""
+    device = images.pixels.device
+    near, on_cuda = resident(images), device.type == "cuda"
+
+    def loop(batches: Batches, loss: Loss, **options: bool) -> Loop:
+        return Loop(seed, device, batches=batches, loss=loss, **options)
+
+    rungs: dict[str, Callable[[], float]] = {
+        "usual": loop(one_by_one(), probabilities, waits=True),
+        "resident": loop(near, probabilities, waits=True),
+        "no-waiting": loop(near, probabilities),
+        "logits": loop(near, from_logits),
+        "fused": loop(near, from_logits, fused=True),
+    }
+    if compiled:
+        rungs["compiled"] = loop(near, from_logits, fused=True, compiled=True)
+    if on_cuda:
+        rungs["plain-fit"] = Fit(seed, device, images, capture=False)
+    rungs["fit"] = Fit(seed, device, images)
+    for precision in ("high", "medium") if on_cuda else ("medium",):
+        rungs[f"fit-{precision}"] = Fit(seed, device, images, precision=precision)
+    for size in LARGER:
+        rungs[f"fit-{size}"] = Fit(seed, device, images, batch_size=size)
+    return rungs | {"limit": lambda: limit(device, len(images))}
+
+
+def limit(device: torch.device, count: int) -> float:
+    """Return the seconds of an epoch's matrix products, in float32 and nothing else.
+
+    Forward one product a layer; backward one for its weights and, but for the first
+    layer, one for its input. Results go to places that are already there.
+    """
+    sizes = [(784, 400), (400, 4), (2, 400), (400, 784)]  # mu and logvar side by side
+    products = []
+    for number, (wide, narrow) in enumerate(sizes):
+        x = torch.randn(BATCH_SIZE, wide, device=device)
+        weight = torch.randn(narrow, wide, device=device)
+        y = torch.randn(BATCH_SIZE, narrow, device=device)
+        products += [(x, weight.T), (y.T, x)] + ([(y, weight)] if number else [])
+    pairs = [(a, b, a @ b) for a, b in products]
+    steps = -(-count // BATCH_SIZE)
+    for _ in range(WARM):
+        _multiply(pairs)
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(steps):
+        _multiply(pairs)
+    wait(device)
+    return time.perf_counter() - start
+
+
+def _multiply(pairs: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+    for a, b, out in pairs:
+        torch.mm(a, b, out=out)
+
+
+def elbo_of(rung: Rung, test: data.Images) -> float:
+    """Return the test ELBO of a rung's model, with the same noise for all."""
+    torch.manual_seed(TEST_SEED)
+    return train.evaluate(rung.model, test).elbo.mean().item()
+
+
+def summary(
+    seconds: dict[str, list[float]], elbos: dict[str, list[float]], epochs: int
+) -> list[dict[str, Any]]:
+    """Return a row a rung: speed beside ELBO, and how far it is from the first's.
+
+    ``elbo_difference`` is the mean over seeds of its ELBO minus that of the usual loop,
+    with the standard error of that mean.
+    """
+    rows = turns.compare(seconds, against="usual")
+    of_limit = turns.compare(seconds, against="limit")
+    first = torch.tensor(elbos["usual"])
+    for row, share in zip(rows, of_limit, strict=True):
+        row["share_of_limit"] = share["times_faster"]
+        if row["name"] in elbos:
+            own = torch.tensor(elbos[row["name"]])
+            row["test_elbo"] = round(own.mean().item(), 3)
+            row["elbo_difference"] = round((own - first).mean().item(), 3)
+            row["standard_error"] = round(train.standard_error(own - first), 3)
+            row["epochs"] = epochs
+    return rows
+
+
+def asked() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--device", default=None, help="the accelerator if there is one"
+    )
+    parser.add_argument("--threads", type=int, help="PyTorch's; as it likes if not set")
+    parser.add_argument("--compile", action="store_true", help="also torch.compile")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Climb the ladder once a seed, all rungs in turns; write what was seen."""
+    options = asked()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = train.find_device(options.device)
+    images = data.load("mnist", "train", device=device)
+    test = data.load("mnist", "test", device=device)
+    seconds: dict[str, list[float]] = {}
+    elbos: dict[str, list[float]] = {}
+    for seed in range(options.seeds):
+        rungs = ladder(seed, images, compiled=options.compile)
+        for name, taken in turns.in_turns(rungs, options.rounds).items():
+            seconds.setdefault(name, []).extend(taken)
+        for name, rung in rungs.items():
+            if isinstance(rung, Rung):
+                elbos.setdefault(name, []).append(elbo_of(rung, test))
+    rows = summary(seconds, elbos, options.rounds + 1)
+    for row in rows:
+        print(row)
+    settings = {"images": len(images), "batch_size": BATCH_SIZE}
+    settings |= {"rounds": options.rounds, "seeds": options.seeds}
+    print(report.write(f"training_{device.type}", settings | {"rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
