@@ -117,7 +117,7 @@ def main() -> None:
     rows = turns.compare(seconds, against="base")
     for row in rows:
         print(row)
-    results = {"base": BASE, "rounds": options.rounds, "rows": rows}
+    results = {"base": BASE, "rounds": options.rounds, "epochs": EPOCHS, "rows": rows}
     if there >= max(PROCESSES):
         results["processes"] = same_elbo(device.type, options.seeds)
     print(report.write(f"growth_{device.type}", results))

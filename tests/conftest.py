@@ -27,6 +27,10 @@ NO_BROWSER = (
     "Chromium is missing: install it (Debian: apt-get install chromium), "
     "or fetch Playwright's own: uv run playwright install chromium"
 )
+NO_GPU = (
+    "A GPU is missing: these tests need one that PyTorch can use (CUDA). "
+    "Leave them out with: uv run pytest -m 'not cuda'"
+)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_OPTIONS = (
     "--no-sandbox",
@@ -54,6 +58,13 @@ def has_mnist():
         except FileNotFoundError:
             return False
     return True
+
+
+def has_gpu():
+    """Return whether PyTorch can use a CUDA device."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +99,8 @@ class Guard:
     def pytest_runtest_setup(self, item):
         if item.get_closest_marker("mnist") and not has_mnist():
             pytest.skip(NO_MNIST)
+        if item.get_closest_marker("cuda") and not has_gpu():
+            pytest.skip(NO_GPU)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item, call):
