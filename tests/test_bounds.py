@@ -1,13 +1,17 @@
 """Bounds against log p(x) by SciPy quadrature, on a model small enough for it."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from scipy import integrate, special, stats
+from torch.distributions import Bernoulli, Normal
 
-from vae_teach.bounds import elbo, importance_weighted
+from vae_teach.bounds import effective_sample_size, elbo, importance_weighted
+from vae_teach.exact import LinearGaussian
 from vae_teach.nets import VAE
 
 
@@ -123,7 +127,14 @@ def test_counts_are_positive_integers(model, x, bad):
         importance_weighted(model, x, k=bad)
 
 
-@pytest.mark.parametrize("bound", [elbo, lambda m, x: importance_weighted(m, x, k=2)])
+@pytest.mark.parametrize(
+    "bound",
+    [
+        elbo,
+        lambda m, x: importance_weighted(m, x, k=2),
+        lambda m, x: effective_sample_size(m, x, k=2),
+    ],
+)
 @pytest.mark.parametrize(
     ("spoil", "error", "named"),
     [
@@ -139,3 +150,137 @@ def test_counts_are_positive_integers(model, x, bad):
 def test_bad_pixels_get_one_sentence(model, x, bound, spoil, error, named):
     with pytest.raises(error, match=named):
         bound(model, spoil(x))
+
+
+# --- a model with its own likelihood, and draws that are known ----------------------
+
+
+def line(orthogonal):
+    """Probabilistic PCA of 5 pixels and 2 latents, and 6 images drawn from it."""
+    torch.manual_seed(0)
+    weight = torch.randn(5, 2, dtype=torch.float64)
+    if orthogonal:
+        weight = torch.linalg.qr(weight)[0] * torch.tensor([2.0, 0.7])
+    bias = torch.randn(5, dtype=torch.float64)
+    model = LinearGaussian(weight, bias, 0.5)
+    noise = 0.5**0.5 * torch.randn(6, 5, dtype=torch.float64)
+    return model, torch.randn(6, 2, dtype=torch.float64) @ weight.T + bias + noise
+
+
+def evidence(model, x):
+    weight = model.weight.numpy()
+    covariance = weight @ weight.T + model.variance * np.eye(5)
+    return stats.multivariate_normal.logpdf(x, model.bias.numpy(), covariance)
+
+
+class Stored:
+    """Bernoulli pixels, and draws of z that are taken from a store, in order."""
+
+    def __init__(self, x, k):
+        torch.manual_seed(5)
+        self.weight = torch.randn(3, 6, dtype=torch.float64)
+        self.mu, self.logvar = torch.randn(2, len(x), 3, dtype=torch.float64)
+        self.store = torch.randn(k, len(x), 3, dtype=torch.float64)
+        self.taken = []
+
+    def encode(self, x):
+        return self.mu, self.logvar
+
+    def reparameterize(self, mu, logvar):
+        start = sum(self.taken)
+        self.taken.append(len(mu))
+        return self.store[start : start + len(mu)]
+
+    def decode_logits(self, z):
+        return z @ self.weight
+
+    def log_weights(self, x):
+        """By torch.distributions, (k, B)."""
+        z, spread = self.store, torch.exp(self.logvar / 2)
+        pixels = Bernoulli(logits=z @ self.weight).log_prob(x).sum(-1)
+        prior = Normal(0.0, 1.0).log_prob(z).sum(-1)
+        return pixels + prior - Normal(self.mu, spread).log_prob(z).sum(-1)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 24, 100, 2**23])
+@pytest.mark.parametrize("k", [1, 10, 23])
+def test_chunks_add_up_to_the_direct_formula(x, k, chunk, monkeypatch):
+    monkeypatch.setattr("vae_teach.bounds.CHUNK", chunk)
+    weights = Stored(x, k).log_weights(x).exp()
+    model = Stored(x, k)
+    ours = importance_weighted(model, x, k)
+    assert torch.allclose(ours, weights.mean(0).log(), atol=1e-12)
+    at_most = max(1, chunk // x.numel())
+    assert model.taken == [at_most] * (k // at_most) + [k % at_most] * (k % at_most > 0)
+    ours = effective_sample_size(Stored(x, k), x, k)
+    assert torch.allclose(ours, weights.sum(0) ** 2 / (weights**2).sum(0), rtol=1e-12)
+    assert (ours > 1 - 1e-9).all()
+    assert (ours < k + 1e-9).all()
+
+
+def test_every_draw_counts_where_q_is_the_posterior():
+    """All weights are p(x): one draw is enough, and k are worth k."""
+    model, x = line(orthogonal=True)
+    assert torch.allclose(
+        effective_sample_size(model, x, 50), torch.full((6,), 50.0).double()
+    )
+    one = importance_weighted(model, x, k=1)
+    assert one.tolist() == pytest.approx(evidence(model, x), abs=1e-9)
+
+
+def test_fewer_draws_count_where_q_is_not_the_posterior():
+    model, x = line(orthogonal=False)
+    torch.manual_seed(0)
+    draws = effective_sample_size(model, x, 1000)
+    assert (draws > 1).all()
+    assert (draws < 999).all()
+
+
+def test_elbo_asks_the_model_for_its_own_likelihood():
+    model, x = line(orthogonal=True)
+    torch.manual_seed(0)
+    draws = torch.stack([elbo(model, x, samples=20).elbo for _ in range(200)])
+    error = (draws.std(0) / math.sqrt(len(draws))).numpy()
+    off = np.abs(draws.mean(0).numpy() - evidence(model, x))  # q is the posterior
+    assert (off < 4 * error).all()
+
+
+@pytest.mark.parametrize("spoil", [math.nan, math.inf])
+def test_a_model_of_numbers_takes_finite_ones(spoil):
+    model, x = line(orthogonal=True)
+    elbo(model, 5 * x)  # these are no pixels
+    x[2, 3] = spoil
+    for bound in (elbo, lambda m, x: importance_weighted(m, x, k=2)):
+        with pytest.raises(ValueError, match="it takes finite numbers"):
+            bound(model, x)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="ru_maxrss counts kilobytes only on Linux"
+)
+def test_memory_does_not_grow_with_k():
+    code = """
+import resource, torch
+from vae_teach.bounds import effective_sample_size, importance_weighted
+from vae_teach.nets import VAE
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model, x = VAE(), torch.bernoulli(torch.full((1, 784), 0.2))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with torch.no_grad():
+    importance_weighted(model, x, 10)
+    before = peak()
+    importance_weighted(model, x, 100_000)
+effective_sample_size(model, x, 20_000)
+print((peak() - before) / 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 600  # megabytes; all draws at once would take 900
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5])
+def test_effective_sample_size_takes_a_positive_count(model, x, bad):
+    with pytest.raises(ValueError, match="k: got"):
+        effective_sample_size(model, x, bad)

@@ -130,6 +130,79 @@ def test_bits_have_the_grey_level_as_their_mean():
     assert bits[-1] == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_pixels_that_are_sure_stay_so(dtype):
+    for level in (0, 1):
+        grey = torch.full((1000, 784), level, dtype=dtype)
+        assert torch.equal(data.draw_bits(grey), grey)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_bits_come_as_often_as_their_grey_level(dtype):
+    levels = [1 / 256, 1 / 16, 0.25, 0.5, 0.75, 0.9375, 255 / 256]
+    stream, count = torch.Generator().manual_seed(0), 2_000_003
+    for level in levels:  # all of them exact in float16
+        bits = data.draw_bits(torch.full((count,), level, dtype=dtype), stream)
+        assert bits.dtype == dtype
+        assert ((bits == 0) | (bits == 1)).all()
+        error = math.sqrt(level * (1 - level) / count)
+        assert abs(bits.double().mean().item() - level) < 4 * error
+
+
+def test_neighbouring_pixels_are_independent():
+    """Four of them share one draw of 64 bits."""
+    count, stream = 200_000, torch.Generator().manual_seed(0)
+    grey = torch.tensor([0.5, 0.2, 0.5, 0.7, 0.1, 0.5, 0.9, 0.5])
+    bits = data.draw_bits(grey.expand(count, 8), stream)
+    together = bits.T @ bits / count
+    error = torch.outer(grey, grey)
+    error = (error * (1 - error) / count).sqrt()
+    off = (together - torch.outer(grey, grey)).abs() / error
+    assert off[~torch.eye(8, dtype=torch.bool)].max() < 5
+    correlation = torch.corrcoef(torch.cat((bits[:-1], bits[1:]), 1).T)
+    assert (correlation - torch.eye(16)).abs().max() < 5 / math.sqrt(count)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 7), (2, 0), (0, 784), (2, 3, 5)])
+def test_bits_have_the_shape_of_the_grey_levels(shape):
+    bits = data.draw_bits(torch.full(shape, 0.5))
+    assert bits.shape == shape
+    assert ((bits == 0) | (bits == 1)).all()
+
+
+def test_bits_keep_to_their_pixels_however_they_lie_in_memory():
+    grey = (torch.rand(30, 50) < 0.5).float()
+    assert torch.equal(data.draw_bits(grey.T), grey.T)
+    assert torch.equal(data.draw_bits(grey[:, ::3]), grey[:, ::3])
+    kept = grey.clone()
+    data.draw_bits(grey)
+    assert torch.equal(grey, kept)
+
+
+def test_bits_follow_their_generator():
+    grey = torch.full((5, 7), 0.5)
+
+    def bits(seed):
+        return data.draw_bits(grey, torch.Generator().manual_seed(seed))
+
+    assert torch.equal(bits(1), bits(1))
+    assert not torch.equal(bits(1), bits(2))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_take_gives_what_batches_give(dynamic):
+    images = data.Images(torch.rand(9, 5), torch.arange(9), dynamic=dynamic)
+    batches, taken = (torch.Generator().manual_seed(0) for _ in range(2))
+    order = torch.randperm(9, generator=taken)
+    chunks = order.split(4)
+    pairs = list(images.batches(4, generator=batches))
+    assert len(pairs) == len(chunks)
+    for (x, labels), chosen in zip(pairs, chunks, strict=True):
+        assert torch.equal(labels, chosen)
+        assert torch.equal(x, images.take(chosen, taken))
+        assert dynamic or torch.equal(x, images.pixels[chosen])
+
+
 def test_batches_cover_every_image_once():
     pixels, labels = torch.rand(10, 4), torch.arange(10)
     images = data.Images(pixels, labels)

@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from scipy import integrate
+from scipy import integrate, special
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from vae_teach import densities
@@ -116,3 +117,62 @@ def test_leading_axes_broadcast(normals):
 def test_bad_input_gets_one_sentence(call, error, named):
     with pytest.raises(error, match=named):
         call()
+
+
+@pytest.mark.parametrize(
+    ("x", "logits"),
+    [((B, D), (B, D)), ((B, D), (2, B, D)), ((2, B, D), (B, D)), ((D,), (B, D))],
+)
+def test_gradients_of_log_bernoulli_are_those_of_its_value(x, logits):
+    torch.manual_seed(0)
+    x = torch.rand(x, dtype=torch.float64, requires_grad=True)
+    logits = (3 * torch.randn(logits, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(densities.log_bernoulli, (x, logits))
+    assert torch.autograd.gradgradcheck(densities.log_bernoulli, (x, logits))
+
+
+def test_gradient_of_log_bernoulli_is_that_of_torch():
+    torch.manual_seed(0)
+    x = (torch.rand(B, D) < 0.5).double()
+    logits = torch.randn(B, D, dtype=torch.float64, requires_grad=True)
+    (ours,) = torch.autograd.grad(densities.log_bernoulli(x, logits).sum(), logits)
+    oracle = Bernoulli(logits=logits).log_prob(x).sum()
+    assert torch.allclose(ours, torch.autograd.grad(oracle, logits)[0], atol=1e-12)
+
+
+def test_log_bernoulli_under_function_transforms():
+    torch.manual_seed(0)
+    x = (torch.rand(B, D) < 0.5).double()
+    logits = torch.randn(B, D, dtype=torch.float64)
+    each = torch.func.vmap(densities.log_bernoulli)(x, logits)
+    assert torch.allclose(each, Bernoulli(logits=logits).log_prob(x).sum(1))
+    one_x = torch.func.vmap(densities.log_bernoulli, in_dims=(None, 0))(x[0], logits)
+    assert torch.allclose(one_x, Bernoulli(logits=logits).log_prob(x[0]).sum(1))
+    gradient = torch.func.grad(densities.log_bernoulli, argnums=1)
+    ours = torch.func.vmap(gradient)(x, logits)
+    assert torch.allclose(ours, x - sigmoid(logits), atol=1e-12)
+
+
+def sigmoid(logits):
+    return torch.from_numpy(special.expit(logits.numpy()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_partition_is_that_of_scipy(dtype):
+    size = torch.logspace(-8, 4, 61, dtype=dtype)
+    logits = torch.cat((-size, torch.zeros(1, dtype=dtype), size))[:, None]  # (B, 1)
+    kept = logits.clone()
+    ours = densities.log_partition(logits)
+    assert ours.shape == (123,)
+    oracle = np.logaddexp(0, kept.double().numpy())[:, 0]
+    assert torch.equal(logits, kept)
+    eps = torch.finfo(dtype).eps
+    assert ours.double().numpy() == pytest.approx(oracle, rel=2 * eps, abs=2 * eps)
+
+
+def test_log_partition_sums_over_pixels():
+    torch.manual_seed(0)
+    logits = 4 * torch.randn(2, B, D, dtype=torch.float64)
+    oracle = -special.log_expit(-logits.numpy()).sum(-1)
+    ours = densities.log_partition(logits)
+    assert torch.allclose(ours, torch.from_numpy(oracle), atol=1e-12)

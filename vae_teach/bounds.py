@@ -116,6 +116,7 @@ def importance_weighted(model: LatentModel, x: Tensor, k: int) -> Tensor:
 
     Source: Burda, Grosse & Salakhutdinov 2015. Introduced in lesson 06.
     """
+    check_observed(model, x)
     total = x.new_full(x.shape[:-1], -math.inf)  # (B,) log of the sum so far
     for log_weights in _log_weights(model, x, k):
         total = torch.logaddexp(total, log_weights.logsumexp(0))  # (B,)
@@ -143,6 +144,7 @@ def effective_sample_size(model: LatentModel, x: Tensor, k: int) -> Tensor:
 
     Source: Kong 1992. Introduced in lesson 06.
     """
+    check_observed(model, x)
     once = x.new_full(x.shape[:-1], -math.inf)  # (B,) log of sum w
     squared = once.clone()  # (B,) log of sum w^2
     for log_weights in _log_weights(model, x, k):
@@ -154,7 +156,6 @@ def effective_sample_size(model: LatentModel, x: Tensor, k: int) -> Tensor:
 def _log_weights(model: LatentModel, x: Tensor, k: int) -> Iterator[Tensor]:
     """Draw k times from q and yield log p(x, z) - log q(z|x), a few (S, B) at once."""
     check_count("k", k)
-    check_observed(model, x)
     mu, logvar = model.encode(x)  # (B, L) each
     at_once = max(1, CHUNK // max(1, x.numel()))
     for start in range(0, k, at_once):

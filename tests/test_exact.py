@@ -1,0 +1,697 @@
+"""Exact log p(x): against SciPy, closed forms, and sums that leave nothing out."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import integrate, special, stats
+from sklearn.decomposition import PCA
+from torch.distributions import Normal, kl_divergence
+
+from vae_teach import data, exact, train
+from vae_teach.bounds import importance_weighted
+from vae_teach.nets import VAE
+from vae_teach.words import use_language
+
+PRIOR = Normal(0.0, 1.0)
+
+
+def random_vae(seed=3, pixels=6, scale=2.0, latents=2):
+    torch.manual_seed(seed)
+    model = VAE(input_dim=pixels, hidden_dim=8, latent_dim=latents).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale)  # so that the latent matters
+    return model
+
+
+def random_bits(count, pixels=6, seed=0):
+    stream = torch.Generator().manual_seed(seed)
+    return (torch.rand(count, pixels, generator=stream) < 0.5).double()
+
+
+def all_images(pixels):
+    return (torch.arange(2**pixels)[:, None] >> torch.arange(pixels) & 1).double()
+
+
+def rulers(sharpness, thresholds, fold=False):
+    """A VAE whose pixels are lit as z1, or |z1|, and z2 pass a row of thresholds."""
+    count = len(thresholds)
+    model = VAE(input_dim=2 * count, hidden_dim=4, latent_dim=2).double()
+    back = 1.0 if fold else -1.0
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.decoder_hidden.weight.copy_(
+            torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        )  # the rectified parts of z1 and of z2
+        model.decoder_logits.weight[:count, :2] = torch.tensor([1.0, back])
+        model.decoder_logits.weight[count:, 2:] = torch.tensor([1.0, -1.0])
+        model.decoder_logits.weight.mul_(sharpness)
+        model.decoder_logits.bias.copy_(-sharpness * thresholds.repeat(2))
+    return model
+
+
+def lit(thresholds, places):
+    """The images that thresholds show for places (B, 2)."""
+    places = torch.as_tensor(places, dtype=torch.float64)
+    return (thresholds < places[..., None]).double().flatten(1)
+
+
+def two_modes():
+    thresholds = torch.linspace(0.1, 4, 12, dtype=torch.float64)
+    return rulers(4.0, thresholds, fold=True), lit(thresholds, [[2.5, 1.0], [3, 0.5]])
+
+
+def line(pixels=5, latents=2, seed=0, variance=0.5, scale=1.0):
+    torch.manual_seed(seed)
+    weight = scale * torch.randn(pixels, latents, dtype=torch.float64)
+    bias = torch.randn(pixels, dtype=torch.float64)
+    return exact.LinearGaussian(weight, bias, variance)
+
+
+def points_of(model, count, seed=1):
+    """Draws from a LinearGaussian, in NumPy."""
+    rng = np.random.default_rng(seed)
+    weight, bias = model.weight.numpy(), model.bias.numpy()
+    z = rng.standard_normal((count, weight.shape[1]))
+    noise = rng.standard_normal((count, len(bias)))
+    return torch.from_numpy(z @ weight.T + bias + math.sqrt(model.variance) * noise)
+
+
+def joint_on(model, x, z):
+    """Return log p(x, z) for images (B, D) at points (G, 2), by PyTorch: (B, G)."""
+    with torch.no_grad():
+        logits = model.decode_logits(z)
+        likelihood = x @ F.logsigmoid(logits).T + (1 - x) @ F.logsigmoid(-logits).T
+    return likelihood + PRIOR.log_prob(z).sum(1)
+
+
+def whole_grid(model, x, grid, extent):
+    """Return every grid point's share of log p(x): no tile is left out."""
+    side = torch.linspace(-extent, extent, grid, dtype=x.dtype)
+    z = torch.stack(torch.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+    tables = [joint_on(model, x, part) for part in z.split(20_000)]
+    total = torch.cat(tables, 1).logsumexp(1)
+    return total + 2 * math.log(2 * extent / (grid - 1))
+
+
+# --- log_likelihood ---------------------------------------------------------------
+
+
+def density(model, image):
+    """Return p(x|z) p(z) as a function of z1 and z2, in NumPy from the weights."""
+    w1, b1 = (p.detach().numpy() for p in model.decoder_hidden.parameters())
+    w2, b2 = (p.detach().numpy() for p in model.decoder_logits.parameters())
+
+    def joint(z2, z1):
+        logits = w2 @ np.maximum(w1 @ (z1, z2) + b1, 0) + b2
+        likelihood = special.expit(np.where(image > 0, logits, -logits)).prod()
+        return likelihood * math.exp(-(z1 * z1 + z2 * z2) / 2) / (2 * math.pi)
+
+    return joint
+
+
+@pytest.mark.filterwarnings("ignore::scipy.integrate.IntegrationWarning")  # the kinks
+def test_log_likelihood_is_that_of_scipy():
+    model, x = random_vae(), random_bits(2)
+    ours = exact.log_likelihood(model, x, grid=1000, extent=6)
+    for image, value in zip(x.numpy(), ours, strict=True):
+        total, _ = integrate.dblquad(
+            density(model, image), -6, 6, -6, 6, epsabs=1e-7, epsrel=1e-5
+        )
+        assert value.item() == pytest.approx(math.log(total), abs=2e-6)
+
+
+def test_probabilities_of_all_images_sum_to_one():
+    model = random_vae(pixels=5)
+    total = exact.log_likelihood(model, all_images(5), extent=7).logsumexp(0)
+    assert total.item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:extent")
+@pytest.mark.parametrize("extent", [4.5, 8.0])
+@pytest.mark.parametrize("grid", [4, 5, 7, 50, 67, 101, 397, 400])
+def test_tiles_leave_nothing_out(grid, extent):
+    folded, far = two_modes()
+    for model, x in ((random_vae(), random_bits(5)), (folded, far)):
+        ours, _ = exact.log_likelihood(model, x, grid=grid, extent=extent, error=True)
+        oracle = whole_grid(model, x, grid, extent)
+        assert torch.allclose(ours, oracle, atol=1e-6, rtol=0)
+
+
+def test_two_modes_are_two():
+    """What the test above is about: both lie far apart and weigh the same."""
+    model, x = two_modes()
+    table = exact.posterior(model, x[:1], grid=201)[0]  # z1 along the first axis
+    cell = 0.05**2
+    assert table[:100].sum().item() * cell == pytest.approx(0.5, abs=1e-6)
+    assert table[80:121].sum().item() * cell < 1e-4
+
+
+@pytest.mark.parametrize("grid", [401, 463])
+def test_narrow_posterior_between_scouts_is_found(grid):
+    """The scouts stand 0.15 apart; the posterior is 0.025 wide, anywhere."""
+    thresholds = torch.arange(-1.5, 1.5, 0.03, dtype=torch.float64)
+    model = rulers(50.0, thresholds)
+    stream = torch.Generator().manual_seed(0)
+    places = torch.rand(60, 2, generator=stream, dtype=torch.float64) * 2.4 - 1.2
+    x = lit(thresholds, places)
+    width = exact.posterior(model, x[:1], grid=grid, extent=2)[0].sum(1)
+    side = torch.linspace(-2, 2, grid, dtype=torch.float64)
+    share = width / width.sum()
+    assert (share @ side.square() - (share @ side) ** 2).sqrt() < 0.03
+    ours, _ = exact.log_likelihood(model, x, grid=grid, extent=2, error=True)
+    assert torch.allclose(ours, whole_grid(model, x, grid, 2), atol=1e-6, rtol=0)
+
+
+def test_weak_second_mode_between_scouts_is_found():
+    """Twelve nats below the first: what a narrower net of tiles would leave out."""
+    model = Peaks([[0.0, 0.0], [1.0, 1.0]], 0.04)
+    for place in np.arange(1.0, 1.3, 0.017):
+        model.places[1] = place
+        x = torch.zeros(1, 1, dtype=torch.float64)
+        ours = exact.log_likelihood(model, x, grid=667, extent=5)
+        assert ours.item() == pytest.approx(model.truth(), abs=1e-6)
+
+
+class Peaks(torch.nn.Module):
+    """A posterior of equal Gaussian peaks at some places, the same for all images."""
+
+    def __init__(self, places, width):
+        super().__init__()
+        self.places = torch.tensor(places, dtype=torch.float64)
+        self.width = width
+
+    def encode(self, x):
+        return torch.zeros(len(x), 2).to(x), torch.zeros(len(x), 2).to(x)
+
+    def log_conditional(self, x, z):
+        squared = (z[..., None, :] - self.places).square().sum(-1)
+        peaks = (-0.5 * squared / self.width**2).logsumexp(-1)
+        return peaks + 0 * x.sum(-1)
+
+    def truth(self):
+        """Each peak times the prior: the product of two Gaussians."""
+        variance = 1 + self.width**2
+        masses = [
+            stats.multivariate_normal.pdf(place, np.zeros(2), variance * np.eye(2))
+            for place in self.places.numpy()
+        ]
+        return math.log(2 * math.pi * self.width**2 * sum(masses))
+
+
+def test_an_image_does_not_change_the_answer_of_another():
+    model, x = random_vae(), random_bits(6)
+    alone = torch.cat(
+        [exact.log_likelihood(model, row, grid=101) for row in x[:, None]]
+    )
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    together = exact.log_likelihood(model, x[order], grid=101)
+    assert torch.allclose(together, alone[order], atol=1e-9)
+    many = x.repeat(350, 1)  # more than are summed at once
+    assert len(many) > 2 * exact.ROWS
+    crowd = exact.log_likelihood(model, many, grid=101)
+    assert torch.allclose(crowd, alone.repeat(350), atol=1e-9)
+
+
+def test_pieces_do_not_change_the_answer(monkeypatch):
+    model, x = random_vae(), random_bits(6)
+    whole = exact.log_likelihood(model, x, grid=400)
+    monkeypatch.setattr(exact, "POINTS", 301)
+    monkeypatch.setattr(exact, "ROWS", 2)
+    pieces, moved = exact.log_likelihood(model, x, grid=400, error=True)
+    assert torch.allclose(pieces, whole, atol=1e-9)
+    assert moved.max() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:extent")
+@pytest.mark.parametrize("grid", [30, 43, 60, 100, 201])
+def test_error_is_an_upper_estimate(grid):
+    folded, far = two_modes()
+    for model, x in ((random_vae(), random_bits(20)), (folded, far)):
+        truth = exact.log_likelihood(model, x, grid=801, extent=6)
+        ours, error = exact.log_likelihood(model, x, grid=grid, error=True)
+        assert ((ours - truth).abs() <= error + 1e-9).all()
+
+
+@pytest.mark.filterwarnings("ignore:extent")
+@pytest.mark.parametrize("extent", [1.0, 2.0, 3.0, 4.0, 5.0])
+def test_error_knows_what_lies_beyond_the_edge(extent):
+    """Where x says nothing the posterior is the prior, as wide as one can be."""
+    model, x = line(scale=0.0), torch.zeros(1, 5, dtype=torch.float64)
+    truth = model.log_likelihood(x)
+    ours, error = exact.log_likelihood(model, x, extent=extent, error=True)
+    beyond = -2 * math.log1p(-2 * stats.norm.sf(extent))
+    assert (truth - ours).item() == pytest.approx(beyond, rel=0.1)  # a cell is cut too
+    assert (truth - ours).abs() <= error
+    assert error < 5 * beyond
+
+
+def test_error_is_small_where_the_grid_is_fine():
+    model, x = line(scale=2.0), points_of(line(scale=2.0), 5)
+    ours, error = exact.log_likelihood(model, x, grid=400, extent=6, error=True)
+    assert error.max() < 1e-6
+    assert torch.equal(ours, exact.log_likelihood(model, x, grid=400, extent=6))
+
+
+def test_double_precision_leaves_the_model_as_it_was():
+    model = random_vae().float()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = random_bits(5)
+    ours = exact.log_likelihood(model, x.float(), grid=200, dtype=torch.float64)
+    assert ours.dtype == torch.float64
+    oracle = exact.log_likelihood(random_vae(), x, grid=200)
+    assert torch.allclose(ours, oracle, atol=1e-5)  # weights rounded to float32
+    single = exact.log_likelihood(model, x.float(), grid=200)
+    assert single.dtype == torch.float32
+    assert torch.allclose(single, oracle.float(), atol=1e-4)
+    for name, value in model.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="ru_maxrss counts kilobytes only on Linux"
+)
+def test_memory_does_not_grow_with_the_grid():
+    code = """
+import resource, torch
+from vae_teach.exact import log_likelihood
+from vae_teach.nets import VAE
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model, x = VAE(), torch.bernoulli(torch.full((4, 784), 0.2))
+model.decoder_hidden.weight.data.mul_(10)
+model.decoder_logits.weight.data.mul_(3)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+log_likelihood(model, x, grid=50, error=True)
+before = peak()
+log_likelihood(model, x, grid=3000)
+print((peak() - before) / 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 1000  # megabytes; all points at once would take 28 GB
+
+
+# --- the ledger -------------------------------------------------------------------
+
+
+def check_ledger(model, x, grid, extent):
+    """log p(x) = ELBO + KL(q || posterior), each of the three by a route of its own."""
+    log_p, _ = exact.log_likelihood(model, x, grid=grid, extent=extent, error=True)
+    log_posterior = exact.posterior(model, x, grid=grid, extent=extent).log().flatten(1)
+    side = torch.linspace(-extent, extent, grid, dtype=x.dtype)
+    z = torch.stack(torch.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+    cell = (2 * extent / (grid - 1)) ** 2
+    parts = z.split(4000)
+    joint = torch.cat([joint_on(model, x, part) for part in parts], 1)  # (B, G)
+    with torch.no_grad():
+        mu, logvar = model.encode(x)
+    for i in range(len(x)):
+        q = Normal(mu[i], (logvar[i] / 2).exp())
+        log_q = q.log_prob(z).sum(1)
+        share = log_q.exp() * cell
+        assert share.sum().item() == pytest.approx(1, abs=1e-4)
+        share = share / share.sum()
+        kl = share @ (log_q - PRIOR.log_prob(z).sum(1))
+        assert kl.item() == pytest.approx(
+            kl_divergence(q, PRIOR).sum().item(), abs=5e-3
+        )
+        elbo = share @ (joint[i] - PRIOR.log_prob(z).sum(1)) - kl
+        seen = share > 1e-30
+        gap = (share * (log_q - log_posterior[i]))[seen].sum()
+        assert gap >= 0
+        assert abs(log_p[i].item() - (elbo + gap).item()) <= 1e-4
+
+
+def test_ledger_closes_on_bars():
+    stream = torch.Generator().manual_seed(0)
+    place = torch.rand(600, 1, generator=stream) * 12
+    columns = torch.arange(16)
+    grey = 0.05 + 0.9 * ((columns >= place) & (columns < place + 4)).float()
+    images = data.Images(grey, place[:, 0].long(), "bars", dynamic=True)
+    torch.manual_seed(0)
+    model = VAE(input_dim=16, hidden_dim=32, latent_dim=2)
+    train.fit(model, images, epochs=10, batch_size=50, device="cpu", progress=False)
+    check_ledger(model.double(), (grey[:25] > 0.5).double(), grid=200, extent=8)
+
+
+@pytest.mark.mnist
+def test_ledger_closes_on_mnist():
+    images = data.load("mnist")
+    few = data.Images(images.pixels[:6000], images.labels[:6000], dynamic=True)
+    torch.manual_seed(0)
+    model = VAE()
+    train.fit(model, few, epochs=1, device="cpu", progress=False)
+    x = data.load("mnist", "test").pixels[:200].double()
+    check_ledger(model.double(), x, grid=260, extent=8)
+
+
+# --- posterior --------------------------------------------------------------------
+
+
+def test_posterior_has_the_moments_of_the_closed_form():
+    model = line(variance=2.0)
+    x = points_of(model, 4)
+    side = np.linspace(-7, 7, 301)
+    cell = (side[1] - side[0]) ** 2
+    tables = exact.posterior(model, x, grid=301, extent=7).numpy()
+    assert tables.shape == (4, 301, 301)
+    for image, table in zip(x.numpy(), tables, strict=True):
+        mean, covariance = condition(model, image)
+        assert table.sum() * cell == pytest.approx(1, abs=1e-9)
+        share = table * cell
+        first, second = share.sum(1) @ side, share.sum(0) @ side  # of z1 and of z2
+        assert (first, second) == pytest.approx(tuple(mean), abs=1e-6)
+        between = (side - first) @ share @ (side - second)
+        assert between == pytest.approx(covariance[0, 1], abs=1e-6)
+        assert share.sum(1) @ (side - first) ** 2 == pytest.approx(covariance[0, 0])
+        assert share.sum(0) @ (side - second) ** 2 == pytest.approx(covariance[1, 1])
+
+
+def condition(model, image):
+    """Condition the joint Gaussian of (z, x) on x by its blocks, in NumPy."""
+    weight, bias = model.weight.numpy(), model.bias.numpy()
+    latents = weight.shape[1]
+    every = np.vstack([np.eye(latents), weight])
+    joint = every @ every.T
+    joint[latents:, latents:] += model.variance * np.eye(len(bias))
+    gain = joint[:latents, latents:] @ np.linalg.inv(joint[latents:, latents:])
+    covariance = joint[:latents, :latents] - gain @ joint[latents:, :latents]
+    return gain @ (image - bias), covariance
+
+
+def test_posterior_has_the_moments_of_scipy():
+    model, x = random_vae(), random_bits(1)
+    joint = density(model, x[0].numpy())
+
+    def moment(power):
+        def weighted(z2, z1):
+            return z1**power * joint(z2, z1)
+
+        return integrate.dblquad(weighted, -6, 6, -6, 6, epsabs=1e-5, epsrel=1e-5)[0]
+
+    total, first, second = map(moment, range(3))
+    side = torch.linspace(-6, 6, 300, dtype=torch.float64)
+    share = exact.posterior(model, x, grid=300, extent=6)[0].sum(1)
+    share = share / share.sum()
+    assert (share @ side).item() == pytest.approx(first / total, abs=1e-3)
+    assert (share @ side**2).item() == pytest.approx(second / total, abs=1e-3)
+
+
+def test_first_axis_is_z1():
+    model = Peaks([[2.0, -1.0]], 0.1)
+    table = exact.posterior(model, torch.zeros(1, 1, dtype=torch.float64), grid=101)[0]
+    row, column = divmod(table.argmax().item(), 101)
+    side = np.linspace(-5, 5, 101)
+    assert (side[row], side[column]) == pytest.approx((2, -1))
+
+
+# --- the best Gaussian ------------------------------------------------------------
+
+
+def elbo_of(model, image, mu, spread, grid=161, extent=5.0):
+    """The ELBO of a Gaussian q for one image, (D,), by the sum over a grid."""
+    side = torch.linspace(-extent, extent, grid, dtype=image.dtype)
+    z = torch.stack(torch.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+    q = Normal(mu, spread)
+    share = q.log_prob(z).sum(1).exp() * (2 * extent / (grid - 1)) ** 2
+    likelihood = joint_on(model, image[None], z)[0] - PRIOR.log_prob(z).sum(1)
+    return (share @ likelihood - kl_divergence(q, PRIOR).sum()).item()
+
+
+def test_best_gaussian_is_the_mean_field_optimum():
+    """Same mean, and the inverse of the precisions (Bishop 2006, 10.1.2)."""
+    model = line(variance=2.0)
+    x = points_of(model, 2)
+    best = exact.best_gaussian(model, x, grid=161, extent=6)
+    for i, image in enumerate(x.numpy()):
+        mean, covariance = condition(model, image)
+        assert abs(covariance[0, 1]) > 0.015
+        precisions = np.linalg.inv(covariance).diagonal()
+        assert best.mu[i].tolist() == pytest.approx(mean, abs=1e-4)
+        assert best.logvar[i].exp().tolist() == pytest.approx(1 / precisions, abs=1e-4)
+        # What is missing is KL(q || posterior) between two Gaussians.
+        missing = 0.5 * (np.log(precisions).sum() + np.linalg.slogdet(covariance)[1])
+        log_p = evidence(model, image)
+        assert best.elbo[i].item() == pytest.approx(log_p - missing, abs=1e-4)
+
+
+def evidence(model, image):
+    weight = model.weight.numpy()
+    covariance = weight @ weight.T + model.variance * np.eye(len(weight))
+    return stats.multivariate_normal.logpdf(image, model.bias.numpy(), covariance)
+
+
+def test_best_gaussian_lies_between_other_gaussians_and_the_evidence():
+    model, x = random_vae(), random_bits(2, seed=4)
+    best = exact.best_gaussian(model, x, grid=161)
+    log_p = exact.log_likelihood(model, x)
+    mu, logvar = model.encode(x)
+    torch.manual_seed(0)
+    for i, image in enumerate(x):
+        top = best.elbo[i].item()
+        assert top <= log_p[i].item()
+        spread = (best.logvar[i] / 2).exp()
+        assert top == pytest.approx(elbo_of(model, image, best.mu[i], spread), abs=1e-5)
+        assert top >= elbo_of(model, image, mu[i], (logvar[i] / 2).exp()) - 1e-9
+        for size in torch.logspace(-3, 0, 200):
+            moved = best.mu[i] + size * torch.randn(2).double()
+            other = spread * (size * torch.randn(2)).exp()
+            if moved.abs().max() < 3 and other.min() > 0.15 and other.max() < 1.5:
+                assert top >= elbo_of(model, image, moved, other) - 1e-6
+
+
+def test_best_gaussian_takes_one_of_two_modes():
+    model, x = two_modes()
+    best = exact.best_gaussian(model, x, grid=161)
+    assert (best.mu[:, 0].abs() - torch.tensor([2.5, 3.0])).abs().max() < 0.5
+    assert (best.logvar[:, 0] < -2).all()
+    missing = exact.log_likelihood(model, x) - best.elbo  # KL to the two is log 2
+    assert (missing > math.log(2) - 1e-6).all()
+    assert (missing < math.log(2) + 0.1).all()
+
+
+# --- the linear Gaussian model ----------------------------------------------------
+
+
+def test_linear_log_likelihood_is_that_of_scipy():
+    model = line(pixels=7, latents=3)
+    x = points_of(model, 6)
+    oracle = [evidence(model, image) for image in x.numpy()]
+    assert model.log_likelihood(x).tolist() == pytest.approx(oracle, abs=1e-10)
+
+
+def test_linear_posterior_is_the_conditioned_joint():
+    model = line(pixels=7, latents=3)
+    x = points_of(model, 4)
+    means, covariance = model.posterior(x)
+    for image, mean in zip(x.numpy(), means, strict=True):
+        oracle_mean, oracle_covariance = condition(model, image)
+        assert np.allclose(mean, oracle_mean, atol=1e-10)
+        assert np.allclose(covariance, oracle_covariance, atol=1e-10)
+
+
+def test_linear_encoder_has_the_inverse_precisions():
+    model = line(pixels=7, latents=3)
+    x = points_of(model, 4)
+    mu, logvar = model.encode(x)
+    assert mu.shape == logvar.shape == (4, 3)
+    for image, mean, spread in zip(x.numpy(), mu, logvar, strict=True):
+        oracle, covariance = condition(model, image)
+        assert np.allclose(mean, oracle, atol=1e-10)
+        precisions = np.linalg.inv(covariance).diagonal()
+        assert np.allclose(spread.exp(), 1 / precisions, atol=1e-10)
+
+
+def test_quadrature_is_the_closed_form():
+    model = line(pixels=7)
+    x = points_of(model, 20)
+    ours = exact.log_likelihood(model, x, extent=6)
+    oracle = [evidence(model, image) for image in x.numpy()]
+    assert ours.tolist() == pytest.approx(oracle, abs=1e-6)
+
+
+def test_importance_weighting_reaches_the_closed_form():
+    model = line(pixels=7, latents=3)
+    x = points_of(model, 5)
+    torch.manual_seed(0)
+    ours = importance_weighted(model, x, k=10_000)
+    oracle = [evidence(model, image) for image in x.numpy()]
+    assert ours.tolist() == pytest.approx(oracle, abs=0.03)
+
+
+def test_linear_draws_have_the_moments_asked_for():
+    model = line()
+    mu = torch.tensor([1.0, -2.0]).expand(20_000, 2)
+    logvar = torch.tensor([0.5, -1.0]).expand(20_000, 2)
+    torch.manual_seed(0)
+    z = model.reparameterize(mu, logvar)
+    assert z.mean(0).tolist() == pytest.approx([1, -2], abs=0.04)
+    assert z.var(0).log().tolist() == pytest.approx([0.5, -1], abs=0.05)
+
+
+@pytest.mark.parametrize("latents", [1, 2, 4])
+def test_fit_is_that_of_scikit_learn(latents):
+    x = points_of(line(pixels=6, latents=3), 200)
+    ours = exact.LinearGaussian.fit(x, latents)
+    oracle = PCA(latents).fit(x.numpy())
+    assert ours.bias.tolist() == pytest.approx(oracle.mean_.tolist())
+    # PCA divides by N - 1 where the likelihood asks for N.
+    assert ours.variance == pytest.approx(oracle.noise_variance_ * 199 / 200)
+    covariance = (ours.weight @ ours.weight.T).numpy() + ours.variance * np.eye(6)
+    assert np.allclose(covariance, oracle.get_covariance() * 199 / 200, atol=1e-10)
+    assert ours.log_likelihood(x).mean() >= oracle.score(x.numpy())
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(4), 1.0), "bias"),
+        (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(3), 0.0),
+         "variance: got 0"),
+        (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(3), -1.0),
+         "variance: got -1"),
+        (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(3), math.nan),
+         "variance: got nan"),
+        (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(3), math.inf),
+         "variance: got inf"),
+        (lambda: exact.LinearGaussian.fit(torch.ones(9, 3), 2), "variance: got 0"),
+        (lambda: exact.LinearGaussian.fit(torch.rand(9, 3), 3), "variance: got nan"),
+    ],
+)  # fmt: skip
+def test_bad_lines_get_one_sentence(make, named):
+    with pytest.raises(ValueError, match=named):
+        make()
+
+
+# --- bad input --------------------------------------------------------------------
+
+
+def test_other_latent_sizes_are_sent_elsewhere():
+    for latents in (1, 3):
+        model = random_vae(latents=latents)
+        for call in (exact.log_likelihood, exact.posterior, exact.best_gaussian):
+            with pytest.raises(ValueError, match=r"importance_weighted"):
+                call(model, random_bits(2))
+
+
+@pytest.mark.parametrize(
+    "call", [exact.log_likelihood, exact.posterior, exact.best_gaussian]
+)
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"grid": 3}, "grid: got 3; it takes at least 4"),
+        ({"grid": 0}, "grid: got 0"),
+        ({"grid": 40.0}, "grid: got 40.0"),
+        ({"grid": True}, "grid: got True"),
+        ({"extent": 0.0}, "extent: got 0.0"),
+        ({"extent": -5}, "extent: got -5"),
+        ({"extent": math.nan}, "extent: got nan"),
+        ({"extent": 20.5}, r"extent: got 20\.5; .* up to 20"),
+        ({"extent": math.inf}, "extent: got inf"),
+    ],
+)
+def test_bad_grids_get_one_sentence(call, options, named):
+    with pytest.raises(ValueError, match=named):
+        call(random_vae(), random_bits(2), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        ({}, ValueError, r"x: got pixels from 0 to 2"),
+        ({}, ValueError, "x: got NaN pixels"),
+        ({}, TypeError, "x: got torch.int64 pixels"),
+        ({"dtype": torch.float64}, TypeError, "x: got torch.int64 pixels"),
+        ({}, ValueError, r"it takes \(B, 6\)"),
+        ({}, ValueError, "x: got an empty set"),
+    ],
+)
+def test_bad_pixels_get_one_sentence(options, error, named):
+    x = random_bits(3)
+    spoilt = {"2": 2 * x, "NaN": x * math.nan, "int64": x.long(), "B, 6": x[:, :5]}
+    bad = next((v for key, v in spoilt.items() if key in named), x[:0])
+    with pytest.raises(error, match=named):
+        exact.log_likelihood(random_vae(), bad, **options)
+
+
+def far_line():
+    """A narrow posterior at (2, 2)."""
+    eye = torch.eye(2, dtype=torch.float64)
+    model = exact.LinearGaussian(eye, torch.zeros(2, dtype=torch.float64), 0.01)
+    return model, torch.full((1, 2), 2.02, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("extent", [1e-4, 0.02, 0.5, 1.9])
+@pytest.mark.parametrize("grid", [4, 5, 400])
+def test_posterior_outside_the_plane_is_told(extent, grid):
+    model, x = far_line()
+    with pytest.raises(ValueError, match=r"touches the edge of the grid.*raise extent"):
+        exact.log_likelihood(model, x, grid=grid, extent=extent)
+
+
+def test_small_extent_warns_and_answers():
+    model, x = far_line()
+    for call in (exact.log_likelihood, exact.posterior):
+        with pytest.warns(UserWarning, match="of 1 image.* the edge") as caught:
+            call(model, x, extent=2.2)
+        assert caught[0].filename == __file__
+
+
+def test_warning_tells_the_share_on_the_edge():
+    """Two strips of the prior as wide as the scouts' spacing, 0.15, along each axis."""
+    model, x = line(scale=0.0), torch.zeros(1, 5, dtype=torch.float64)
+    inside = (1 - 2 * stats.norm.sf(1.85)) / (1 - 2 * stats.norm.sf(2))
+    with pytest.warns(UserWarning, match="the edge") as caught:
+        exact.log_likelihood(model, x, extent=2)
+    told = float(str(caught[0].message).partition("up to ")[2].partition("%")[0])
+    assert told == pytest.approx(100 * (1 - inside**2), rel=0.25)
+
+
+@pytest.mark.filterwarnings("error")
+def test_extent_that_is_enough_does_not_warn():
+    model, x = far_line()
+    exact.log_likelihood(model, x, extent=2.8)
+    exact.posterior(model, x, extent=2.8)
+    line_model, zero = line(scale=0.0), torch.zeros(1, 5, dtype=torch.float64)
+    exact.log_likelihood(line_model, zero, extent=4)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.25, 0.5])
+@pytest.mark.parametrize("grid", [400, 401])
+def test_peak_between_the_points_is_told(grid, place):
+    """Half way, every second point gives the same wrong answer as all of them."""
+    side = np.linspace(-5, 5, grid)
+    spacing = side[1] - side[0]
+    eye = torch.eye(2, dtype=torch.float64)
+    zero = torch.zeros(2, dtype=torch.float64)
+    model = exact.LinearGaussian(eye, zero, (0.2 * spacing) ** 2)
+    x = torch.full((1, 2), side[220] + place * spacing, dtype=torch.float64)
+    ours, _ = exact.log_likelihood(model, x, grid=grid, error=True)
+    assert (ours - model.log_likelihood(x)).abs() > 0.1
+    with pytest.raises(ValueError, match="raise grid"):
+        exact.log_likelihood(model, x, grid=grid)
+
+
+def test_coarse_grid_is_told():
+    model, x = far_line()
+    with pytest.raises(ValueError, match=r"grid=21 the spacing 0\.5 .* raise grid"):
+        exact.log_likelihood(model, x, grid=21)
+    _, error = exact.log_likelihood(model, x, grid=21, error=True)
+    assert error.item() > exact.COARSE
+
+
+def test_sentences_come_in_the_language_in_use():
+    model, x = far_line()
+    use_language("pt")
+    with pytest.raises(ValueError, match=r"grid=21 o espaçamento 0,5 é grosso demais"):
+        exact.log_likelihood(model, x, grid=21)
