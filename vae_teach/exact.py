@@ -33,10 +33,8 @@ FAINT = (
 ROWS, POINTS = 1000, 4096  # images and points in memory at once, whatever the grid
 FARTHEST = 20.0  # the prior has e^-200 of its peak left there
 EDGE_SHARE = 1e-3  # of an image's mass within a scout of the edge: more gets a warning
-LOST_SHARE = (
-    0.5  # more than this: most of the mass lies outside, and there is no answer
-)
-COARSE = 0.35  # nats between a grid and every third of its points: more is no answer
+LOST_SHARE = 0.5  # more than this there: most of the mass lies outside, no answer
+COARSE = 0.35  # nats, on average, to every third point: more is no answer
 
 
 def axis(grid: int, extent: float, like: Tensor) -> Tensor:
@@ -86,7 +84,7 @@ def log_likelihood(
         ValueError: other than two latents, pixels outside [0, 1] or NaN, wrong shape,
             a posterior that lies mostly outside the plane (raise ``extent``; one that
             only touches its edge gets a warning) or, where the error is not asked for,
-            one too narrow for the spacing (raise ``grid``).
+            posteriors too narrow for the spacing (raise ``grid``).
 
     Introduced in lesson 02; lesson 06 is about it.
     """
@@ -105,8 +103,8 @@ def log_likelihood(
     if error:
         # Beyond the edge the prior falls at least as fast as exp(-extent * distance).
         return fine, moved + edge / min(1, extent * stride * spacing)
-    if (coarse := ~(moved < COARSE)).any():
-        told = {"count": int(coarse.sum()), "error": moved.max().item()}
+    if not moved.mean() < COARSE:
+        told = {"count": int((moved > COARSE).sum()), "error": moved.max().item()}
         raise ValueError(say("exact-grid", grid=grid, spacing=spacing, **told))
     return fine
 
