@@ -351,7 +351,7 @@ def test_ledger_closes_on_mnist():
     model = VAE()
     train.fit(model, few, epochs=1, device="cpu", progress=False)
     x = data.load("mnist", "test").pixels[:200].double()
-    check_ledger(model.double(), x, grid=260, extent=8)
+    check_ledger(model.double(), x, grid=280, extent=12)
 
 
 # --- posterior --------------------------------------------------------------------
