@@ -124,9 +124,9 @@ WORDS = {
             "ELBO de teste",
         ],
         "exact": "log p(x) exato das 10.000 imagens de teste do MNIST",
-        "exact-text": "log p(x) médio: {log_likelihood:.3f} ± {standard_error:.2f} nats "
-        "(num plano de ±8 em vez de ±5: {log_likelihood_on_a_wider_plane:.3f}). Um "
-        "processo que não faz mais nada ocupa no máximo {peak_mb:.0f} MB, dos quais "
+        "exact-text": "log p(x) médio: {log_likelihood:.3f} ± {standard_error:.2f} "
+        "nats (num plano de ±8 em vez de ±5: {log_likelihood_on_a_wider_plane:.3f}). "
+        "Um processo que não faz mais nada ocupa no máximo {peak_mb:.0f} MB, dos quais "
         "{of_which_before_mb:.0f} MB antes de começar. Erros em relação a uma grade de "
         "1600 em float64, em 1.000 imagens.",
         "exact-head": [

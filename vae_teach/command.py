@@ -50,7 +50,7 @@ def _read(arguments: list[str]) -> argparse.Namespace:
         epilog=say("command-several"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--language", choices=LANGUAGES, help=say("command-language"))
+    parser.add_argument("--language", choices=LANGUAGES, help=say("option-language"))
     options: dict[str, tuple[type, object]] = {
         "data": (str, "auto"),
         "hidden-dim": (int, 400),
@@ -66,7 +66,7 @@ def _read(arguments: list[str]) -> argparse.Namespace:
     for name, (kind, default) in options.items():
         shown = "" if default is None else f" [{default}]"
         parser.add_argument(
-            f"--{name}", type=kind, default=default, help=say(f"command-{name}") + shown
+            f"--{name}", type=kind, default=default, help=say(f"option-{name}") + shown
         )
     return parser.parse_args(arguments)
 

@@ -22,7 +22,7 @@ from vae_teach.densities import (
     log_partition,
     log_standard_normal,
 )
-from vae_teach.guards import check_width
+from vae_teach.guards import check_floating, check_width
 from vae_teach.words import say
 
 SCOUT_SPACING = 0.15  # of the grid that finds the mass: twice a usual posterior's width
@@ -62,10 +62,10 @@ def log_likelihood(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Exact log p(x) = log int p(x|z) N(z; 0, I) dz of a model with two latents.
 
-    The rectangle rule on grid x grid points over [-extent, extent]^2. It converges
-    faster than any power of the spacing once that is below the posterior's width. Few
-    points matter for an image, so a coarse grid finds them first, and only the tiles
-    around them are summed point by point: what is left out is below 1e-7 of the mass.
+    The rectangle rule on grid x grid points over [-extent, extent]^2, which is precise
+    as soon as the spacing is below the posterior's width. Few points matter for an
+    image, so a coarse grid finds them first, and only the tiles around them are summed
+    point by point: what is left out is below 1e-7 of the mass.
 
     Args:
         model: with two latents; in float64 where ``dtype`` asks for it, in a copy.
@@ -226,26 +226,40 @@ def _sum_tiles(
     a peak in the middle of a cell looks the same on both halves); and over those
     within ``stride`` points of the edge: (B,) three times.
     """
-    sums = x.new_full((3, len(x)), -math.inf)
-    indices = torch.arange(len(points), device=x.device)
-    chosen_third = indices % 3 == 0
-    outer = (indices < stride) | (indices >= len(points) - stride)
-    strips = list(indices.split(TILE * stride))
+    fine, third, ring = x.new_full((3, len(x)), -math.inf)
+    count, side = len(points), TILE * stride
     last = needed.shape[1] - 1  # also takes what lies beyond the last scout
-    strips[last:] = [torch.cat(strips[last:])]
     for row, column in needed.any(0).nonzero().tolist():
         chosen = needed[:, row, column].nonzero()[:, 0]  # images
-        j = strips[column]
-        for i in strips[row].split(max(1, POINTS // len(j))):
-            log_joint = _log_joint(model, _plane(points[i], points[j]))
-            third = (chosen_third[i, None] & chosen_third[j]).flatten()
-            ring = (outer[i, None] | outer[j]).flatten()
+        top, left = row * side, column * side
+        bottom = count if row == last else top + side
+        right = count if column == last else left + side
+        at_once = max(3, POINTS // (right - left) // 3 * 3)
+        for i in range(top, bottom, at_once):
+            z1, z2 = points[i : min(i + at_once, bottom)], points[left:right]
+            log_joint = _log_joint(model, _plane(z1, z2))
+            inner = _inner(i, len(z1), left, len(z2), count, stride)
             for some in chosen.split(ROWS):
-                table = log_joint(x[some])  # (b, G1 * G2)
-                parts = (table, table[:, third], table[:, ring])
-                for total, part in zip(sums, parts, strict=True):
-                    total[some] = torch.logaddexp(total[some], part.logsumexp(1))
-    return sums[0], sums[1], sums[2]
+                table = log_joint(x[some]).reshape(-1, len(z1), len(z2))
+                _add(fine, some, table.flatten(1))
+                _add(third, some, table[:, -i % 3 :: 3, -left % 3 :: 3].flatten(1))
+                if not inner.all():
+                    _add(ring, some, table[:, ~inner])
+    return fine, third, ring
+
+
+def _inner(i: int, rows: int, j: int, columns: int, count: int, stride: int) -> Tensor:
+    """Return which points of a tile lie ``stride`` or more from the edge."""
+    inner = [
+        (index >= stride) & (index < count - stride)
+        for index in (torch.arange(i, i + rows), torch.arange(j, j + columns))
+    ]
+    return inner[0][:, None] & inner[1]
+
+
+def _add(total: Tensor, chosen: Tensor, table: Tensor) -> None:
+    """Add the exponentials of a table (b, G) to the log sums of the chosen images."""
+    total[chosen] = torch.logaddexp(total[chosen], table.logsumexp(1))
 
 
 class BestGaussian(NamedTuple):
@@ -358,6 +372,11 @@ class LinearGaussian(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor, variance: float) -> None:
         super().__init__()
+        check_floating("weight", weight)
+        if weight.dim() != 2:
+            raise ValueError(
+                say("not-a-matrix", name="weight", got=tuple(weight.shape))
+            )
         check_width("bias", bias, len(weight))
         if not (math.isfinite(variance) and variance > 0):
             raise ValueError(say("not-above-zero", name="variance", got=variance))
