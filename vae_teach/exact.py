@@ -9,7 +9,7 @@ lessons 02 and 06.
 import copy
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -26,7 +26,7 @@ from vae_teach.guards import check_floating, check_width
 from vae_teach.words import say
 
 SCOUT_SPACING = 0.15  # of the grid that finds the mass: twice a usual posterior's width
-TILE = 2  # scouts along the side of a tile, the unit that is summed or left out
+TILE, SIDE = 2, 8  # least scouts and points along a tile, which is summed or left out
 FAINT = (
     18.0  # nats below the highest scout, e^-18 = 1.5e-8: what lies there is left out
 )
@@ -34,6 +34,7 @@ ROWS, POINTS = 1000, 4096  # images and points in memory at once, whatever the g
 FARTHEST = 20.0  # the prior has e^-200 of its peak left there
 EDGE_SHARE = 1e-3  # of an image's mass within a scout of the edge: more gets a warning
 LOST_SHARE = 0.5  # more than this there: most of the mass lies outside, no answer
+ALL = slice(None)
 COARSE = 0.35  # nats, on average, to every third point: more is no answer
 
 
@@ -94,8 +95,10 @@ def log_likelihood(
     points = axis(grid, extent, x)
     spacing = float(points[1] - points[0])
     stride = min(max(1, round(SCOUT_SPACING / spacing)), grid // 2)  # two scouts a side
-    needed = _scout(model, x, points, stride)
-    fine, third, ring = _sum_tiles(model, x, points, stride, needed)
+    scouts = max(TILE, -(-SIDE // stride))  # along the side of a tile
+    needed = _scout(model, x, points, stride, scouts)
+    tiles = _tiles(needed, grid, scouts * stride)
+    fine, third, ring = _sum_tiles(model, x, points, stride, tiles)
     edge = torch.exp(ring - fine)  # (B,), a share
     _check_edge(edge, extent)
     moved = (third + 2 * math.log(3) - fine).abs()  # (B,) nats
@@ -134,7 +137,7 @@ def posterior(
     _check_two_latents(model, x)
     points = axis(grid, extent, x)
     log_joint = torch.cat(
-        [_log_joint(model, z)(x) for z in _plane(points).split(grid)], 1
+        [_log_joint(model, z)(x, ALL) for z in _plane(points).split(grid)], 1
     )  # (B, grid * grid)
     share = log_joint.softmax(1).reshape(-1, grid, grid)
     edge = 1 - share[:, 1:-1, 1:-1].sum((1, 2))  # (B,)
@@ -175,18 +178,19 @@ def _plane(z1: Tensor, z2: Tensor | None = None) -> Tensor:
     return torch.cartesian_prod(z1, z1 if z2 is None else z2)
 
 
-def _log_joint(model: LatentModel, z: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function of images (B, D) that gives log p(x, z) at the points: (B, G).
+def _log_joint(model: LatentModel, z: Tensor) -> Callable[[Tensor, slice], Tensor]:
+    """Return a function of images (B, D) and a slice of the points z (G, 2).
 
-    The points z (G, 2) are decoded once. For Bernoulli pixels what is left for each
-    image is one matrix product: x . l(z) - sum_d log(1 + exp l_d(z)) + log p(z).
+    It gives log p(x, z), (B, G'). The points are decoded once, and for Bernoulli pixels
+    what is left for each image is one matrix product:
+    x . l(z) - sum_d log(1 + exp l_d(z)) + log p(z).
     """
     prior = log_standard_normal(z)  # (G,)
     if hasattr(model, "log_conditional"):
-        return lambda x: prior + _in_parts(model, x, z)
+        return lambda x, part: prior[part] + _in_parts(model, x, z[part])
     logits = model.decode_logits(z)  # (G, D)
     constant = prior - log_partition(logits)
-    return lambda x: torch.addmm(constant, x, logits.T)
+    return lambda x, part: torch.addmm(constant[part], x, logits[part].T)
 
 
 def _in_parts(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
@@ -195,21 +199,23 @@ def _in_parts(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
     return torch.cat([log_conditional(model, part, z) for part in parts])
 
 
-def _scout(model: LatentModel, x: Tensor, points: Tensor, stride: int) -> Tensor:
+def _scout(
+    model: LatentModel, x: Tensor, points: Tensor, stride: int, scouts: int
+) -> Tensor:
     """Find each image's mass on every ``stride``-th point.
 
-    Returns which tiles it needs, (B, T, T) bool.
+    Returns which tiles, of so many scouts a side, it needs: (B, T, T) bool.
     """
     few = points[stride // 2 :: stride]  # (G,)
     log_joint = _log_joint(model, _plane(few))
     needed = []
     for rows in x.split(max(1, ROWS * POINTS // len(few) ** 2)):
-        table = log_joint(rows)  # (b, G * G)
+        table = log_joint(rows, ALL)  # (b, G * G)
         # A tile's scouts and the nearest of its neighbours': no mass hides at a border.
         highest = nn.functional.max_pool2d(
             table.reshape(-1, 1, len(few), len(few)),
-            kernel_size=TILE + 2,
-            stride=TILE,
+            kernel_size=scouts + 2,
+            stride=scouts,
             padding=1,
             ceil_mode=True,
         )[:, 0]  # (b, T, T)
@@ -217,44 +223,74 @@ def _scout(model: LatentModel, x: Tensor, points: Tensor, stride: int) -> Tensor
     return torch.cat(needed)
 
 
+class _Tile(NamedTuple):
+    """Points [top, bottom) x [left, right), and the images that they matter to."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    chosen: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.bottom - self.top, self.right - self.left
+
+
+def _tiles(needed: Tensor, count: int, side: int) -> Iterator[list[_Tile]]:
+    """Yield the tiles that are needed, in groups of about POINTS points.
+
+    The last of a row or column also takes what lies beyond the last scout; a large one
+    is handed out in bands.
+    """
+    group, points = [], 0
+    last = needed.shape[1] - 1
+    for row, column in needed.any(0).nonzero().tolist():
+        chosen = needed[:, row, column].nonzero()[:, 0]  # images
+        left, right = column * side, count if column == last else (column + 1) * side
+        bottom = count if row == last else (row + 1) * side
+        band = max(1, POINTS // (right - left))
+        for top in range(row * side, bottom, band):
+            tile = _Tile(top, min(top + band, bottom), left, right, chosen)
+            group.append(tile)
+            points += math.prod(tile.shape)
+            if points >= POINTS:
+                yield group
+                group, points = [], 0
+    if group:
+        yield group
+
+
 def _sum_tiles(
-    model: LatentModel, x: Tensor, points: Tensor, stride: int, needed: Tensor
+    model: LatentModel,
+    x: Tensor,
+    points: Tensor,
+    stride: int,
+    tiles: Iterator[list[_Tile]],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return log sums over the tiles that are needed, TILE scouts a side.
+    """Return log sums over the tiles that each image needs.
 
     Over all their points; over every third along each axis (every second would not do:
     a peak in the middle of a cell looks the same on both halves); and over those
     within ``stride`` points of the edge: (B,) three times.
     """
     fine, third, ring = x.new_full((3, len(x)), -math.inf)
-    count, side = len(points), TILE * stride
-    last = needed.shape[1] - 1  # also takes what lies beyond the last scout
-    for row, column in needed.any(0).nonzero().tolist():
-        chosen = needed[:, row, column].nonzero()[:, 0]  # images
-        top, left = row * side, column * side
-        bottom = count if row == last else top + side
-        right = count if column == last else left + side
-        at_once = max(3, POINTS // (right - left) // 3 * 3)
-        for i in range(top, bottom, at_once):
-            z1, z2 = points[i : min(i + at_once, bottom)], points[left:right]
-            log_joint = _log_joint(model, _plane(z1, z2))
-            inner = _inner(i, len(z1), left, len(z2), count, stride)
-            for some in chosen.split(ROWS):
-                table = log_joint(x[some]).reshape(-1, len(z1), len(z2))
+    inner = torch.arange(len(points))
+    inner = (inner >= stride) & (inner < len(points) - stride)
+    for group in tiles:
+        pairs = [(points[t.top : t.bottom], points[t.left : t.right]) for t in group]
+        log_joint, start = _log_joint(model, torch.cat([_plane(*p) for p in pairs])), 0
+        for tile in group:
+            part = slice(start, start := start + math.prod(tile.shape))
+            inside = inner[tile.top : tile.bottom, None] & inner[tile.left : tile.right]
+            for some in tile.chosen.split(ROWS):
+                table = log_joint(x[some], part).reshape(-1, *tile.shape)
                 _add(fine, some, table.flatten(1))
-                _add(third, some, table[:, -i % 3 :: 3, -left % 3 :: 3].flatten(1))
-                if not inner.all():
-                    _add(ring, some, table[:, ~inner])
+                thirds = table[:, -tile.top % 3 :: 3, -tile.left % 3 :: 3]
+                _add(third, some, thirds.flatten(1))
+                if not inside.all():
+                    _add(ring, some, table[:, ~inside])
     return fine, third, ring
-
-
-def _inner(i: int, rows: int, j: int, columns: int, count: int, stride: int) -> Tensor:
-    """Return which points of a tile lie ``stride`` or more from the edge."""
-    inner = [
-        (index >= stride) & (index < count - stride)
-        for index in (torch.arange(i, i + rows), torch.arange(j, j + columns))
-    ]
-    return inner[0][:, None] & inner[1]
 
 
 def _add(total: Tensor, chosen: Tensor, table: Tensor) -> None:
@@ -301,7 +337,7 @@ def best_gaussian(
     for image in x.split(1):
         with torch.no_grad():
             density = posterior(model, image, grid=grid, extent=extent)[0].flatten()
-            likelihood = _log_joint(model, z)(image)[0] - log_standard_normal(z)
+            likelihood = _log_joint(model, z)(image, ALL)[0] - log_standard_normal(z)
             starts = [torch.cat(model.encode(image), 1)[0], *_moments(density, z)]
         climbs = [_climb(_elbo_on(z, likelihood), start) for start in starts]
         found.append(max(climbs, key=lambda climb: float(climb[1])))

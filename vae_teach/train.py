@@ -127,6 +127,7 @@ def fit(
     try:
         with _products_at(precision), _memory_explained(place, batch_size):
             run = _Run(model.to(place), images.to(place), learning_rate, team)
+            test = test and test.to(place)
             history.rows = saved.restore(model, run.optimizer)
             team.check_agreement(len(history))
             left = range(len(history) + 1, epochs + 1)
@@ -134,7 +135,7 @@ def fit(
             for epoch in _bar(left, history, progress and team.leads):
                 row = run.epoch(epoch, batch_size, step)
                 if test is not None:
-                    row["test_elbo"] = _test_elbo(model, test.to(place))
+                    row["test_elbo"] = _test_elbo(model, test)
                 history.rows.append(row)
                 if team.leads:
                     saved.write(model, run.optimizer, history.rows)
