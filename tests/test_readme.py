@@ -37,6 +37,9 @@ def test_both_pages_link_to_the_same_places():
     def places(language):
         targets = re.findall(r"\]\(([^)]+)\)", read(language))
         swapped = [t.replace("notebooks/pt/", "notebooks/en/") for t in targets]
+        swapped = [
+            t.replace("benchmarks/README.pt", "benchmarks/README") for t in swapped
+        ]
         return sorted(t for t in swapped if not t.startswith("README"))
 
     assert places("pt") == places("en")
@@ -70,3 +73,31 @@ def test_every_lesson_is_listed(language):
     lessons = {p.stem for p in (ROOT / "notebooks" / language).glob("*.ipynb")}
     for lesson in lessons:
         assert f"notebooks/{language}/{lesson}.ipynb" in read(language)
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_speeds_are_the_measured_ones(language):
+    (fit,) = [r for r in results("training_cpu")["rows"] if r["name"] == "fit"]
+    peers = {r["name"]: r["fit_times_as_fast"] for r in results("peers")["rows"]}
+    exact = results("exact")
+    (grid,) = [r for r in exact["rows"] if r["name"] == "400"]
+    quoted = [
+        number(fit["times_faster"], 1, language),
+        *(number(peers[name], 1, language) for name in ("Pyro", "Lightning", "pythae")),
+        number(fit["share_of_limit"], 2, language),
+        f"{number(grid['seconds'], 1, language)} s",
+        f"{number(grid['mean_error'], 4, language)} nats",
+        f"{number(exact['peak_mb'] / 1000, 1, language)} GB",
+    ]
+    heading = {"en": "**Measured.**", "pt": "**Medido.**"}[language]
+    (paragraph,) = [p for p in read(language).split("\n\n") if p.startswith(heading)]
+    for value in quoted:
+        assert value in paragraph
+        paragraph = paragraph.partition(value)[2]  # in this order, each its own
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_the_commands_of_the_terminal_are_there(language):
+    command = "torchrun --standalone --nproc-per-node 2 -m vae_teach.train"
+    assert command in read(language)
+    assert "--nnodes 2" in read(language)
