@@ -11,6 +11,7 @@ from typing import Any
 
 import report
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 HERE = Path(__file__).resolve().parent
 LANGUAGES = ("en", "pt")
@@ -363,8 +364,9 @@ def draw_ladder(found: Results, language: str) -> plt.Figure:
         padding=3,
         color=INK,
     )
-    ax.axvline(limit, color=LIMIT, linestyle="--")
-    ax.text(limit, len(rungs) - 0.4, f" {words['rungs']['limit']}", color=LIMIT)
+    ax.axvline(limit, color=LIMIT, linestyle="--", label=words["rungs"]["limit"])
+    ax.legend(loc="lower right")
+    ax.set_xlim(0, 1.12 * max(row["seconds"] for row in rungs))
     ax.set_xlabel(words["seconds"])
     return figure
 
@@ -374,11 +376,12 @@ def draw_exact(found: Results, language: str) -> plt.Figure:
     words, rows = WORDS[language], found["results"]["rows"]
     figure, ax = plt.subplots(figsize=(6, 4))
     seconds = [row["seconds"] for row in rows]
-    ax.loglog(seconds, [row["mean_error"] for row in rows], "o", color=OURS)
+    ax.semilogy(seconds, [row["mean_error"] for row in rows], "o", color=OURS)
     for row in rows:
         name = f"  {row['name']} × {row['name']}"
         ax.text(row["seconds"], row["mean_error"], name, color=INK, fontsize=8)
     ax.axhline(1e-3, color=LIMIT, linestyle="--")
+    ax.set_xlim(0, 1.25 * max(seconds))
     ax.set_xlabel(words["seconds-all"])
     ax.set_ylabel(words["error"])
     return figure
@@ -396,10 +399,13 @@ def draw_growth(found: Results, language: str) -> plt.Figure:
             if name.startswith(kind):
                 points[int(name.split()[1])] = seconds
         values = sorted(points)
-        ax.loglog(values, [points[value] for value in values], "o-", color=OURS)
+        ax.semilogx(values, [points[value] for value in values], "o-", color=OURS)
         ax.set_xticks(values, [str(value) for value in values], rotation=60)
         ax.minorticks_off()
+        ax.set_ylim(0, None)
         ax.set_xlabel(words[kind])
+        ax.yaxis.set_major_formatter(lambda value, _: number(value, 1, language))
+        ax.yaxis.set_major_locator(MaxNLocator(5))
     axes[0].set_ylabel(words["seconds"])
     return figure
 
