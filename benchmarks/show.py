@@ -60,7 +60,8 @@ WORDS = {
         "exact-head": ["grid", "seconds", "mean error (nats)", "largest error (nats)"],
         "growth": "How an epoch grows",
         "growth-text": "One epoch of `train.fit`; where nothing else is said, 60,000 "
-        "images, 2 latents, batch 128.",
+        "images, 2 latents, batch 128. Rounds: {rounds}. How much a single turn may "
+        "stray, the ranges in the first table show.",
         "growth-head": ["", "seconds", "images per second"],
         "processes-text": "Test ELBO after {epochs} epochs, mean of three seeds:",
         "processes-head": ["processes", "test ELBO"],
@@ -138,7 +139,8 @@ WORDS = {
         ],
         "growth": "Como cresce uma época",
         "growth-text": "Uma época de `train.fit`; onde nada mais é dito, 60.000 "
-        "imagens, 2 dimensões latentes, lotes de 128.",
+        "imagens, 2 dimensões latentes, lotes de 128. Rodadas: {rounds}. O quanto uma "
+        "vez isolada pode variar, mostram os intervalos da primeira tabela.",
         "growth-head": ["", "segundos", "imagens por segundo"],
         "processes-text": "ELBO de teste depois de {epochs} épocas, média de três "
         "sementes:",
@@ -320,7 +322,7 @@ def page(language: str) -> str:
 def growth_section(found: Results, language: str) -> str:
     """Return how an epoch grows, and what several processes learn."""
     words = WORDS[language]
-    body = [words["growth-text"]]
+    body = [words["growth-text"].format(rounds=found["results"]["rounds"])]
     body.append(markdown(words["growth-head"], growth_rows(found, language)))
     body.append(plot("growth_cpu", words["growth"], language))
     learnt = [
