@@ -78,9 +78,15 @@ def test_several_processes_resume_bit_for_bit(folder):
     assert torch.equal(found["elbos"], found["resumed-elbos"])
 
 
-def test_all_processes_hold_the_same_weights_and_history(folder):
+def test_all_processes_hold_the_same_weights_history_and_order(folder):
     first, second = (load_file(folder / f"rank{n}.safetensors") for n in (0, 1))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    for name in ("weights", "elbos", "order"):
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_each_process_draws_noise_of_its_own(folder):
+    first, second = (load_file(folder / f"rank{n}.safetensors") for n in (0, 1))
+    assert not torch.isclose(first["noise"], second["noise"]).any()
 
 
 @pytest.mark.parametrize(
