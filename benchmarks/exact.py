@@ -106,9 +106,7 @@ def peak() -> float:
 
 def asked() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="PyTorch's; as it likes if not set")
+    parser = report.parser(__doc__)
     parser.add_argument("--memory", action="store_true", help="only the peak of memory")
     return parser.parse_args()
 

@@ -1,6 +1,7 @@
 """How an epoch grows with images, latents, batch size, threads and processes.
 
-Run: uv run python benchmarks/growth.py [--rounds 5] [--device cuda]
+Run: uv run python benchmarks/growth.py [--rounds 5] [--seeds 3] [--device cuda]
+     [--threads N]
 Writes results/growth_cpu.json, or results/growth_cuda.json.
 
 All kinds in the same turns, one epoch each of ``train.fit`` with a fresh model. Several
@@ -87,8 +88,7 @@ def same_elbo(device: str, seeds: int) -> list[dict[str, float]]:
 
 def asked() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = report.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--device", default=None, help="the accelerator if there is one"
@@ -99,6 +99,8 @@ def asked() -> argparse.Namespace:
 def main() -> None:
     """Time all kinds in turns; compare what several processes learn."""
     options = asked()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     device = train.find_device(options.device)
     images = data.load("mnist", "train", device=device)
     found = {"base": epoch_of(images, device, {})}

@@ -317,10 +317,8 @@ def tell(row: Row) -> None:
 
 def asked() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = report.parser(__doc__)
     parser.add_argument("--images", type=int, default=60_000)
-    parser.add_argument("--threads", type=int, help="PyTorch's; as it likes if not set")
     parser.add_argument("--fused", action="store_true", help="fused Adam for the peers")
     return parser.parse_args()
 

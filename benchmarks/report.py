@@ -1,5 +1,6 @@
 """What every benchmark writes: results as JSON, with the machine that made them."""
 
+import argparse
 import json
 import os
 import platform
@@ -37,6 +38,14 @@ def machine() -> dict[str, Any]:
         "date": date.today().isoformat(),
         "commit": commit,
     }
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of what all timing scripts take: rounds and threads."""
+    arguments = argparse.ArgumentParser(description=description.splitlines()[0])
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--threads", type=int, help="as PyTorch likes if not set")
+    return arguments
 
 
 def write(name: str, results: Any) -> Path:

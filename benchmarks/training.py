@@ -243,13 +243,11 @@ def summary(
 
 def asked() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = report.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--device", default=None, help="the accelerator if there is one"
     )
-    parser.add_argument("--threads", type=int, help="PyTorch's; as it likes if not set")
     parser.add_argument("--compile", action="store_true", help="also torch.compile")
     return parser.parse_args()
 
