@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vae_teach import figures, sliders
 from vae_teach.nets import VAE
 from vae_teach.sliders import latent_sliders, png
 from vae_teach.words import use_language
@@ -65,3 +66,65 @@ def test_bad_extent_gets_one_sentence(extent):
 def test_where_no_widget_is_shown_a_sentence_stands():
     use_language("en")
     assert repr(latent_sliders(VAE())) == "[sliders: run this cell to move them]"
+
+
+def bars(height, name):
+    figure, (ax,) = figures.picture(f"<{name}> at {height:.1f}", width=2, height=2)
+    ax.bar([0], [height])
+    ax.set_ylim(0, 10)
+    return figure
+
+
+def bar_panel():
+    height = sliders.slider(r"$h$", 1, 9, step=0.5, value=2.0)
+    return sliders.panel(bars, height=height, name=sliders.choice("name", ["a", "b"]))
+
+
+def test_a_panel_draws_what_its_controls_say_and_says_it_in_words():
+    panel = bar_panel()
+    before = bytes(panel.image.value)
+    assert before == bars(2.0, "a").png()
+    panel.controls["height"].value = 7.5
+    panel.controls["name"].value = "b"
+    assert bytes(panel.image.value) == bars(7.5, "b").png() != before
+    assert panel.picture.alt == "<b> at 7.5"
+    assert "&lt;b&gt; at 7.5</p>" in panel.children[-1].value
+    assert panel.image.layout.width == "192px"  # two inches
+
+
+def test_sweep_moves_each_control_to_both_ends_and_back():
+    panel = bar_panel()
+    start = bytes(panel.image.value)
+    # the bar at 2, 1, 9, 2; its name is not in the picture
+    assert sliders.sweep(panel) == 3
+    assert bytes(panel.image.value) == start
+    torch.manual_seed(0)
+    assert sliders.sweep(latent_sliders(VAE(latent_dim=3))) == 7
+
+
+def test_what_a_callback_raises_reaches_whoever_moved():
+    def draw(height):
+        assert height < 5
+        return bars(height, "a")
+
+    panel = sliders.panel(draw, height=sliders.slider("h", 1, 9, value=2.0))
+    with pytest.raises(AssertionError):
+        sliders.sweep(panel)
+
+
+@pytest.mark.parametrize(("low", "high", "step"), [(1, 1, 0.1), (2, 1, 0.1), (0, 1, 0)])
+def test_a_slider_without_range_or_step_gets_one_sentence(low, high, step):
+    with pytest.raises(ValueError, match="slider: got"):
+        sliders.slider("h", low, high, step=step)
+
+
+def test_other_bad_controls_get_one_sentence():
+    with pytest.raises(ValueError, match="options: got an empty list"):
+        sliders.choice("name", [])
+    with pytest.raises(TypeError, match="height: got a control without a value, int"):
+        sliders.panel(bars, height=3)
+
+
+@pytest.mark.parametrize(("step", "shown"), [(0.1, ".1f"), (0.05, ".2f"), (1, ".0f")])
+def test_a_slider_shows_as_many_decimals_as_it_moves_by(step, shown):
+    assert sliders.slider("h", 0, 3, step=step).readout_format == shown

@@ -34,6 +34,11 @@ ARROWS = {
     "sliders": COMMON | {"figures", "nets"},
     "explorer": COMMON | {"data", "figures", "nets"},
     "checks": COMMON | {"bounds", "data", "densities", "nets"},
+    # Lessons' checks: what they compare with comes from the modules below.
+    "checks_elbo": COMMON | {"bounds", "checks", "densities", "exact"},
+    "checks_gradients": COMMON | {"bounds", "checks", "densities", "nets"},
+    "checks_training": COMMON | {"bounds", "checks", "data", "densities", "nets"},
+    "checks_latents": COMMON | {"bounds", "checks", "data", "densities", "nets"},
 }
 
 

@@ -84,6 +84,16 @@ def test_a_value_that_is_missing_is_not_passed_over():
 # --- the catalogue ------------------------------------------------------------------
 
 
+def test_a_phrase_that_stands_in_two_files_is_named(tmp_path):
+    (tmp_path / "lessons").mkdir()
+    phrase = '[greeting]\npt = "olá"\nen = "hello"\n'
+    (tmp_path / "words.toml").write_text(phrase, encoding="utf-8")
+    assert set(words._read_catalogue(tmp_path)) == {"greeting"}
+    (tmp_path / "lessons" / "99_twice.toml").write_text(phrase, encoding="utf-8")
+    with pytest.raises(KeyError, match=r"greeting.*99_twice\.toml"):
+        words._read_catalogue(tmp_path)
+
+
 def placeholders(text):
     """Return what the code fills in: (name, conversion, format) of each."""
     parts = string.Formatter().parse(text)

@@ -2,7 +2,9 @@
 
 A check calls the learner's function on cases of its own, compares with an oracle of
 another make (``torch.distributions``, the normal CDF), and knows the usual mistakes by
-their values. It never shows the answer and never raises. Introduced in lesson 00.
+their values. It never shows the answer and never raises. Here are the means and the
+checks of lesson 00; later lessons bring a module each, ``checks_elbo`` and so on.
+Introduced in lesson 00.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,37 +41,49 @@ class Verdict:
         return f"{'✔' if self.right else '✘'} {self.message}"
 
 
-def _wrong(key: str, **values: Any) -> Verdict:
+def wrong(key: str, **values: Any) -> Verdict:
+    """Return the verdict on a wrong answer: the hint ``key`` of the catalogue."""
     return Verdict(False, say(key, **values))
 
 
-def _right(key: str, **values: Any) -> Verdict:
+def correct(key: str, **values: Any) -> Verdict:
+    """Return the verdict on a right answer: "Right", then the phrase ``key``."""
     return Verdict(True, say("check-right") + " " + say(key, **values))
 
 
-def _compare(
+def compare(
     answer: Answer,
     oracle: Answer,
     mistakes: dict[str, Answer],
     cases: Sequence[tuple[Any, ...]],
     right: str,
 ) -> Verdict:
-    """Return the verdict on ``answer`` over the cases; ``right`` is its good end."""
+    """Return the verdict on a function that returns a tensor.
+
+    Args:
+        answer: the learner's function; what it raises becomes a hint.
+        oracle: the right one, of another make than the answer is likely to be.
+        mistakes: usual wrong functions, by the hint that each deserves.
+        cases: arguments to call them all with, chosen so that no two agree.
+        right: the phrase that follows "Right".
+
+    Introduced in lesson 00.
+    """
     found = []
     for case in cases:
         try:
             found.append(answer(*case))
         except Exception as error:
-            return _wrong("check-raised", kind=type(error).__name__, error=error)
+            return wrong("check-raised", kind=type(error).__name__, error=error)
     if any(value is None or value is ... for value in found):
-        return _wrong("check-empty")
+        return wrong("check-empty")
     if not all(isinstance(value, Tensor) for value in found):
-        return _wrong("check-not-tensor", got=type(found[0]).__name__)
+        return wrong("check-not-tensor", got=type(found[0]).__name__)
     if _same(found, [oracle(*case) for case in cases]):
-        return _right(right)
+        return correct(right)
     for key, mistake in mistakes.items():
         if _same(found, [mistake(*case) for case in cases]):
-            return _wrong(key)
+            return wrong(key)
     return _differs(found, [oracle(*case) for case in cases])
 
 
@@ -84,11 +98,11 @@ def _same(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
 def _differs(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Verdict:
     for a, b in zip(found, wanted, strict=True):
         if a.shape != b.shape:
-            return _wrong("check-shape", got=tuple(a.shape), takes=tuple(b.shape))
+            return wrong("check-shape", got=tuple(a.shape), takes=tuple(b.shape))
         if not a.isfinite().all():
-            return _wrong("check-not-finite")
+            return wrong("check-not-finite")
     gaps = [(a - b).abs().max().item() for a, b in zip(found, wanted, strict=True)]
-    return _wrong("check-value", gap=max(gaps))
+    return wrong("check-value", gap=max(gaps))
 
 
 def _parameters() -> list[tuple[Tensor, Tensor]]:
@@ -143,7 +157,7 @@ def kl(answer: Answer) -> Verdict:
         (*parameters, tau)
         for parameters, tau in zip(_parameters(), (2.0, 0.5), strict=True)
     ]
-    return _compare(answer, _kl_oracle, KL_MISTAKES, cases, right="kl-right")
+    return compare(answer, _kl_oracle, KL_MISTAKES, cases, right="kl-right")
 
 
 DRAW_MISTAKES: dict[str, Answer] = {
@@ -175,16 +189,16 @@ def draw(answer: Answer) -> Verdict:
         cases.append((mu.requires_grad_(), logvar.requires_grad_(), eps))
     with suppress(Exception):  # the comparison below says what went wrong
         if not torch.equal(answer(*cases[1]), answer(*cases[1])):
-            return _wrong("draw-fresh-noise")
-    verdict = _compare(answer, oracle, DRAW_MISTAKES, cases, right="draw-right")
+            return wrong("draw-fresh-noise")
+    verdict = compare(answer, oracle, DRAW_MISTAKES, cases, right="draw-right")
     if not verdict:
         return verdict
     z = answer(*cases[1])
     if not z.requires_grad:
-        return _wrong("draw-no-gradient")
+        return wrong("draw-no-gradient")
     gradients = torch.autograd.grad(z.sum(), cases[1][:2], allow_unused=True)
     if any(gradient is None for gradient in gradients):
-        return _wrong("draw-no-gradient")
+        return wrong("draw-no-gradient")
     return verdict
 
 
@@ -226,7 +240,7 @@ def beta_loss(answer: Answer) -> Verdict:
         logits = torch.randn(len(mu), 9, dtype=torch.float64, generator=stream)
         x = (torch.rand(len(mu), 9, generator=stream) < 0.5).double()
         cases.append((x, logits, mu, logvar, beta))
-    return _compare(answer, _weighted(1, 1), BETA_MISTAKES, cases, right="beta-right")
+    return compare(answer, _weighted(1, 1), BETA_MISTAKES, cases, right="beta-right")
 
 
 def _mass_oracle(extent: float, latents: int) -> Tensor:
@@ -257,7 +271,7 @@ def grid_mass(answer: Answer) -> Verdict:
         return value.squeeze() if isinstance(value, Tensor) else value
 
     cases = [(1.0, 2), (1.5, 2), (2.0, 5)]
-    return _compare(as_tensor, _mass_oracle, MASS_MISTAKES, cases, right="mass-right")
+    return compare(as_tensor, _mass_oracle, MASS_MISTAKES, cases, right="mass-right")
 
 
 def more_latents(model: Any, reference: VAE, images: data.Images) -> Verdict:
@@ -266,16 +280,16 @@ def more_latents(model: Any, reference: VAE, images: data.Images) -> Verdict:
     Compared image by image on at most 2,000 of ``images``. Introduced in lesson 00.
     """
     if model is None or model is ...:
-        return _wrong("check-empty")
+        return wrong("check-empty")
     if not isinstance(model, VAE):
-        return _wrong("check-not-vae", got=type(model).__name__)
+        return wrong("check-not-vae", got=type(model).__name__)
     if model.latent_dim <= reference.latent_dim:
-        return _wrong("latents-same", got=model.latent_dim)
+        return wrong("latents-same", got=model.latent_dim)
     gain = _elbos(model, images) - _elbos(reference, images)  # (B,)
     mean, error = gain.mean().item(), (gain.std() / len(gain) ** 0.5).item()
     if mean < STANDARD_ERRORS * error:
-        return _wrong("latents-no-gain", gain=mean, error=error)
-    return _right("latents-right", gain=mean, error=error)
+        return wrong("latents-no-gain", gain=mean, error=error)
+    return correct("latents-right", gain=mean, error=error)
 
 
 def other_dataset(model: Any) -> Verdict:
@@ -284,13 +298,13 @@ def other_dataset(model: Any) -> Verdict:
     Introduced in lesson 00.
     """
     if model is None or model is ...:
-        return _wrong("check-empty")
+        return wrong("check-empty")
     if not isinstance(model, VAE):
-        return _wrong("check-not-vae", got=type(model).__name__)
+        return wrong("check-not-vae", got=type(model).__name__)
     mean = _elbos(model, data.load("strokes", "test")).mean().item()
     if mean < STROKES_ELBO:
-        return _wrong("strokes-low", elbo=mean, bound=STROKES_ELBO)
-    return _right("strokes-right", elbo=mean)
+        return wrong("strokes-low", elbo=mean, bound=STROKES_ELBO)
+    return correct("strokes-right", elbo=mean)
 
 
 @torch.no_grad()

@@ -1,16 +1,21 @@
-"""Sliders that walk through the latent space, decoded by the kernel.
+"""Sliders that a kernel drives: through the latent space, or through any picture.
 
-Introduced in lesson 00; the explorer does the same in the browser.
+``latent_sliders`` decodes a point z; ``panel`` redraws a figure of the lesson's own.
+Introduced in lesson 00; the explorer walks the latent space in the browser.
 """
 
+import html
 import io
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ipywidgets as widgets
 import torch
 from PIL import Image
 from torch import Tensor
 
-from vae_teach.figures import SIDE
+from vae_teach.figures import SHOWN_DPI, SIDE, Picture
 from vae_teach.guards import check_count
 from vae_teach.nets import VAE
 from vae_teach.words import say
@@ -108,3 +113,133 @@ def _slider(index: int, extent: float) -> widgets.FloatSlider:
         style={"description_width": "3em"},
         layout={"width": "22em"},
     )
+
+
+class Panel(widgets.VBox):  # type: ignore[misc]
+    """Controls, the picture that they redraw, and below it what it shows, in words.
+
+    Args:
+        controls: by the names of the values that they give.
+        draw: called with these values; returns a picture.
+
+    Attributes:
+        controls: set ``panel.controls["mu"].value`` to move one from code.
+        picture: the picture as it is drawn now.
+        image: the widget that shows it.
+    """
+
+    def __init__(
+        self, controls: dict[str, widgets.Widget], draw: Callable[..., Picture]
+    ) -> None:
+        self.controls, self._draw = controls, draw
+        self.image, self._words = widgets.Image(format="png"), widgets.HTML()
+        self.image.add_class("vae-sliders-image")
+        handles = widgets.Box([*controls.values()], layout={"flex_flow": "row wrap"})
+        self._follow()
+        for control in controls.values():
+            control.observe(self._follow, names="value")
+        super().__init__([handles, self.image, self._words])
+        self.add_class("vae-sliders")
+
+    def _follow(self, _: object = None) -> None:
+        values = {name: control.value for name, control in self.controls.items()}
+        self.picture = self._draw(**values)
+        width = round(self.picture.get_figwidth() * SHOWN_DPI)
+        self.image.layout.width, self.image.layout.max_width = f"{width}px", "100%"
+        self.image.value = self.picture.png()
+        text = html.escape(self.picture.alt)
+        self._words.value = f'<p role="status" style="line-height:1.4">{text}</p>'
+
+    def __repr__(self) -> str:
+        return say("panel-fallback")
+
+
+def panel(draw: Callable[..., Picture], **controls: widgets.Widget) -> Panel:
+    """Return controls above a picture that follows them.
+
+    The picture's alternative text stands below it, so let it name the numbers that
+    move: who cannot see the picture, or wants its numbers, reads them there.
+
+    Args:
+        draw: called with one value per control, by name; returns a picture, as
+            ``figures.picture`` makes it. Keep it under a tenth of a second.
+        controls: made by ``slider`` and ``choice``.
+
+    Raises:
+        TypeError: a control has no value.
+
+    Introduced in lesson 02.
+    """
+    for name, control in controls.items():
+        if not hasattr(control, "value"):
+            raise TypeError(
+                say("panel-wrong-value", name=name, got=type(control).__name__)
+            )
+    return Panel(controls, draw)
+
+
+def slider(
+    label: str, low: float, high: float, *, step: float = 0.1, value: float = 0.0
+) -> widgets.FloatSlider:
+    r"""Return a slider: mouse, touch, arrows by ``step``, Home and End to the ends.
+
+    ``label`` may hold a formula, such as ``r"$\mu$"``. Raises ValueError unless low is
+    below high and the step is above zero. Introduced in lesson 02.
+    """
+    if not (low < high and step > 0):
+        raise ValueError(say("slider-range", low=low, high=high, step=step))
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return widgets.FloatSlider(
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        readout_format=f".{decimals}f",
+        description=label,
+        style={"description_width": "initial"},
+        layout={"width": "22em"},
+    )
+
+
+def choice(
+    label: str, options: Sequence[Any], *, value: Any = None
+) -> widgets.SelectionSlider:
+    """Return a slider over ``options``, or over (text, value) pairs.
+
+    Starts at ``value``, the first if None. Raises ValueError for no options.
+    Introduced in lesson 04.
+    """
+    if not options:
+        raise ValueError(say("choice-empty"))
+    handle = widgets.SelectionSlider(
+        options=options,
+        description=label,
+        style={"description_width": "initial"},
+        layout={"width": "22em"},
+    )
+    if value is not None:
+        handle.value = value
+    return handle
+
+
+def sweep(shown: Panel | LatentSliders) -> int:
+    """Move each control to both ends and back; return how many pictures were seen.
+
+    A lesson calls it so that its tests run every callback. Introduced in lesson 02.
+    """
+    handles = (
+        shown.sliders
+        if isinstance(shown, LatentSliders)
+        else [*shown.controls.values()]
+    )
+    seen = {bytes(shown.image.value)}
+    for handle in handles:
+        start = handle.value
+        if isinstance(handle, widgets.SelectionSlider):
+            ends = [handle._options_values[0], handle._options_values[-1]]
+        else:
+            ends = [handle.min, handle.max]
+        for value in (*ends, start):
+            handle.value = value
+            seen.add(bytes(shown.image.value))
+    return len(seen)

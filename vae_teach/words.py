@@ -1,21 +1,37 @@
 """The language in use, and every word that appears on a figure, widget or message.
 
-The catalogue is ``words.toml``: one entry a phrase, Portuguese and English side by
-side. Notebook cells hold no words of their own, so the same code serves both
-languages. Introduced in lesson 00.
+The catalogue is ``words.toml``, and for what a single lesson says
+``lessons/NN_slug.toml``: one entry a phrase, Portuguese and English side by side.
+Notebook cells hold no words of their own, so the same code serves both languages.
+Introduced in lesson 00.
 """
 
 import string
 import tomllib
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 LANGUAGES = ("pt", "en")
 _SWAP_SEPARATORS = str.maketrans(".,", ",.")  # 60,000.5 in English is 60.000,5
 
-CATALOGUE: dict[str, dict[str, str]] = tomllib.loads(
-    files(__package__).joinpath("words.toml").read_text(encoding="utf-8")
-)
+Catalogue = dict[str, dict[str, str]]
+
+
+def _read_catalogue(folder: Traversable) -> Catalogue:
+    """Read every file; a phrase that stands in two of them raises KeyError."""
+    lessons = folder.joinpath("lessons").iterdir()
+    found = [file for file in lessons if file.name.endswith(".toml")]
+    catalogue: Catalogue = {}
+    for file in (folder.joinpath("words.toml"), *found):
+        phrases: Catalogue = tomllib.loads(file.read_text(encoding="utf-8"))
+        if twice := catalogue.keys() & phrases.keys():
+            raise KeyError(f"{sorted(twice)}: in {file.name} and in another file too")
+        catalogue |= phrases
+    return catalogue
+
+
+CATALOGUE = _read_catalogue(files(__package__))
 _current = {"language": "en"}
 
 
@@ -52,5 +68,5 @@ def say(key: str, /, **values: Any) -> str:
     mark of the language. Raises KeyError for a phrase the catalogue does not have.
     """
     if key not in CATALOGUE:
-        raise KeyError(f"{key!r} is not in vae_teach/words.toml")
+        raise KeyError(f"{key!r} is not in vae_teach/words.toml or lessons/")
     return _Numbers().format(CATALOGUE[key][current_language()], **values)
