@@ -1,10 +1,12 @@
 """Checkpoints: a killed run resumes bit for bit; a bad file is refused and kept."""
 
+import json
 import os
 import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +56,28 @@ def test_a_finished_run_is_only_read(path):
     assert torch.equal(first, again)
     assert len(history) == 4
     assert path.read_bytes() == before
+
+
+def test_the_file_is_json_and_numbers_and_nothing_else(path):
+    """Read by hand: the length of a header, the header, then the tensors' bytes."""
+    weights, history = run(path, epochs=2)
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    kept = header.pop("__metadata__")
+    assert json.loads(kept["rows"]) == history.rows
+    settings = {"images": "noise", "count": 300, "batch_size": 50}
+    settings |= {"learning_rate": 1e-3, "precision": "highest"}
+    assert json.loads(kept["settings"]) == settings
+    pieces = sorted(tensor["data_offsets"] for tensor in header.values())
+    assert pieces[0][0] == 0
+    assert [start for start, _ in pieces[1:]] == [stop for _, stop in pieces[:-1]]
+    assert end + pieces[-1][1] == len(content)  # no byte that is not a tensor's
+    for name, value in VAE(input_dim=16, hidden_dim=8).named_parameters():
+        start, stop = header[f"model.{name}"]["data_offsets"]
+        found = np.frombuffer(content[end + start : end + stop], "<f4")
+        assert np.array_equal(found, weights[: value.numel()]), name
+        weights = weights[value.numel() :]
 
 
 KILLED = """
@@ -230,3 +254,48 @@ def test_a_place_that_cannot_be_written_is_told_before_training(
     monkeypatch.setattr(train._Run, "epoch", lambda *args: pytest.fail("it trained"))
     with pytest.raises(ValueError, match="which cannot be written"):
         run(path, epochs=5)
+
+
+READ_ONLY = """
+import os, pathlib, sys, tempfile
+sys.path.insert(0, sys.argv[1])
+from tests.test_checkpoints import run
+from vae_teach import train
+train._Run.epoch = lambda *args: sys.exit("it trained")
+with tempfile.TemporaryDirectory() as name:
+    folder, file = pathlib.Path(name) / "folder", pathlib.Path(name) / "file"
+    folder.mkdir()
+    file.write_bytes(b"kept")
+    folder.chmod(0o555)
+    file.chmod(0o444)
+    pathlib.Path(name).chmod(0o777)
+    if (child := os.fork()) == 0:
+        if os.geteuid() == 0:  # root may write all: be nobody
+            os.setresuid(65534, 65534, 65534)
+        for place in (folder / "run", file):
+            try:
+                run(place)
+            except ValueError as error:
+                print(str(error).replace(name, ""), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(sorted(os.listdir(folder)), file.read_bytes())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork and setresuid")
+def test_a_folder_and_a_file_that_are_read_only(pytestconfig):
+    """Shown with rights as the system keeps them, where the test above says them."""
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ONLY, str(pytestconfig.rootpath)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    folder, file, rest = done.stdout.splitlines()
+    assert "/folder/run" in folder
+    assert "/file" in file
+    assert folder.count("which cannot be written") == 1
+    assert file.count("which cannot be written") == 1
+    assert rest == "[] b'kept'"

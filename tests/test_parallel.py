@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 WORKER = Path(__file__).with_name("parallel_worker.py")
 
 
-def launch(*arguments, several=2, cwd=None):
+def launch(*arguments, several=2, cwd=None, status=0):
     """Start a program with torchrun, as several processes."""
     how = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     how += [f"--nproc-per-node={several}"]
@@ -28,7 +28,7 @@ def launch(*arguments, several=2, cwd=None):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         cwd=cwd,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return done
 
 
