@@ -3,12 +3,21 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 from vae_teach import checkpoints, train
 from vae_teach.checkpoints import DamagedError
@@ -80,44 +89,117 @@ def test_the_file_is_json_and_numbers_and_nothing_else(path):
         weights = weights[value.numel() :]
 
 
-KILLED = """
-import os, pathlib, random, signal, sys, time
-sys.path.insert(0, sys.argv[2])
-from tests.test_checkpoints import run
-path, moments = pathlib.Path(sys.argv[1]), random.Random(0)
-for _ in range(int(sys.argv[3])):
-    before = path.stat().st_mtime_ns if path.exists() else 0
-    child = os.fork()  # imports once; each child is a process that knows nothing else
-    if child == 0:
-        run(path, epochs=100_000)
-    while not (path.exists() and path.stat().st_mtime_ns > before):
-        time.sleep(0.001)
-    time.sleep(moments.uniform(0, 0.05))  # an epoch takes about 0.01
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    print(len(run(path, epochs=1)[1]), flush=True)  # whole: it is read back
-"""
+# --- what is done to processes of their own ------------------------------------------
+
 MOMENTS = 20
+FORKED = """
+import json, os, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from tests import test_checkpoints
+torch.optim.Adam([torch.zeros(1)]).zero_grad()  # imports all that training needs, once
+for name in ("kill", "fill_the_disk", "forbid"):
+    if (child := os.fork()) == 0:
+        (folder := pathlib.Path(sys.argv[2], name)).mkdir()
+        print(json.dumps([name, getattr(test_checkpoints, name)(folder)]), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: Linux or macOS")
-def test_sigkill_at_random_moments_loses_nothing(path, pytestconfig):
-    """Each kill leaves a whole file; the run that survived them all is the same."""
-    script = [sys.executable, "-c", KILLED, str(path), str(pytestconfig.rootpath)]
+def kill(folder):
+    """Kill a run at twenty moments; return how many epochs each of them had."""
+    path, moments, epochs = folder / "run.safetensors", random.Random(0), []
+    for _ in range(MOMENTS):
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        if (child := os.fork()) == 0:
+            run(path, epochs=100_000)
+        while not (path.exists() and path.stat().st_mtime_ns > before):
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.05))  # an epoch takes about 0.01
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        epochs.append(len(run(path, epochs=1)[1]))  # whole: it is read back
+    return epochs
+
+
+def fill_the_disk(folder):
+    """Let writing fail in the second epoch; return what was told."""
+    run(folder / "run.safetensors", epochs=1)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then it fails as a full disk does
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    try:
+        run(folder / "run.safetensors", epochs=2)
+    except OSError as error:
+        return str(error)
+
+
+def forbid(_):
+    """Train into a folder and a file that are read-only; return what was told."""
+    train._Run.epoch = lambda *args: sys.exit("it trained")
+    told = []
+    with tempfile.TemporaryDirectory() as name:
+        folder, file = Path(name, "folder"), Path(name, "file")
+        folder.mkdir()
+        file.write_bytes(b"kept")
+        for place, rights in ((folder, 0o555), (file, 0o444), (Path(name), 0o777)):
+            place.chmod(rights)
+        if (child := os.fork()) == 0:
+            if os.geteuid() == 0:  # root may write all: be nobody
+                os.setresuid(65534, 65534, 65534)
+            for place in (folder / "run", file):
+                with pytest.raises(ValueError, match="which cannot be written"):
+                    run(place)
+            os._exit(7)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        told = [status, os.listdir(folder), file.read_text()]
+        folder.chmod(0o755)
+    return told
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory, pytestconfig):
+    """A folder, and what each of the three jobs above told of it."""
+    if sys.platform != "linux":
+        pytest.skip("needs fork, setresuid and a limit on file sizes: Linux")
+    folder = tmp_path_factory.mktemp("forked")
     done = subprocess.run(
-        [*script, str(MOMENTS)],
+        [sys.executable, "-c", FORKED, str(pytestconfig.rootpath), str(folder)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    epochs = [int(line) for line in done.stdout.split()]
+    return folder, dict(map(json.loads, done.stdout.splitlines()))
+
+
+def test_sigkill_at_random_moments_loses_nothing(forked):
+    """Each kill leaves a whole file; the run that survived them all is the same."""
+    epochs = forked[1]["kill"]
     assert len(epochs) == MOMENTS
     assert epochs == sorted(set(epochs))  # each went on where the last was killed
     uninterrupted, alone = run(None, epochs=epochs[-1] + 2)
-    resumed, history = run(path, epochs=epochs[-1] + 2)
+    resumed, history = run(forked[0] / "kill/run.safetensors", epochs=epochs[-1] + 2)
     assert torch.equal(resumed, uninterrupted)
     assert history.column("elbo") == alone.column("elbo")
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_the_earlier_file(forked):
+    told = forked[1]["fill_the_disk"]
+    assert "the earlier file, if there was one, is still there" in told
+    path = forked[0] / "fill_the_disk/run.safetensors"
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    resumed, history = run(path, epochs=2)
+    assert len(history) == 2
+    assert torch.equal(resumed, run(None, epochs=2)[0])
+
+
+def test_a_folder_and_a_file_that_are_read_only(forked):
+    """With rights as the system keeps them: each is told, and nothing is written."""
+    assert forked[1]["forbid"] == [7, [], "kept"]
+
+
+# --- files that are not whole --------------------------------------------------------
 
 
 def test_a_file_cut_anywhere_is_never_used(path):
@@ -147,36 +229,6 @@ def test_a_byte_changed_anywhere_in_the_tensors_is_never_used(path):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(DamagedError):
             run(path)
-
-
-FULL = """
-import resource, signal, sys
-sys.path.insert(0, sys.argv[2])
-from tests.test_checkpoints import run
-run(sys.argv[1], epochs=1)
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails as a full disk does
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-try:
-    run(sys.argv[1], epochs=2)
-except OSError as error:
-    print(error)
-"""
-
-
-@pytest.mark.skipif(
-    sys.platform == "win32", reason="Windows has no limit on file sizes"
-)
-def test_a_disk_that_fills_up_while_writing_leaves_the_earlier_file(path, pytestconfig):
-    arguments = [sys.executable, "-c", FULL, str(path), str(pytestconfig.rootpath)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, check=True, env=environment
-    )
-    assert "the earlier file, if there was one, is still there" in done.stdout
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-    resumed, history = run(path, epochs=2)
-    assert len(history) == 2
-    assert torch.equal(resumed, run(None, epochs=2)[0])
 
 
 def truncate(content):
@@ -254,48 +306,3 @@ def test_a_place_that_cannot_be_written_is_told_before_training(
     monkeypatch.setattr(train._Run, "epoch", lambda *args: pytest.fail("it trained"))
     with pytest.raises(ValueError, match="which cannot be written"):
         run(path, epochs=5)
-
-
-READ_ONLY = """
-import os, pathlib, sys, tempfile
-sys.path.insert(0, sys.argv[1])
-from tests.test_checkpoints import run
-from vae_teach import train
-train._Run.epoch = lambda *args: sys.exit("it trained")
-with tempfile.TemporaryDirectory() as name:
-    folder, file = pathlib.Path(name) / "folder", pathlib.Path(name) / "file"
-    folder.mkdir()
-    file.write_bytes(b"kept")
-    folder.chmod(0o555)
-    file.chmod(0o444)
-    pathlib.Path(name).chmod(0o777)
-    if (child := os.fork()) == 0:
-        if os.geteuid() == 0:  # root may write all: be nobody
-            os.setresuid(65534, 65534, 65534)
-        for place in (folder / "run", file):
-            try:
-                run(place)
-            except ValueError as error:
-                print(str(error).replace(name, ""), flush=True)
-        os._exit(0)
-    os.waitpid(child, 0)
-    print(sorted(os.listdir(folder)), file.read_bytes())
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs fork and setresuid")
-def test_a_folder_and_a_file_that_are_read_only(pytestconfig):
-    """Shown with rights as the system keeps them, where the test above says them."""
-    done = subprocess.run(
-        [sys.executable, "-c", READ_ONLY, str(pytestconfig.rootpath)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    folder, file, rest = done.stdout.splitlines()
-    assert "/folder/run" in folder
-    assert "/file" in file
-    assert folder.count("which cannot be written") == 1
-    assert file.count("which cannot be written") == 1
-    assert rest == "[] b'kept'"

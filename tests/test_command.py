@@ -112,11 +112,11 @@ def test_every_option_reaches_the_run(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []  # no epoch, no picture
 
 
-def test_without_options_it_is_the_run_of_the_lessons(monkeypatch):
+def test_without_options_it_is_the_run_of_the_lessons():
     options = vars(command._read([]))
     assert options.pop("checkpoint").name == "vae.safetensors"
+    assert options.pop("language") is None  # and then English is spoken
     assert options == {
-        "language": "en",
         "data": "auto",
         "hidden_dim": 400,
         "latent_dim": 2,
@@ -171,21 +171,25 @@ def test_torchrun_trains_and_the_first_process_alone_speaks(tmp_path):
     assert done.stderr.count("Training: 100%") <= 2  # one bar, drawn again at its end
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence", "times"),
-    [
-        (("--device", "abacus"), "device: got 'abacus'; this machine has", 3),
-        (("--epochs", "many"), "argument --epochs: invalid int value: 'many'", 1),
-    ],
-)
-def test_torchrun_tells_a_bad_setting_once_and_closes_with_it(
-    tmp_path, arguments, sentence, times
-):
-    done = launch("-m", "vae_teach.train", *arguments, cwd=tmp_path, status=1)
-    assert done.stdout == ""
+def test_torchrun_tells_a_bad_setting_and_closes_with_it(tmp_path):
+    """Once above torchrun's own report, and in it once for each process."""
+    arguments = ("-m", "vae_teach.train", "--device", "abacus")
+    done = launch(*arguments, cwd=tmp_path, status=1)
     print(done.stderr)
+    assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
-    assert done.stderr.count(sentence) == times
+    assert done.stderr.count("device: got 'abacus'; this machine has") == 3
+    assert "To enable traceback" not in done.stderr
+
+
+def test_of_several_processes_the_first_alone_explains_the_options(monkeypatch, capsys):
+    for rank, times in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        for arguments in (["--epochs", "many"], ["--help"]):
+            with pytest.raises(SystemExit):
+                command.main(arguments)
+            told = capsys.readouterr()
+            assert (told.out + told.err).count("usage: ") == times
 
 
 def test_of_several_processes_that_fail_alike_the_first_says_why(tmp_path, monkeypatch):

@@ -553,8 +553,8 @@ class Mixture(torch.nn.Module):
         ),
         # the peak lies there, the encoder's q and the mean elsewhere
         (
-            [([-3, 2], 0.15, 0.4), ([2, -2], 0.5, 0.3), ([3, -3], 0.5, 0.3)],
-            [2, -2, -1.4, -1.4],
+            [([-3, 2], 0.15, 0.4), ([3, -3], 0.5, 0.3), ([4, 3], 0.5, 0.3)],
+            [3, -3, -1.4, -1.4],
         ),
         # the mean lies there, the encoder's q and the peak elsewhere
         (

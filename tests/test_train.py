@@ -423,6 +423,7 @@ def told(self, number, *args):
 train._Run.epoch = told
 pixels = torch.rand(2000, 64, generator=torch.Generator().manual_seed(0))
 images = Images(pixels, torch.zeros(2000, dtype=torch.int64), "noise", dynamic=True)
+torch.optim.Adam([torch.zeros(1)]).zero_grad()  # imports all that training needs
 children = []
 for _ in range(2):  # imported once; each child is a process of its own
     if (child := os.fork()) == 0:
