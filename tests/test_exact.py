@@ -205,6 +205,22 @@ class Peaks(torch.nn.Module):
         return math.log(2 * math.pi * self.width**2 * sum(masses))
 
 
+@pytest.mark.filterwarnings("ignore:extent")
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("end", [-2.0, 2.0])
+def test_a_mode_at_the_end_of_the_plane_is_found(axis, end):
+    """The last scout stands at most half of their spacing from it."""
+    model, side = Peaks([[0.0, 0.0], [0.0, 0.0]], 0.02), torch.linspace(-2, 2, 401)
+    z = torch.cartesian_prod(side, side).double()
+    for other in np.arange(-0.1, 0.1, 0.02):
+        model.places[1, axis], model.places[1, 1 - axis] = end, other
+        joint = model.log_conditional(z[:1], z) + PRIOR.log_prob(z).sum(1)
+        oracle = joint.logsumexp(0).item() + 2 * math.log(0.01)
+        x = torch.zeros(1, 1, dtype=torch.float64)
+        ours, _ = exact.log_likelihood(model, x, grid=401, extent=2, error=True)
+        assert ours.item() == pytest.approx(oracle, abs=1e-5)
+
+
 def test_an_image_does_not_change_the_answer_of_another():
     model, x = random_vae(), random_bits(6)
     alone = torch.cat(
@@ -219,10 +235,11 @@ def test_an_image_does_not_change_the_answer_of_another():
     assert torch.allclose(crowd, alone.repeat(350), atol=1e-9)
 
 
-def test_pieces_do_not_change_the_answer(monkeypatch):
+@pytest.mark.parametrize("points", [301, 50])  # some tiles at once, or bands of one
+def test_pieces_do_not_change_the_answer(points, monkeypatch):
     model, x = random_vae(), random_bits(6)
     whole = exact.log_likelihood(model, x, grid=400)
-    monkeypatch.setattr(exact, "POINTS", 301)
+    monkeypatch.setattr(exact, "POINTS", points)
     monkeypatch.setattr(exact, "ROWS", 2)
     pieces, moved = exact.log_likelihood(model, x, grid=400, error=True)
     assert torch.allclose(pieces, whole, atol=1e-9)
@@ -521,6 +538,21 @@ def test_best_gaussian_takes_one_of_two_modes():
     assert (missing < math.log(2) + 0.1).all()
 
 
+def test_first_guesses_are_the_moments_and_the_peak():
+    model = line(variance=2.0)
+    x = points_of(model, 1)
+    mean, covariance = condition(model, x[0].numpy())
+    density = exact.posterior(model, x, grid=281, extent=7)[0].flatten()
+    z = torch.cartesian_prod(*[torch.linspace(-7, 7, 281).double()] * 2)
+    by_moments, by_peak = (guess.numpy() for guess in exact._moments(density, z))
+    spread = np.log(covariance.diagonal())
+    assert np.allclose(by_moments, [*mean, *spread], atol=1e-6)
+    assert np.allclose(by_peak[:2], mean, atol=0.026)  # half the spacing
+    # The round Gaussian as high as this one, whose peak is 1 / (2 pi sqrt(det)).
+    height = np.linalg.slogdet(covariance)[1] / 2
+    assert np.allclose(by_peak[2:], height, atol=0.01)
+
+
 class Mixture(torch.nn.Module):
     """p(x, z) is a sum of Gaussians far apart: (place, width, mass) of each.
 
@@ -548,8 +580,8 @@ class Mixture(torch.nn.Module):
     [
         # the encoder's q lies at the largest mass, the peak and the mean elsewhere
         (
-            [([-3, -3], 0.5, 0.4), ([3, -3], 0.1, 0.3), ([3, 3], 0.4, 0.3)],
-            [-3, -3, -1.4, -1.4],
+            [([-4, 0], 0.4, 0.4), ([1.5, 0], 0.5, 0.3), ([4.5, 0], 0.1, 0.3)],
+            [-4, 0, -1.8, -1.8],
         ),
         # the peak lies there, the encoder's q and the mean elsewhere
         (
@@ -610,6 +642,17 @@ def test_quadrature_is_the_closed_form():
     x = points_of(model, 20)
     ours = exact.log_likelihood(model, x, extent=6)
     oracle = [evidence(model, image) for image in x.numpy()]
+    assert ours.tolist() == pytest.approx(oracle, abs=1e-6)
+
+
+def test_an_unlikely_image_among_likely_ones_has_its_closed_form():
+    """Eighty nats below the others, off the plane of W: no z explains it."""
+    model = line(pixels=7)
+    x = points_of(model, 3)
+    x[1] += 9 * torch.linalg.qr(model.weight, mode="complete")[0][:, -1]
+    oracle = [evidence(model, image) for image in x.numpy()]
+    assert oracle[1] < min(oracle[0], oracle[2]) - 50
+    ours = exact.log_likelihood(model, x, extent=6)
     assert ours.tolist() == pytest.approx(oracle, abs=1e-6)
 
 
@@ -766,6 +809,15 @@ def test_warning_tells_the_share_on_the_edge():
     assert told == pytest.approx(100 * (1 - inside**2), rel=0.25)
 
 
+@pytest.mark.parametrize("place", [(2.0, 0.0), (-2.0, 0.0), (0.0, 2.0), (0.0, -2.0)])
+@pytest.mark.parametrize("call", [exact.log_likelihood, exact.posterior])
+def test_each_side_of_the_plane_is_watched(call, place):
+    model, _ = far_line()
+    x = 1.01 * torch.tensor([place], dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"of 1 image.* the edge"):
+        call(model, x, extent=2.2)
+
+
 @pytest.mark.parametrize("call", [exact.log_likelihood, exact.posterior])
 def test_warning_counts_the_images_that_touch_the_edge(call):
     model, x = far_line()
@@ -826,9 +878,19 @@ def test_one_image_too_narrow_among_many_is_in_the_error_and_no_refusal():
     assert error[worst] > exact.COARSE > 3 * error[best].mean()
     with pytest.raises(ValueError, match=r"of 1 image.* raise grid"):
         exact.log_likelihood(model, x[worst][None], grid=401)
+    half = x[torch.stack((worst, worst, best[0]))]
+    with pytest.raises(ValueError, match=r"of 2 image.* raise grid"):
+        exact.log_likelihood(model, half, grid=401)
     with_others = torch.cat((x[worst][None], x[best].repeat(4, 1)))
     ours = exact.log_likelihood(model, with_others, grid=401)
     assert torch.allclose(ours, model.log_likelihood(with_others), atol=0.01)
+
+
+def test_weights_that_are_not_numbers_give_no_answer():
+    model = random_vae()
+    model.decoder_logits.bias.data[0] = math.nan
+    with pytest.raises(ValueError, match=r"of 2 image.* up to nan nats"):
+        exact.log_likelihood(model, random_bits(2))
 
 
 def test_sentences_come_in_the_language_in_use():
