@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,15 +18,15 @@ from vae_teach.words import use_language
 SMALL = ("--data", "strokes", "--hidden-dim", "8", "--device", "cpu")
 
 
+def load_few(name, split):
+    """Draw 300 digits instead of 60,000."""
+    pixels, factors = strokes.digits(300, seed=int(split == "test"))
+    return Images(pixels, factors.label, "strokes", dynamic=split == "train")
+
+
 @pytest.fixture(autouse=True)
 def few_digits(monkeypatch):
-    """Draw 300 digits instead of 60,000, in this process."""
-
-    def load(name, split):
-        pixels, factors = strokes.digits(300, seed=int(split == "test"))
-        return Images(pixels, factors.label, "strokes", dynamic=split == "train")
-
-    monkeypatch.setattr(command.data, "load", load)
+    monkeypatch.setattr(command.data, "load", load_few)
 
 
 def train(folder, *arguments):
@@ -163,11 +164,23 @@ def test_help_speaks_the_language_and_shows_torchrun(language, capsys):
     assert "--nnodes" in told
 
 
+FEW = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import test_command
+test_command.command.data.load = test_command.load_few
+test_command.command.main()
+"""
+
+
 def test_torchrun_trains_and_the_first_process_alone_speaks(tmp_path):
-    arguments = ("-m", "vae_teach.train", *SMALL, "--epochs", "1")
-    done = launch(*arguments, cwd=tmp_path)
+    script, folder = tmp_path / "few.py", tmp_path / "run"
+    script.write_text(FEW, encoding="utf-8")
+    folder.mkdir()
+    arguments = (script, Path(__file__).parent, *SMALL, "--epochs", "1")
+    done = launch(*arguments, cwd=folder)
     assert len(done.stdout.splitlines()) == 3
-    assert sorted(os.listdir(tmp_path)) == ["vae.png", "vae.safetensors"]
+    assert sorted(os.listdir(folder)) == ["vae.png", "vae.safetensors"]
     assert done.stderr.count("Training: 100%") <= 2  # one bar, drawn again at its end
 
 
@@ -175,7 +188,6 @@ def test_torchrun_tells_a_bad_setting_and_closes_with_it(tmp_path):
     """Once above torchrun's own report, and in it once for each process."""
     arguments = ("-m", "vae_teach.train", "--device", "abacus")
     done = launch(*arguments, cwd=tmp_path, status=1)
-    print(done.stderr)
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
     assert done.stderr.count("device: got 'abacus'; this machine has") == 3
