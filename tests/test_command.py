@@ -207,6 +207,13 @@ def test_of_several_processes_the_first_alone_explains_the_options(monkeypatch, 
             assert (told.out + told.err).count("usage: ") == times
 
 
+def test_a_process_that_does_not_lead_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command.Team, "leads", property(lambda team: False))
+    train(tmp_path, "--epochs", "1")
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr() == ("", "")
+
+
 def test_of_several_processes_that_fail_alike_the_first_says_why(tmp_path, monkeypatch):
     for rank, told in (("0", "batch_size: got 0"), ("1", "1")):
         monkeypatch.setenv("RANK", rank)
