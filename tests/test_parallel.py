@@ -95,6 +95,20 @@ def test_each_process_draws_noise_of_its_own(folder):
     assert not torch.isclose(first["noise"], second["noise"]).any()
 
 
+def test_no_two_processes_or_epochs_draw_the_same_noise():
+    """A team of three, played by one: orders differ by epoch, noise by both."""
+    orders, noise = {}, []
+    for epoch in range(1, 8):
+        for rank in range(3):
+            team = Team(CPU)
+            team.rank, team.size, team.seed = rank, 3, 5
+            order = tuple(team.shuffle(50, epoch).tolist())
+            noise.append(torch.rand(()).item())
+            assert orders.setdefault(epoch, order) == order
+    assert len(set(orders.values())) == 7
+    assert len(set(noise)) == 21
+
+
 @pytest.mark.parametrize(
     ("job", "sentence"),
     [
