@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 try:
     import resource
@@ -249,6 +251,21 @@ def test_a_damaged_file_is_refused_and_left_as_it_is(path, damage):
     path.write_bytes(damage(path.read_bytes()))
     before = path.read_bytes()
     with pytest.raises(ValueError, match="is damaged or not a checkpoint"):
+        run(path)
+    assert path.read_bytes() == before
+
+
+def test_another_format_is_refused_and_left_as_it_is(path):
+    """As a later version may write it: whole, and not what this one understands."""
+    run(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    save_file(tensors, path, header)
+    run(path)  # as it was
+    save_file(tensors, path, header | {"format": "vae_teach 2"})
+    before = path.read_bytes()
+    with pytest.raises(DamagedError, match="is damaged or not a checkpoint"):
         run(path)
     assert path.read_bytes() == before
 
