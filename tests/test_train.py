@@ -372,6 +372,12 @@ def test_code_that_trains_names_the_file(images, cache, monkeypatch, module, cou
     assert (file_of(images, monkeypatch) != before) == counts
 
 
+def test_trained_measures_on_test_images(images, cache):
+    _, history = get(images, test=images)
+    assert all(math.isfinite(elbo) for elbo in history.column("test_elbo"))
+    assert "test_elbo" not in get(images)[1].rows[0]
+
+
 def test_labels_have_no_part_in_a_model(images, cache):
     get(images)
     get(Images(images.pixels, images.labels.flip(0), images.name, dynamic=True))
