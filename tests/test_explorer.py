@@ -184,7 +184,7 @@ def test_the_words_stay_in_the_language_they_were_made_in(model):
 def test_nothing_is_fetched_and_nothing_is_imported():
     assert not re.search(r"https?:|@import|url\(|\bfetch\(|\bimport\b", STYLE)
     assert not re.search(r"https?:|\bfetch\(|XMLHttp|\bimport\b", CODE)
-    assert re.search(r"^export default \{ render \};$", JAVASCRIPT, re.M)
+    assert re.search(r"^export default \{ initialize, render \};$", JAVASCRIPT, re.M)
 
 
 def test_a_class_has_one_colour_in_the_whole_course():
