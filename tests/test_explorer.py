@@ -261,3 +261,14 @@ def test_a_refused_point_leaves_the_old_one(model):
     with pytest.raises(ValueError, match="finite"):
         widget.z = [1.0]
     assert widget.z == [1.0, 2.0]
+
+
+def test_what_was_measured_is_fast_enough():
+    """What benchmarks/explorer.py wrote, on a machine that it names."""
+    path = SOURCE.parent / "benchmarks" / "results" / "explorer.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["results"]
+    assert found["browser"].startswith("Chromium ")
+    rows = {row["slowdown"]: row for row in found["rows"]}
+    assert rows[1]["decode_ms"] < 2
+    assert rows[1]["frames_per_second"] > 59
+    assert all(row["decode_ms"] < row["work_ms"] < 1000 / 60 for row in rows.values())

@@ -131,6 +131,8 @@ function partsOf(words, { layers: [[latents]], side, extent, prior }, kept, uid)
         aria-valuemin="${-extent}" aria-valuemax="${extent}">
         <svg viewBox="0 0 ${SIZE} ${SIZE}" aria-hidden="true">
           <rect class="ve-frame" width="${SIZE}" height="${SIZE}"/><g class="ve-map"/>
+        </svg>
+        <svg class="ve-moving" viewBox="0 0 ${SIZE} ${SIZE}" aria-hidden="true">
           <polyline class="ve-trail"/><rect class="ve-ring" x="-6" y="-6" width="12" height="12"/>
           <g class="ve-marker"><circle class="ve-halo" r="7"/><circle r="7"/><circle r="1"/></g>
         </svg>
@@ -371,10 +373,7 @@ function initialize({ model }) {
       for (let k = 0; k < (outputs?.length ?? 0); k++) {
         const output = outputs.get(k), id = output.data[VIEW]?.model_id;
         const saved = id && manager.has_model(id) && await manager.get_model(id);
-        if (!saved || Object.keys(saved.views).length > 0) continue;
-        const { dirty } = notebook;
-        outputs.set(k, output.toJSON());
-        notebook.dirty = dirty; // the same output again is no change that asks to be saved
+        if (saved && Object.keys(saved.views).length === 0) outputs.set(k, output.toJSON());
       }
     }
   }, GIVEN_UP);
