@@ -442,7 +442,7 @@ def test_the_grid_lies_at_the_quantiles_of_the_prior(open_explorer):
     lines = one.page.locator(".ve-prior, .ve-zero").evaluate_all(
         "all => all.map(line => Number(line.getAttribute('d').match(/M([\\d.]+)/)[1]))"
     )
-    side = one.page.locator("svg").first.evaluate("svg => svg.viewBox.baseVal.width")
+    side = one.page.locator("svg").evaluate("svg => svg.viewBox.baseVal.width")
     at = torch.tensor(sorted(lines)) / side * 6 - 3
     masses = torch.special.ndtr(at)
     torch.testing.assert_close(
@@ -463,7 +463,7 @@ def points_of(path, side, extent=3):
 
 def read_map(one):
     """Return the classes' dots in latent coordinates, and colours, by digit."""
-    side = one.page.locator("svg").first.evaluate("svg => svg.viewBox.baseVal.width")
+    side = one.page.locator("svg").evaluate("svg => svg.viewBox.baseVal.width")
     dots = one.page.locator(".ve-dots").evaluate_all(
         """all => all.map(part => [part.getAttribute("class"), part.getAttribute("d"),
           getComputedStyle(part).stroke])"""
@@ -516,7 +516,7 @@ def test_the_number_of_each_class_stands_by_its_codes(open_explorer):
     at = torch.tensor([[x, y] for x, y, *_ in plates])
     apart = torch.cdist(at, at) + 1e3 * torch.eye(10)
     assert apart.min() > 17, "a plate is 18 wide"
-    side = one.page.locator("svg").first.evaluate("svg => svg.viewBox.baseVal.width")
+    side = one.page.locator("svg").evaluate("svg => svg.viewBox.baseVal.width")
     medians = torch.stack(
         [dots.median(dim=0).values for dots, _ in read_map(one).values()]
     )
@@ -530,7 +530,7 @@ def test_ring_and_trail_lie_where_marker_and_codes_do(open_explorer):
     widget.path = [[-2.0, 1.0], [1.0, 2.0]]
     one = open_explorer(widget)
     one.page.get_by_label("nearest training image").check()
-    side = one.page.locator("svg").first.evaluate("svg => svg.viewBox.baseVal.width")
+    side = one.page.locator("svg").evaluate("svg => svg.viewBox.baseVal.width")
     one.set_z([1.5, -2.25])
     assert spots(one, ".ve-marker", side) == pytest.approx([1.5, -2.25], abs=1e-4)
     codes = torch.from_numpy(np.frombuffer(widget.codes, "<f2").astype("f4"))

@@ -186,6 +186,7 @@ def renew_explorers(course):
 
 def check_alive(tour):
     """The explorer answers, without an error beside it, and no cell was run."""
+    tour.page.evaluate("jupyterapp.shell.currentWidget.context.ready.then(() => 0)")
     for _ in range(30):
         with suppress(AssertionError):
             tour.find(".vae-explorer[data-z]")

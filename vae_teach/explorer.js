@@ -131,8 +131,6 @@ function partsOf(words, { layers: [[latents]], side, extent, prior }, kept, uid)
         aria-valuemin="${-extent}" aria-valuemax="${extent}">
         <svg viewBox="0 0 ${SIZE} ${SIZE}" aria-hidden="true">
           <rect class="ve-frame" width="${SIZE}" height="${SIZE}"/><g class="ve-map"/>
-        </svg>
-        <svg class="ve-moving" viewBox="0 0 ${SIZE} ${SIZE}" aria-hidden="true">
           <polyline class="ve-trail"/><rect class="ve-ring" x="-6" y="-6" width="12" height="12"/>
           <g class="ve-marker"><circle class="ve-halo" r="7"/><circle r="7"/><circle r="1"/></g>
         </svg>
@@ -361,19 +359,19 @@ export function mount(el, state, { onZ = () => {}, onPath = () => {} } = {}) {
 const VIEW = "application/vnd.jupyter.widget-view+json";
 const GIVEN_UP = 2500; // milliseconds after which JupyterLab no longer waits for a model
 
-/** Called once when a notebook is opened that holds an explorer. JupyterLab asks for a saved
- * widget ten times a second, for two seconds; if it comes after the last time it asked, but before
- * it gives up, it shows an error for good (ipywidgets 8.1.9, issue 4026). Once it has given up,
- * outputs that show none of what they hold are drawn again. Elsewhere this does nothing. */
+/** Called when a notebook is opened that holds an explorer. JupyterLab asks for a saved widget ten
+ * times a second, for two seconds; if it comes after the last time it asked, but before it gives up,
+ * it shows an error for good (ipywidgets 8.1.9, its issue 4026). So once it has given up, outputs
+ * whose saved widget is nowhere shown are drawn again. Elsewhere this does nothing. */
 function initialize({ model }) {
   const manager = model.widget_manager, notebook = manager?.context?.model;
-  if (!notebook?.cells || manager.restoredStatus) return;
-  setTimeout(async () => {
+  if (notebook?.cells) setTimeout(async () => {
     for (const { outputs } of notebook.cells) {
       for (let k = 0; k < (outputs?.length ?? 0); k++) {
         const output = outputs.get(k), id = output.data[VIEW]?.model_id;
         const saved = id && manager.has_model(id) && await manager.get_model(id);
-        if (saved && Object.keys(saved.views).length === 0) outputs.set(k, output.toJSON());
+        const shown = saved && (saved.comm_live || Object.keys(saved.views).length > 0);
+        if (saved && !shown) outputs.set(k, output.toJSON());
       }
     }
   }, GIVEN_UP);
