@@ -270,5 +270,6 @@ def test_what_was_measured_is_fast_enough():
     assert found["browser"].startswith("Chromium ")
     rows = {row["slowdown"]: row for row in found["rows"]}
     assert rows[1]["decode_ms"] < 2
-    assert rows[1]["frames_per_second"] > 59
+    assert rows[1]["late_frames"] < 0.05  # of 60 a second; other programs take some
+    assert rows[1]["frames_per_second"] > 57
     assert all(row["decode_ms"] < row["work_ms"] < 1000 / 60 for row in rows.values())
