@@ -512,10 +512,10 @@ for slider in panel.sliders:
 assert len(seen) == 5
 
 # %% [markdown] key="explorer"
-# The **explorer** does the same without Python: the decoder's weights travel with the page, and JavaScript decodes. It works even before the notebook is run, and with no kernel at all. If you see only a line of text in its place, run the cell or trust the notebook. Drag the point over the map, or use the arrow keys. Each box of the grid behind it holds the same prior mass.
+# The **explorer** does the same without Python: the decoder's weights travel with the page, and JavaScript decodes. It works in a notebook that was opened and not yet run, and on a web page, where there is no kernel at all. If you see only a line of text in its place, run the cell or trust the notebook. Drag the point over the map, or use the arrow keys. Each box of the grid behind it holds the same prior mass.
 
 # %% key="explorer-shown"
-explorer = LatentExplorer(model, test_images)
+explorer = LatentExplorer(model, train_images)
 explorer
 
 # %% [markdown] key="next"
@@ -526,10 +526,10 @@ explorer
 # | lesson | question |
 # | --- | --- |
 # | 01 | What does a VAE add to an autoencoder, in a fair contest? |
-# | 02 | Where does the ELBO come from, and how tight is it? |
-# | 03 | How does a gradient pass through a random draw? |
-# | 04 | What does it take to keep the processor busy? |
-# | 05 | What did the model learn? |
+# | [02](02_elbo.ipynb) | Where does the ELBO come from, and how tight is it? |
+# | [03](03_reparameterization.ipynb) | How does a gradient pass through a random draw? |
+# | [04](04_gpu_training.ipynb) | What does it take to keep the processor busy? |
+# | [05](05_latent_space.ipynb) | What did the model learn? |
 # | 06 | By how much, exactly, does the ELBO miss $\log p(x)$? |
 # | 07 | Which likelihood is your loss? |
 # | 08 | When does a latent die, and what does beta buy? |

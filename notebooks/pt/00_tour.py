@@ -512,10 +512,10 @@ for slider in panel.sliders:
 assert len(seen) == 5
 
 # %% [markdown] key="explorer"
-# O **explorador** faz o mesmo sem Python: os pesos do decodificador viajam com a página, e o JavaScript decodifica. Ele funciona antes mesmo de o caderno ser executado, e sem kernel nenhum. Se no lugar dele aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável. Arraste o ponto sobre o mapa, ou use as setas. Cada casa da grade ao fundo tem a mesma massa da priori.
+# O **explorador** faz o mesmo sem Python: os pesos do decodificador viajam com a página, e o JavaScript decodifica. Ele funciona num caderno aberto e ainda não executado, e numa página da web, onde não há kernel nenhum. Se no lugar dele aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável. Arraste o ponto sobre o mapa, ou use as setas. Cada casa da grade ao fundo tem a mesma massa da priori.
 
 # %% key="explorer-shown"
-explorer = LatentExplorer(model, test_images)
+explorer = LatentExplorer(model, train_images)
 explorer
 
 # %% [markdown] key="next"
@@ -526,10 +526,10 @@ explorer
 # | lição | pergunta |
 # | --- | --- |
 # | 01 | O que um VAE acrescenta a um autocodificador, numa disputa justa? |
-# | 02 | De onde vem o ELBO, e quão apertado ele é? |
-# | 03 | Como um gradiente atravessa um sorteio? |
-# | 04 | O que é preciso para manter o processador ocupado? |
-# | 05 | O que o modelo aprendeu? |
+# | [02](02_elbo.ipynb) | De onde vem o ELBO, e quão apertado ele é? |
+# | [03](03_reparameterization.ipynb) | Como um gradiente atravessa um sorteio? |
+# | [04](04_gpu_training.ipynb) | O que é preciso para manter o processador ocupado? |
+# | [05](05_latent_space.ipynb) | O que o modelo aprendeu? |
 # | 06 | Quanto, exatamente, falta ao ELBO para chegar a $\log p(x)$? |
 # | 07 | Que verossimilhança é a sua perda? |
 # | 08 | Quando uma latente morre, e o que o beta compra? |
