@@ -240,6 +240,23 @@ def test_the_time_of_a_lesson_is_what_the_lesson_says(language):
 
 
 @BOTH
+def test_the_references_hold_what_the_lessons_cite(language):
+    """Whoever is cited has an entry, and the entry names the lesson."""
+    text = read(language, "references.md")
+    entries = re.findall(r"(?m)^\*\*([^,]+), .*?\((\d{4})\)\.\*\*(.+)$", text)
+    assert len(entries) > 15
+    for name, cells in lessons(language).items():
+        for cell in cells.values():
+            said = cell.source if cell.cell_type == "markdown" else ""
+            for match in re.finditer(r"\b((?:19|20)\d\d)\)", said):
+                before = said[max(0, match.start() - 80) : match.start()]
+                cited = [e for e in entries if e[0] in before and e[1] == match[1]]
+                assert cited, f"{name}: {before[-40:]!r} {match[1]}"
+                numbers = re.findall(r"\b\d\d\b", cited[-1][2])
+                assert name[:2] in numbers, f"{name}: {cited[-1][0]} {match[1]}"
+
+
+@BOTH
 def test_the_changes_name_the_version_and_its_lessons(language):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     text = read(language, "changes.md")
