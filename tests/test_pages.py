@@ -61,9 +61,9 @@ def lessons(language):
 
 
 def test_both_languages_have_the_pages_that_the_book_needs():
-    assert NAMES == sorted(path.name for path in (PAGES / "pt").glob("*"))
-    needed = "changes glossary index install references syllabus teaching".split()
-    assert {f"{name}.md" for name in needed} <= set(NAMES)
+    assert sorted(path.name for path in (PAGES / "pt").glob("*")) == NAMES
+    needed = {"changes", "glossary", "index", "install", "references", "syllabus"}
+    assert {f"{name}.md" for name in needed | {"teaching"}} <= set(NAMES)
 
 
 @EACH
@@ -176,7 +176,7 @@ def test_links_between_pages_lead_somewhere(language):
 
 @BOTH
 def test_links_to_a_cell_name_one_that_has_an_address(language):
-    """A cell of code has its key as its address, and text only where it is a heading."""
+    """A cell of code has its key as its address, and text only with a heading."""
     known = lessons(language)
     for target, lesson, key in KEYED.findall(whole(language)):
         assert lesson in known, target
@@ -215,7 +215,8 @@ def sections(language):
     """Return the syllabus by lesson: number to (question, text)."""
     text = read(language, "syllabus.md")
     parts = re.split(r"(?m)^### (\d\d) · (.+)$", text)
-    return {n: (q, body) for n, q, body in zip(*(parts[i::3] for i in (1, 2, 3)))}
+    thirds = zip(parts[1::3], parts[2::3], parts[3::3], strict=True)
+    return {number: (question, body) for number, question, body in thirds}
 
 
 @BOTH
@@ -248,7 +249,7 @@ def test_the_references_hold_what_the_lessons_cite(language):
     for name, cells in lessons(language).items():
         for cell in cells.values():
             said = cell.source if cell.cell_type == "markdown" else ""
-            for match in re.finditer(r"\b((?:19|20)\d\d)\)", said):
+            for match in re.finditer(r"(?:\(|, )((?:19|20)\d\d)(?=[);,])", said):
                 before = said[max(0, match.start() - 80) : match.start()]
                 cited = [e for e in entries if e[0] in before and e[1] == match[1]]
                 assert cited, f"{name}: {before[-40:]!r} {match[1]}"
@@ -269,7 +270,8 @@ def test_the_changes_name_the_version_and_its_lessons(language):
 
 def test_the_citation_is_that_of_the_repository():
     about = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
-    (code,) = [c for kind, c in FENCE.findall(read("en", "index.md")) if kind == "bibtex"]
+    fences = FENCE.findall(read("en", "index.md"))
+    (code,) = [code for kind, code in fences if kind == "bibtex"]
     fields = dict(re.findall(r"(\w+) += \{(.*?)\}(?:,|\n)", code))
     assert fields["title"] == about["title"]
     assert fields["version"] == about["version"]
