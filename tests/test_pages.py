@@ -211,6 +211,10 @@ def test_menus_that_are_named_are_those_of_the_explorer(language):
 # --- lessons ------------------------------------------------------------------------
 
 
+def tour_cell(language, key):
+    return lessons(language)["00_tour"][key].source
+
+
 def sections(language):
     """Return the syllabus by lesson: number to (question, text)."""
     text = read(language, "syllabus.md")
@@ -229,6 +233,13 @@ def test_the_syllabus_holds_all_lessons_and_opens_those_that_exist(language):
         there = [name for _, name, _ in KEYED.findall(body)]
         assert there == names, f"lesson {number}"
         assert (f"\n### {number} ·" in planned) == (not names), f"lesson {number}"
+
+
+@BOTH
+def test_the_questions_are_those_that_the_tour_leaves_open(language):
+    asked = re.findall(r"(?m)^\| (\d\d) \| (.+) \|$", tour_cell(language, "next"))
+    assert len(asked) == 10
+    assert dict(asked) == {n: q for n, (q, _) in sections(language).items() if n > "00"}
 
 
 @BOTH
