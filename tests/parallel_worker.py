@@ -1,9 +1,11 @@
-"""What processes do in tests/test_parallel.py: parallel_worker.py FOLDER JOB JOB...
+"""What processes do in tests/test_parallel.py: parallel_worker.py FOLDER.
 
 The noise is a function of the image, and nothing else is random once the batch holds
 all images: so one process and several must compute the same.
 """
 
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -113,11 +115,41 @@ def same_everywhere(place, folder):
     return {}
 
 
-if __name__ == "__main__":
-    folder, jobs = Path(sys.argv[1]), sys.argv[2:]
+def start(folder, several, jobs):
+    """Fork the processes that torchrun would start, in the environment it makes.
+
+    What needs seconds is imported once. That torchrun does the same is for
+    tests/test_command.py to show.
+    """
+    with socket.socket() as door:
+        door.bind(("localhost", 0))
+        port = door.getsockname()[1]
+    children = []
+    for rank in map(str, range(several)):
+        if (child := os.fork()) == 0:
+            place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+            who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(several)}
+            os.environ.update(place | who)
+            work(folder, jobs)
+            os._exit(0)
+        children.append(child)
+    ends = [os.waitpid(child, 0)[1] for child in children]
+    if any(ends):
+        sys.exit(f"one of {several} processes failed")
+
+
+def work(folder, jobs):
     with processes("cpu") as place:
         for job in jobs:
             results = globals()[job](place, folder)
             if results and Team(place).leads:
                 size = dist.get_world_size()
                 save_file(results, folder / f"{job}-{size}.safetensors")
+
+
+if __name__ == "__main__":
+    torch.optim.Adam([torch.zeros(1)]).zero_grad()  # imports all that training needs
+    folder = Path(sys.argv[1])
+    most = ("gradient", "fit", "learn", "resume", "same_everywhere")
+    start(folder, 2, (*most, "small_batch", "unshared"))
+    start(folder, 3, ["gradient"])

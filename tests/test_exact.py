@@ -87,7 +87,7 @@ def joint_on(model, x, z):
     """Return log p(x, z) for images (B, D) at points (G, 2), by PyTorch: (B, G)."""
     with torch.no_grad():
         logits = model.decode_logits(z)
-        likelihood = x @ F.logsigmoid(logits).T + (1 - x) @ F.logsigmoid(-logits).T
+        likelihood = x @ logits.T - F.softplus(logits).sum(1)
     return likelihood + PRIOR.log_prob(z).sum(1)
 
 
@@ -153,7 +153,7 @@ def test_two_modes_are_two():
     assert table[80:121].sum().item() * cell < 1e-4
 
 
-@pytest.mark.parametrize("grid", [401, 463])
+@pytest.mark.parametrize("grid", [301, 347])
 def test_narrow_posterior_between_scouts_is_found(grid):
     """The scouts stand 0.15 apart; the posterior is 0.025 wide, anywhere."""
     thresholds = torch.arange(-1.5, 1.5, 0.03, dtype=torch.float64)
@@ -205,6 +205,23 @@ class Peaks(torch.nn.Module):
         return math.log(2 * math.pi * self.width**2 * sum(masses))
 
 
+@pytest.mark.filterwarnings("ignore:extent")
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("end", [-2.02, 2.02])
+def test_a_mode_at_the_end_of_the_plane_is_found(axis, end):
+    """The last scout stands at most half of their spacing from it."""
+    model = Peaks([[0.0, 0.0], [0.0, 0.0]], 0.02)
+    side = torch.linspace(-2.02, 2.02, 405, dtype=torch.float64)
+    z = torch.cartesian_prod(side, side)
+    for other in np.arange(-0.1, 0.1, 0.02):
+        model.places[1, axis], model.places[1, 1 - axis] = end, other
+        joint = model.log_conditional(z[:1], z) + PRIOR.log_prob(z).sum(1)
+        oracle = joint.logsumexp(0).item() + 2 * math.log(0.01)
+        x = torch.zeros(1, 1, dtype=torch.float64)
+        ours, _ = exact.log_likelihood(model, x, grid=405, extent=2.02, error=True)
+        assert ours.item() == pytest.approx(oracle, abs=1e-5)
+
+
 def test_an_image_does_not_change_the_answer_of_another():
     model, x = random_vae(), random_bits(6)
     alone = torch.cat(
@@ -219,10 +236,11 @@ def test_an_image_does_not_change_the_answer_of_another():
     assert torch.allclose(crowd, alone.repeat(350), atol=1e-9)
 
 
-def test_pieces_do_not_change_the_answer(monkeypatch):
+@pytest.mark.parametrize("points", [301, 50])  # some tiles at once, or bands of one
+def test_pieces_do_not_change_the_answer(points, monkeypatch):
     model, x = random_vae(), random_bits(6)
     whole = exact.log_likelihood(model, x, grid=400)
-    monkeypatch.setattr(exact, "POINTS", 301)
+    monkeypatch.setattr(exact, "POINTS", points)
     monkeypatch.setattr(exact, "ROWS", 2)
     pieces, moved = exact.log_likelihood(model, x, grid=400, error=True)
     assert torch.allclose(pieces, whole, atol=1e-9)
@@ -300,6 +318,48 @@ print((peak() - before) / 1024)
     assert float(done.stdout) < 1000  # megabytes; all points at once would take 28 GB
 
 
+@pytest.mark.filterwarnings("ignore:extent")
+@pytest.mark.parametrize("make", [random_vae, line], ids=["bits", "numbers"])
+@pytest.mark.parametrize(
+    ("images", "grid", "extent", "rows", "points", "chunk"),
+    [(100, 30, 5.0, 4, 1000, 10_000), (3, 200, 1.5, 4, 100, 2_000)],
+)
+def test_few_numbers_are_in_memory_at_once(
+    make, images, grid, extent, rows, points, chunk, monkeypatch
+):
+    """Images times points of a table; points decoded; pixels of a model's own."""
+    assert exact.ROWS * exact.POINTS <= 2**23  # 64 MB in float64
+    assert exact.CHUNK <= 2**23
+    for name, value in (("ROWS", rows), ("POINTS", points), ("CHUNK", chunk)):
+        monkeypatch.setattr(exact, name, value)
+    tables, decoded, pixels = [], [], []
+    made, own = exact._log_joint, exact.log_conditional
+
+    def told_made(model, z):
+        table = made(model, z)
+        decoded.append(len(z))
+
+        def told(x, part):
+            found = table(x, part)
+            tables.append(found.numel())
+            return found
+
+        return told
+
+    def told_own(model, x, z):
+        found = own(model, x, z)
+        pixels.append(found.numel() * x.shape[-1])
+        return found
+
+    monkeypatch.setattr(exact, "_log_joint", told_made)
+    monkeypatch.setattr(exact, "log_conditional", told_own)
+    x = random_bits(images, pixels=6 if make is random_vae else 5)
+    exact.log_likelihood(make(), x, grid=grid, extent=extent, error=True)
+    assert rows * points / 2 < max(tables) <= rows * points
+    assert max(decoded[1:]) < 2 * points  # the first are the scouts
+    assert max(pixels, default=0) <= chunk
+
+
 # --- the ledger -------------------------------------------------------------------
 
 
@@ -345,13 +405,13 @@ def test_ledger_closes_on_bars():
 
 @pytest.mark.mnist
 def test_ledger_closes_on_mnist():
-    images = data.load("mnist")
+    images = data.load("mnist", "test")  # the last 200 are not trained on
     few = data.Images(images.pixels[:6000], images.labels[:6000], dynamic=True)
     torch.manual_seed(0)
     model = VAE()
     train.fit(model, few, epochs=1, device="cpu", progress=False)
-    x = data.load("mnist", "test").pixels[:200].double()
-    check_ledger(model.double(), x, grid=280, extent=12)
+    x = images.pixels[-200:].double()
+    check_ledger(model.double(), x, grid=200, extent=10)
 
 
 # --- posterior --------------------------------------------------------------------
@@ -479,6 +539,73 @@ def test_best_gaussian_takes_one_of_two_modes():
     assert (missing < math.log(2) + 0.1).all()
 
 
+def test_first_guesses_are_the_moments_and_the_peak():
+    model = line(variance=2.0)
+    x = points_of(model, 1)
+    mean, covariance = condition(model, x[0].numpy())
+    density = exact.posterior(model, x, grid=281, extent=7)[0].flatten()
+    z = torch.cartesian_prod(*[torch.linspace(-7, 7, 281).double()] * 2)
+    by_moments, by_peak = (guess.numpy() for guess in exact._moments(density, z))
+    spread = np.log(covariance.diagonal())
+    assert np.allclose(by_moments, [*mean, *spread], atol=1e-6)
+    assert np.allclose(by_peak[:2], mean, atol=0.026)  # half the spacing
+    # The round Gaussian as high as this one, whose peak is 1 / (2 pi sqrt(det)).
+    height = np.linalg.slogdet(covariance)[1] / 2
+    assert np.allclose(by_peak[2:], height, atol=0.01)
+
+
+class Mixture(torch.nn.Module):
+    """p(x, z) is a sum of Gaussians far apart: (place, width, mass) of each.
+
+    A q that fits one of them has the ELBO log mass, so the best has the largest mass.
+    """
+
+    def __init__(self, parts, start):
+        super().__init__()
+        self.parts, self.start = parts, torch.tensor(start, dtype=torch.float64)
+
+    def encode(self, x):
+        return self.start[None, :2], self.start[None, 2:]
+
+    def log_conditional(self, x, z):
+        parts = [
+            math.log(mass) + Normal(torch.tensor(place).to(z), width).log_prob(z).sum(1)
+            for place, width, mass in self.parts
+        ]
+        joint = torch.stack(parts).logsumexp(0)
+        return joint - PRIOR.log_prob(z).sum(1) + 0 * x.sum(-1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "start"),
+    [
+        # the encoder's q lies at the largest mass, the peak and the mean elsewhere
+        (
+            [([-4, 0], 0.4, 0.4), ([1.5, 0], 0.5, 0.3), ([4.5, 0], 0.1, 0.3)],
+            [-4, 0, -1.8, -1.8],
+        ),
+        # the peak lies there, the encoder's q and the mean elsewhere
+        (
+            [([-3, 2], 0.15, 0.4), ([3, -3], 0.5, 0.3), ([4, 3], 0.5, 0.3)],
+            [3, -3, -1.4, -1.4],
+        ),
+        # the mean lies there, the encoder's q and the peak elsewhere
+        (
+            [([0.5, 0], 0.6, 0.6), ([-4, 3], 0.1, 0.2), ([4, 3], 0.3, 0.2)],
+            [4, 3, -2.4, -2.4],
+        ),
+    ],
+    ids=["encoder", "peak", "moments"],
+)
+def test_best_gaussian_starts_where_the_mass_may_be(parts, start):
+    model, x = Mixture(parts, start), torch.zeros(1, 1, dtype=torch.float64)
+    best = exact.best_gaussian(model, x, grid=201, extent=6)
+    place, width, mass = max(parts, key=lambda part: part[2])
+    assert best.elbo.item() == pytest.approx(math.log(mass), abs=1e-3)
+    assert best.mu[0].tolist() == pytest.approx(place, abs=0.02)
+    assert (best.logvar[0] / 2).exp().tolist() == pytest.approx([width] * 2, rel=0.02)
+
+
 # --- the linear Gaussian model ----------------------------------------------------
 
 
@@ -519,6 +646,17 @@ def test_quadrature_is_the_closed_form():
     assert ours.tolist() == pytest.approx(oracle, abs=1e-6)
 
 
+def test_an_unlikely_image_among_likely_ones_has_its_closed_form():
+    """Eighty nats below the others, off the plane of W: no z explains it."""
+    model = line(pixels=7)
+    x = points_of(model, 3)
+    x[1] += 9 * torch.linalg.qr(model.weight, mode="complete")[0][:, -1]
+    oracle = [evidence(model, image) for image in x.numpy()]
+    assert oracle[1] < min(oracle[0], oracle[2]) - 50
+    ours = exact.log_likelihood(model, x, extent=6)
+    assert ours.tolist() == pytest.approx(oracle, abs=1e-6)
+
+
 def test_importance_weighting_reaches_the_closed_form():
     model = line(pixels=7, latents=3)
     x = points_of(model, 5)
@@ -536,6 +674,16 @@ def test_linear_draws_have_the_moments_asked_for():
     z = model.reparameterize(mu, logvar)
     assert z.mean(0).tolist() == pytest.approx([1, -2], abs=0.04)
     assert z.var(0).log().tolist() == pytest.approx([0.5, -1], abs=0.05)
+
+
+@pytest.mark.parametrize("pixels", [12, 40])
+def test_fit_of_data_without_a_direction_has_no_nan(pixels):
+    """The mean of equal eigenvalues may round above them: W is 0, no root of -1e-17."""
+    corners = torch.cat((torch.eye(pixels), -torch.eye(pixels))).double()
+    for size in torch.linspace(0.1, 3, 60).double():
+        model = exact.LinearGaussian.fit(size * corners, 1)
+        assert model.weight.abs().max() < 1e-7
+        assert model.variance == pytest.approx(size.item() ** 2 / pixels)
 
 
 @pytest.mark.parametrize("latents", [1, 2, 4])
@@ -563,6 +711,7 @@ def test_fit_is_that_of_scikit_learn(latents):
          "variance: got nan"),
         (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(3), math.inf),
          "variance: got inf"),
+        (lambda: exact.LinearGaussian(torch.ones(3), torch.ones(3), 1.0), "weight"),
         (lambda: exact.LinearGaussian.fit(torch.ones(9, 3), 2), "variance: got 0"),
         (lambda: exact.LinearGaussian.fit(torch.rand(9, 3), 3), "variance: got nan"),
     ],
@@ -570,6 +719,11 @@ def test_fit_is_that_of_scikit_learn(latents):
 def test_bad_lines_get_one_sentence(make, named):
     with pytest.raises(ValueError, match=named):
         make()
+
+
+def test_a_line_of_integers_is_told():
+    with pytest.raises(TypeError, match=r"weight: got torch\.int64"):
+        exact.LinearGaussian(torch.ones(3, 2).long(), torch.ones(3), 1.0)
 
 
 # --- bad input --------------------------------------------------------------------
@@ -657,6 +811,31 @@ def test_warning_tells_the_share_on_the_edge():
     assert told == pytest.approx(100 * (1 - inside**2), rel=0.25)
 
 
+@pytest.mark.parametrize("place", [(2.0, 0.0), (-2.0, 0.0), (0.0, 2.0), (0.0, -2.0)])
+@pytest.mark.parametrize("call", [exact.log_likelihood, exact.posterior])
+def test_each_side_of_the_plane_is_watched(call, place):
+    model, _ = far_line()
+    x = 1.01 * torch.tensor([place], dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"of 1 image.* the edge"):
+        call(model, x, extent=2.2)
+
+
+@pytest.mark.parametrize("call", [exact.log_likelihood, exact.posterior])
+def test_warning_counts_the_images_that_touch_the_edge(call):
+    model, x = far_line()
+    with pytest.warns(UserWarning, match="the edge") as alone:
+        call(model, x, extent=2.2)
+    with pytest.warns(UserWarning, match="of 1 image.* the edge") as caught:
+        call(model, torch.cat((0 * x, x, 0 * x)), extent=2.2)
+    assert str(caught[0].message) == str(alone[0].message)  # the same largest share
+
+
+def test_farthest_extent_is_taken():
+    assert exact.axis(4, 20.0, torch.zeros(1)).tolist() == pytest.approx(
+        [-20, -20 / 3, 20 / 3, 20]
+    )
+
+
 @pytest.mark.filterwarnings("error")
 def test_extent_that_is_enough_does_not_warn():
     model, x = far_line()
@@ -688,6 +867,32 @@ def test_coarse_grid_is_told():
         exact.log_likelihood(model, x, grid=21)
     _, error = exact.log_likelihood(model, x, grid=21, error=True)
     assert error.item() > exact.COARSE
+
+
+def test_one_image_too_narrow_among_many_is_in_the_error_and_no_refusal():
+    """The mean decides: where three times the spacing happens to be right, no error."""
+    eye, zero = torch.eye(2).double(), torch.zeros(2).double()
+    side = np.linspace(-5, 5, 401)
+    model = exact.LinearGaussian(eye, zero, (0.9 * (side[1] - side[0])) ** 2)
+    x = torch.from_numpy(np.linspace(side[200], side[203], 60))[:, None].repeat(1, 2)
+    _, error = exact.log_likelihood(model, x, grid=401, error=True)
+    worst, best = error.argmax(), error.argsort()[:5]
+    assert error[worst] > exact.COARSE > 3 * error[best].mean()
+    with pytest.raises(ValueError, match=r"of 1 image.* raise grid"):
+        exact.log_likelihood(model, x[worst][None], grid=401)
+    half = x[torch.stack((worst, worst, best[0]))]
+    with pytest.raises(ValueError, match=r"of 2 image.* raise grid"):
+        exact.log_likelihood(model, half, grid=401)
+    with_others = torch.cat((x[worst][None], x[best].repeat(4, 1)))
+    ours = exact.log_likelihood(model, with_others, grid=401)
+    assert torch.allclose(ours, model.log_likelihood(with_others), atol=0.01)
+
+
+def test_weights_that_are_not_numbers_give_no_answer():
+    model = random_vae()
+    model.decoder_logits.bias.data[0] = math.nan
+    with pytest.raises(ValueError, match=r"of 2 image.* up to nan nats"):
+        exact.log_likelihood(model, random_bits(2))
 
 
 def test_sentences_come_in_the_language_in_use():

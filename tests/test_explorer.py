@@ -184,7 +184,7 @@ def test_the_words_stay_in_the_language_they_were_made_in(model):
 def test_nothing_is_fetched_and_nothing_is_imported():
     assert not re.search(r"https?:|@import|url\(|\bfetch\(|\bimport\b", STYLE)
     assert not re.search(r"https?:|\bfetch\(|XMLHttp|\bimport\b", CODE)
-    assert re.search(r"^export default \{ render \};$", JAVASCRIPT, re.M)
+    assert re.search(r"^export default \{ initialize, render \};$", JAVASCRIPT, re.M)
 
 
 def test_a_class_has_one_colour_in_the_whole_course():
@@ -261,3 +261,15 @@ def test_a_refused_point_leaves_the_old_one(model):
     with pytest.raises(ValueError, match="finite"):
         widget.z = [1.0]
     assert widget.z == [1.0, 2.0]
+
+
+def test_what_was_measured_is_fast_enough():
+    """What benchmarks/explorer.py wrote, on a machine that it names."""
+    path = SOURCE.parent / "benchmarks" / "results" / "explorer.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["results"]
+    assert found["browser"].startswith("Chromium ")
+    rows = {row["slowdown"]: row for row in found["rows"]}
+    assert rows[1]["decode_ms"] < 2
+    assert rows[1]["late_frames"] < 0.05  # of 60 a second; other programs take some
+    assert rows[1]["frames_per_second"] > 57
+    assert all(row["decode_ms"] < row["work_ms"] < 1000 / 60 for row in rows.values())

@@ -15,7 +15,7 @@ import torch
 from vae_teach import explorer, words
 from vae_teach.data import Images
 from vae_teach.explorer import LatentExplorer
-from vae_teach.nets import VAE
+from vae_teach.nets import AE, VAE
 from vae_teach.strokes import digits
 from vae_teach.train import fit
 
@@ -66,6 +66,13 @@ def train_model():
     images = Images(pixels, factors.label, dynamic=True)
     fit(model, images, epochs=4, learning_rate=5e-3, device="cpu", progress=False)
     return model
+
+
+@functools.cache
+def make_strokes():
+    """Return 600 strokes of all ten digits."""
+    pixels, factors = digits(600)
+    return Images(pixels, factors.label)
 
 
 @functools.cache
@@ -444,6 +451,147 @@ def test_the_grid_lies_at_the_quantiles_of_the_prior(open_explorer):
     assert box["width"] == pytest.approx(box["height"], abs=0.5)
 
 
+# --- the map ----------------------------------------------------------------------
+
+
+def points_of(path, side, extent=3):
+    """Return where the dots of an SVG path lie, in latent coordinates (N, 2)."""
+    drawn = re.findall(r"M([\d.]+) ([\d.]+)h0", path)
+    at = torch.tensor([[float(x), float(y)] for x, y in drawn])
+    return (at / side - 0.5) * torch.tensor([2.0, -2.0]) * extent
+
+
+def read_map(one):
+    """Return the classes' dots in latent coordinates, and colours, by digit."""
+    side = one.page.locator("svg").evaluate("svg => svg.viewBox.baseVal.width")
+    dots = one.page.locator(".ve-dots").evaluate_all(
+        """all => all.map(part => [part.getAttribute("class"), part.getAttribute("d"),
+          getComputedStyle(part).stroke])"""
+    )
+    found = {}
+    for kind, path, color in dots:
+        digit = int(re.search(r"ve-digit-(\d)", kind)[1])
+        assert digit not in found
+        found[digit] = (points_of(path, side), color)
+    return found
+
+
+@pytest.mark.parametrize("chosen", [(0, 1), (2, 1), (0, 2)])
+def test_the_map_shows_each_code_at_its_place_in_its_classs_colour(
+    open_explorer, chosen
+):
+    model, images = make_model(3), make_images()
+    with torch.no_grad():
+        mu, _ = model.encode(images.pixels)  # (N, 3)
+    one = open_explorer(LatentExplorer(model, images))
+    for kind, latent in zip(("horizontal", "vertical"), chosen, strict=True):
+        one.page.get_by_label(kind).select_option(f"z{'₁₂₃'[latent]}")
+    one.settle()
+    found = read_map(one)
+    assert sorted(found) == [0, 1, 2]
+    assert len({color for _, color in found.values()}) == 3
+    for digit, (drawn, _) in found.items():
+        codes = mu[images.labels == digit][:, list(chosen)]
+        codes = codes[codes.abs().amax(dim=1) < 3]
+        assert len(drawn) == len(codes) > 50
+        away = torch.cdist(drawn, codes)
+        assert away.amin(dim=1).max() < 0.01  # a tenth of a unit of 360, and float16
+        assert away.amin(dim=0).max() < 0.01
+
+
+def test_the_number_of_each_class_stands_by_its_codes(open_explorer):
+    """Colour is never alone: a plate with the digit, and no plate hides another."""
+    model, images = train_model(), make_strokes()
+    one = open_explorer(LatentExplorer(model, images))
+    plates = one.page.evaluate(
+        """() => [...document.querySelectorAll(".ve-plate")].map(plate => {
+          const text = plate.nextSibling, digit = text.textContent;
+          const at = (part, name) => Number(part.getAttribute(name));
+          return [at(plate, "cx"), at(plate, "cy"), Number(digit), at(text, "x"),
+            at(text, "y"), plate.classList.contains(`ve-digit-${digit}`)];
+        })"""
+    )
+    assert [digit for _, _, digit, *_ in plates] == list(range(10))
+    assert all([x, y] == [tx, ty] and own for x, y, _, tx, ty, own in plates)
+    at = torch.tensor([[x, y] for x, y, *_ in plates])
+    apart = torch.cdist(at, at) + 1e3 * torch.eye(10)
+    assert apart.min() > 17, "a plate is 18 wide"
+    side = one.page.locator("svg").evaluate("svg => svg.viewBox.baseVal.width")
+    medians = torch.stack(
+        [dots.median(dim=0).values for dots, _ in read_map(one).values()]
+    )
+    own = (at / side - 0.5) * torch.tensor([6.0, -6.0])
+    assert (own - medians).norm(dim=1).max() < 0.7  # moved aside by a few plates
+
+
+def test_ring_and_trail_lie_where_marker_and_codes_do(open_explorer):
+    model, images = make_model(), make_images()
+    widget = LatentExplorer(model, images)
+    widget.path = [[-2.0, 1.0], [1.0, 2.0]]
+    one = open_explorer(widget)
+    one.page.get_by_label("nearest training image").check()
+    side = one.page.locator("svg").evaluate("svg => svg.viewBox.baseVal.width")
+    one.set_z([1.5, -2.25])
+    assert spots(one, ".ve-marker", side) == pytest.approx([1.5, -2.25], abs=1e-4)
+    codes = torch.from_numpy(np.frombuffer(widget.codes, "<f2").astype("f4"))
+    kept = codes.reshape(-1, 2)[: len(widget.thumbnails) * 2 // 784]
+    nearest = kept[(kept - torch.tensor([1.5, -2.25])).norm(dim=1).argmin()]
+    assert spots(one, ".ve-ring", side) == pytest.approx(nearest.tolist(), abs=1e-3)
+    assert one.page.locator(".ve-ring").is_visible()
+    trail = one.page.locator(".ve-trail").get_attribute("points").replace(" ", ",")
+    at = torch.tensor([float(number) for number in trail.split(",")]).reshape(-1, 2)
+    at = (at / side - 0.5) * torch.tensor([6.0, -6.0])
+    assert at.flatten().tolist() == pytest.approx([-2, 1, 1, 2], abs=1e-4)
+    one.page.get_by_label("nearest training image").uncheck()
+    one.settle()
+    assert not one.page.locator(".ve-ring").is_visible()
+    assert not one.page.locator(".vae-explorer-neighbour").is_visible()
+
+
+def spots(one, selector, side):
+    """Return the latent coordinates of what an SVG transform has moved."""
+    moved = one.page.locator(selector).get_attribute("transform")
+    x, y = (float(number) for number in re.findall(r"[-\d.]+", moved))
+    return [(x / side - 0.5) * 6, (0.5 - y / side) * 6]
+
+
+def test_an_autoencoders_map_has_no_grid_and_says_nothing_of_one(open_explorer):
+    torch.manual_seed(0)
+    one = open_explorer(LatentExplorer(AE(), make_images()))
+    assert one.page.locator(".ve-prior").count() == 0
+    assert "prior" not in one.page.locator(".ve-help").text_content()
+    two = open_explorer(LatentExplorer(make_model(), make_images()))
+    assert two.page.locator(".ve-prior").count() == 8
+    assert words.say("explorer-grid") in two.page.locator(".ve-help").text_content()
+    ink = two.page.locator(".ve-prior").first.evaluate(
+        "line => [getComputedStyle(line).strokeDasharray, line.getBBox().width]"
+    )
+    assert ink == ["1px, 3px", 360], "dotted, and across the whole pad"
+
+
+def test_two_explorers_on_a_page_do_not_disturb_each_other(open_explorer):
+    one = open_explorer(LatentExplorer(make_model(), make_images()))
+    one.page.evaluate(
+        """() => {
+          const other = document.body.appendChild(document.createElement("div"));
+          const traits = ["spec", "weights", "codes", "classes", "thumbnails",
+            "labels", "z", "path"].map(name => [name, model.get(name)]);
+          parts.mount(other, Object.fromEntries(traits));
+        }"""
+    )
+    explorers = one.page.locator(".vae-explorer")
+    assert explorers.count() == 2
+    explorers.nth(1).get_by_label("sample of pixels").check()
+    explorers.nth(1).locator(".vae-explorer-pad").focus()
+    one.page.keyboard.press("ArrowRight")
+    one.settle()
+    assert explorers.nth(0).get_by_label("mean", exact=True).is_checked()
+    assert explorers.nth(0).get_attribute("data-z") == "[0,0]"
+    assert explorers.nth(1).get_attribute("data-z") == "[0.1,0]"
+    ids = one.page.locator("[id]").evaluate_all("all => all.map(part => part.id)")
+    assert len(ids) == len(set(ids))
+
+
 # --- the path ---------------------------------------------------------------------
 
 
@@ -468,7 +616,8 @@ def test_a_path_is_recorded_played_and_cleared(open_explorer):
     button(name="Play").click()
     one.page.wait_for_function("saved.at(-1) === '[1,0.5]'")
     visited = torch.tensor([json.loads(z) for z in one.page.evaluate("saved")])
-    assert len(visited) > 10, "played as a movement, not as four pictures"
+    places = visited.unique(dim=0)
+    assert len(places) > 10, "played as a movement, not as four pictures"
     on_path = (visited[:, 1] == 0) | (visited[:, 0] == 0.5) | (visited[:, 1] == 0.5)
     assert on_path.all()
     assert (visited.diff(dim=0) >= 0).all()

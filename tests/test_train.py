@@ -1,9 +1,11 @@
 """Training: it learns, repeats itself, survives interruption, and refuses bad input."""
 
+import contextlib
 import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -294,6 +296,21 @@ def test_trained_leaves_the_random_stream_where_it_was(images, cache):
         assert torch.equal(torch.rand(3), expected)
 
 
+def file_of(images, monkeypatch, **options):
+    """Return the name of the file that a model is kept in, training nothing."""
+    files = []
+
+    def told(model, images, checkpoint, **options):
+        files.append(checkpoint.name)
+        return train.History()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "fit", told)
+        patch.setattr(train, "_own_stream", lambda place: contextlib.nullcontext())
+        get(images, **options)
+    return files[0]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -306,22 +323,59 @@ def test_trained_leaves_the_random_stream_where_it_was(images, cache):
         {"images": lambda i: Images(i.pixels, i.labels, i.name)},
         {"images": lambda i: Images(i.pixels.flip(0), i.labels, i.name, dynamic=True)},
         {"images": lambda i: Images(i.pixels, i.labels, "other", dynamic=True)},
-        {"test": lambda i: i},
+        {"images": lambda i: Images(i.pixels.reshape(300, 32), i.labels[:300], i.name,
+                                    dynamic=True)},
+        {"test": None},
+        {"test": lambda i: Images(i.pixels.flip(0), i.labels, i.name, dynamic=True)},
     ],
     ids=lambda change: next(iter(change)),
-)
-def test_what_determines_a_model_names_its_file(images, cache, change):
-    get(images)
+)  # fmt: skip
+def test_what_determines_a_model_names_its_file(images, cache, change, monkeypatch):
+    as_it_is = {"images": images, "test": images}
     options = {k: v(images) if callable(v) else v for k, v in change.items()}
-    get(options.pop("images", images), **options)
-    assert len(list(cache.glob("*.safetensors"))) == 2
+    files = [
+        file_of(some.pop("images"), monkeypatch, **some)
+        for some in (dict(as_it_is), as_it_is | options)
+    ]
+    assert files[0] != files[1]
 
 
-def test_code_that_changes_trains_anew(images, cache, monkeypatch):
-    get(images)
-    monkeypatch.setattr(train, "_code", lambda: "other code")
-    get(images)
-    assert len(list(cache.glob("*.safetensors"))) == 2
+def test_the_kind_of_device_names_a_file(images, cache, monkeypatch):
+    monkeypatch.setattr(train, "find_device", torch.device)
+    kinds = ("cpu", "cuda", "mps", "cuda:1")
+    files = [file_of(images, monkeypatch, device=kind) for kind in kinds]
+    assert len(set(files[:3])) == 3
+    assert files[1] == files[3]  # the second of two GPUs is of the same kind
+
+
+def test_another_pytorch_names_another_file(images, cache, monkeypatch):
+    before = file_of(images, monkeypatch)
+    monkeypatch.setattr(torch, "__version__", "0.1")
+    assert file_of(images, monkeypatch) != before
+
+
+@pytest.mark.parametrize(
+    ("module", "counts"),
+    [
+        *((n, True) for n in ("bounds", "data", "densities", "graphs", "nets")),
+        ("train", True),
+        ("figures", False),
+    ],
+)
+def test_code_that_trains_names_the_file(images, cache, monkeypatch, module, counts):
+    before, read = file_of(images, monkeypatch), Path.read_bytes
+
+    def edited(path):
+        return read(path) + b"# edited" * (path.name == f"{module}.py")
+
+    monkeypatch.setattr(Path, "read_bytes", edited)
+    assert (file_of(images, monkeypatch) != before) == counts
+
+
+def test_trained_measures_on_test_images(images, cache):
+    _, history = get(images, test=images)
+    assert all(math.isfinite(elbo) for elbo in history.column("test_elbo"))
+    assert "test_elbo" not in get(images)[1].rows[0]
 
 
 def test_labels_have_no_part_in_a_model(images, cache):
@@ -362,9 +416,9 @@ def test_a_stopped_run_goes_on_where_it_was(images, cache, monkeypatch, capsys):
 
 
 TWO = """
-import sys
+import os, pathlib, sys
 sys.path.insert(0, sys.argv[1])
-import pathlib, torch
+import torch
 from vae_teach import train
 from vae_teach.data import Images
 train.platformdirs.user_cache_path = lambda name: pathlib.Path(sys.argv[2])
@@ -375,22 +429,30 @@ def told(self, number, *args):
 train._Run.epoch = told
 pixels = torch.rand(2000, 64, generator=torch.Generator().manual_seed(0))
 images = Images(pixels, torch.zeros(2000, dtype=torch.int64), "noise", dynamic=True)
-model, history = train.trained(images, epochs=5, device="cpu", progress=False)
-print("sum", sum(p.double().sum().item() for p in model.parameters()))
+torch.optim.Adam([torch.zeros(1)]).zero_grad()  # imports all that training needs
+children = []
+for _ in range(2):  # imported once; each child is a process of its own
+    if (child := os.fork()) == 0:
+        model, _ = train.trained(images, epochs=5, device="cpu", progress=False)
+        print("sum", sum(p.double().sum().item() for p in model.parameters()))
+        sys.stdout.flush()
+        os._exit(0)
+    children.append(child)
+sys.exit(max(os.waitpid(child, 0)[1] for child in children))
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork: Linux or macOS")
 def test_two_processes_that_want_one_model_train_it_once(tmp_path, pytestconfig):
-    command = [sys.executable, "-c", TWO, str(pytestconfig.rootpath), str(tmp_path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    both = [
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
-        )
-        for _ in range(2)
-    ]
-    lines = [line for each in both for line in each.communicate()[0].splitlines()]
-    assert [each.returncode for each in both] == [0, 0]
+    done = subprocess.run(
+        [sys.executable, "-c", TWO, str(pytestconfig.rootpath), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+    )
+    lines = done.stdout.splitlines()
     assert sum(line.startswith("trained") for line in lines) == 5
     sums = [line for line in lines if line.startswith("sum")]
     assert len(sums) == 2

@@ -7,10 +7,13 @@ in lesson 04.
 
 import argparse
 import io
+import json
 import os
 import sys
-from contextlib import nullcontext, redirect_stdout
+import time
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -26,16 +29,26 @@ def main(arguments: list[str] | None = None) -> None:
     Leaves with one sentence, and status 1, where a setting cannot be served. Of several
     processes the first alone speaks; the others fail with it, or name what they lack.
     """
-    options = _read(sys.argv[1:] if arguments is None else arguments)
     leads = os.environ.get("RANK", "0") == "0"
     silence = nullcontext() if leads else redirect_stdout(io.StringIO())
+    with silence, nullcontext() if leads else redirect_stderr(io.StringIO()):
+        options = _read(sys.argv[1:] if arguments is None else arguments)
     try:
         with silence, processes(options.device) as place:
             _run(options, place)
     except ValueError as error:  # the same in all processes
-        sys.exit(str(error) if leads else 1)
+        _leave(str(error), aloud=leads)
     except (OSError, FloatingPointError, torch.OutOfMemoryError) as error:
-        sys.exit(str(error))
+        _leave(str(error), aloud=True)
+
+
+def _leave(sentence: str, *, aloud: bool) -> NoReturn:
+    """End with status 1; torchrun closes its own report with the sentence."""
+    if report := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        when = {"timestamp": str(int(time.time()))}
+        told = {"message": {"message": sentence, "extraInfo": when}}
+        Path(report).write_text(json.dumps(told), encoding="utf-8")
+    sys.exit(sentence if aloud else 1)
 
 
 def _read(arguments: list[str]) -> argparse.Namespace:

@@ -107,7 +107,8 @@ def log_likelihood(
         # Beyond the edge the prior falls at least as fast as exp(-extent * distance).
         return fine, moved + edge / min(1, extent * stride * spacing)
     if not moved.mean() < COARSE:
-        told = {"count": int((moved > COARSE).sum()), "error": moved.max().item()}
+        coarse = ~(moved < COARSE)  # or NaN
+        told = {"count": int(coarse.sum()), "error": moved.max().item()}
         raise ValueError(say("exact-grid", grid=grid, spacing=spacing, **told))
     return fine
 

@@ -356,6 +356,27 @@ export function mount(el, state, { onZ = () => {}, onPath = () => {} } = {}) {
   };
 }
 
+const VIEW = "application/vnd.jupyter.widget-view+json";
+const GIVEN_UP = 2500; // milliseconds after which JupyterLab no longer waits for a model
+
+/** Called when a notebook is opened that holds an explorer. JupyterLab asks for a saved widget ten
+ * times a second, for two seconds; if it comes after the last time it asked, but before it gives up,
+ * it shows an error for good (ipywidgets 8.1.9, its issue 4026). So once it has given up, outputs
+ * whose saved widget is nowhere shown are drawn again. Elsewhere this does nothing. */
+function initialize({ model }) {
+  const manager = model.widget_manager, notebook = manager?.context?.model;
+  if (notebook?.cells) setTimeout(async () => {
+    for (const { outputs } of notebook.cells) {
+      for (let k = 0; k < (outputs?.length ?? 0); k++) {
+        const output = outputs.get(k), id = output.data[VIEW]?.model_id;
+        const saved = id && manager.has_model(id) && await manager.get_model(id);
+        const shown = saved && (saved.comm_live || Object.keys(saved.views).length > 0);
+        if (saved && !shown) outputs.set(k, output.toJSON());
+      }
+    }
+  }, GIVEN_UP);
+}
+
 function render({ model, el }) {
   const names = ["spec", "weights", "codes", "classes", "thumbnails", "labels", "z", "path"];
   const state = Object.fromEntries(names.map(name => [name, model.get(name)]));
@@ -365,4 +386,4 @@ function render({ model, el }) {
   for (const name in hear) model.on(`change:${name}`, hear[name]);
   return () => { for (const name in hear) model.off(`change:${name}`, hear[name]); explorer.destroy(); };
 }
-export default { render };
+export default { initialize, render };
