@@ -30,6 +30,7 @@ NO_NODE = (
     "apt-get install nodejs npm (on Debian), then npm ci in the repository."
 )
 FONTS = ("source-code-pro", "source-sans-3", "source-serif-4")
+LEFTOVERS = (".buildinfo*", "objects.inv", "*.map", "searchtools.js", "debug.css")
 MODULES = ROOT / "node_modules"
 
 
@@ -103,8 +104,9 @@ def build(out: Path, notebooks: Path, pages: Path) -> int:
     for picture in (BOOK / "images").glob("*.png"):
         shutil.copy(picture, images)
     (out / ".nojekyll").touch()  # or GitHub Pages leaves out folders such as _static
-    for leftover in (*out.rglob(".buildinfo*"), *out.rglob("objects.inv")):
-        leftover.unlink()
+    for leftover in LEFTOVERS:
+        for file in out.rglob(leftover):
+            file.unlink()
     return failed
 
 

@@ -49,7 +49,7 @@ html_use_index = html_domain_indices = False
 html_permalinks_icon = "#"
 html_favicon = "static/mark.svg"
 html_math_renderer = "drawn"
-pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "github-dark"
 html_sidebars = {
     "**": [
         "sidebar/brand.html",

@@ -21,7 +21,7 @@ function draw({ tex, display }) {
         glyphs[`mj-${id}`] = d;
       return "";
     })
-    .replace(/<use[^>]* xlink:href="#MJX-\d+-([^"]+)"><\/use>/g, '<use href="#mj-$1"/>')
+    .replace(/<use data-c="[^"]*" xlink:href="#MJX-\d+-([^"]+)"([^>]*)><\/use>/g, '<use href="#mj-$1"$2/>')
     .replace(/ (data-[\w-]+|xmlns(:xlink)?|focusable|role|jax|unselectable)="[^"]*"/g, "")
     .replace(/<g>(<use[^>]*>)<\/g>/g, "$1");
   const width = Number(/width="([\d.]+)ex"/.exec(html)?.[1] ?? 0);

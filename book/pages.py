@@ -23,6 +23,10 @@ class Folded(nodes.Element):
     """What a reader opens by choice: the whole of a solution."""
 
 
+class Docstrings(nodes.Element):
+    """What is in English on a page of any language."""
+
+
 # --- the document ---------------------------------------------------------------------
 
 
@@ -168,8 +172,7 @@ class ModuleReference(SphinxDirective):
         """Return what autodoc finds."""
         name = self.arguments[0]
         lines = [f".. automodule:: vae_teach.{name}", "   :members:", "   :show-inheritance:"]
-        box = nodes.container(classes=["docstrings"])
-        box["lang"] = "en"
+        box = Docstrings()
         text = "\n".join(("```{eval-rst}", *lines, "```"))
         self.state.nested_parse(StringList(text.splitlines(), name), 0, box)
         return [box]
@@ -261,6 +264,16 @@ def depart_folded(self: HTML5Translator, node: nodes.Element) -> None:
     self.body.append("</details>\n")
 
 
+def visit_docstrings(self: HTML5Translator, node: nodes.Element) -> None:
+    """Open what is in English."""
+    self.body.append('<div class="docstrings" lang="en">\n')
+
+
+def depart_docstrings(self: HTML5Translator, node: nodes.Element) -> None:
+    """Close it."""
+    self.body.append("</div>\n")
+
+
 def visit_hidden(self: HTML5Translator, node: nodes.Element) -> None:
     """Open the fold of a cell's code."""
     self.body.append('<details class="fold code">')
@@ -301,6 +314,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("course_language", "en", "env")
     app.add_config_value("course_about", {}, "", types=[dict])
     app.add_node(Folded, html=(visit_folded, depart_folded))
+    app.add_node(Docstrings, html=(visit_docstrings, depart_docstrings))
     app.add_node(HideCodeCellNode, override=True, html=(visit_hidden, depart_folded))
     for transform in (SharedAnchors, LabelsFirst, Described):
         app.add_transform(transform)

@@ -79,8 +79,7 @@ PHRASES = {
     ),
     "sliders-at": (", em {values}", ", at {values}"),
     "sliders-explorer": (
-        "O <a href='#{anchor}'>explorador</a>, mais abaixo ou mais acima, move-se aqui "
-        "mesmo.",
+        "Já o <a href='#{anchor}'>explorador</a> desta página se move aqui mesmo.",
         "The <a href='#{anchor}'>explorer</a> on this page moves right here.",
     ),
     "sliders-alt": (

@@ -50,9 +50,9 @@ def prepare(work: Path, notebooks: Path, pages: Path) -> None:
         for name, text in texts.items():
             text = without_lessons_to_come(text, out)
             if name == "index.md":
-                names = [entry["name"] for entry in about["lessons"]]
+                entries = [f"{x['name'][:2]} · {x['title']} <{x['name']}>" for x in about["lessons"]]
                 there = {name.removesuffix(".md") for name in texts}
-                text += tables_of_contents(names, there, language)
+                text += tables_of_contents(entries, there, language)
             (folder / name).write_text(text, encoding="utf-8")
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
