@@ -30,7 +30,9 @@ def node() -> "subprocess.Popen[str]":
     """Start Node.js, which waits for formulas until the build ends."""
     pipe = subprocess.PIPE
     command = ["node", str(SCRIPT)]
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, encoding="utf-8")
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, encoding="utf-8"
+    )
 
 
 @cache
@@ -69,7 +71,9 @@ def visit_displayed(self: HTML5Translator, found: nodes.math_block) -> None:
     self.body.append(self.starttag(found, "div", CLASS="displayed"))
     self.body.append(formula(self, found, display=True))
     if found.get("number"):
-        self.body.append(f'<span class="eqno">({get_node_equation_number(self, found)})')
+        self.body.append(
+            f'<span class="eqno">({get_node_equation_number(self, found)})'
+        )
         self.add_permalink_ref(found, "")
         self.body.append("</span>")
     self.body.append("</div>\n")

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from myst_nb.sphinx_ import HideCodeCellNode
 from phrases import LANGUAGES, NAMES, OTHER, PHRASES, phrase
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
@@ -103,7 +105,9 @@ class Described(SphinxTransform):
 class Table(SphinxDirective):
     """A table that is generated, so that no page has to be edited."""
 
-    def table(self, head: list[str], rows: list[list[str]], kind: str) -> list[nodes.Node]:
+    def table(
+        self, head: list[str], rows: list[list[str]], kind: str
+    ) -> list[nodes.Node]:
         """Return rows of MyST text as a table."""
         table = nodes.table(classes=[kind])
         group = nodes.tgroup(cols=len(head))
@@ -157,7 +161,11 @@ class GlossaryTable(Table):
         head = [self.word(f"glossary-{language}") for language in order]
         head.append(self.word("glossary-not"))
         rows = [
-            [term[order[0]], term[order[1]], (term["not in Portuguese"] or "").replace(";", ",")]
+            [
+                term[order[0]],
+                term[order[1]],
+                (term["not in Portuguese"] or "").replace(";", ","),
+            ]
             for term in terms
         ]
         return self.table(head, rows, "glossary-table")
@@ -171,7 +179,11 @@ class ModuleReference(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return what autodoc finds."""
         name = self.arguments[0]
-        lines = [f".. automodule:: vae_teach.{name}", "   :members:", "   :show-inheritance:"]
+        lines = [
+            f".. automodule:: vae_teach.{name}",
+            "   :members:",
+            "   :show-inheritance:",
+        ]
         box = Docstrings()
         text = "\n".join(("```{eval-rst}", *lines, "```"))
         self.state.nested_parse(StringList(text.splitlines(), name), 0, box)
@@ -200,19 +212,35 @@ def passages(app: Sphinx) -> list[list[str]]:
             words = " ".join(own_text(section).split())
             heading = readable(title) if title is not None else ""
             found.append([f"{name}.html", section["ids"][0], page, heading, words])
+        found += [[f"{name}.html", *entry] for entry in objects(tree)]
     return found
+
+
+def objects(tree: nodes.document) -> Iterator[list[str]]:
+    """Yield anchor, module, name and description of what the reference documents."""
+    for described in tree.findall(addnodes.desc):
+        signature = described.next_node(addnodes.desc_signature)
+        content = described.next_node(addnodes.desc_content)
+        if signature is not None and signature["ids"]:
+            words = " ".join(p.astext() for p in content.findall(nodes.paragraph))
+            fullname = f"{signature['module']}.{signature['fullname']}"
+            yield [signature["ids"][0], signature["module"], fullname, words]
 
 
 def own_text(section: nodes.Element) -> str:
     """Return a section's text without its subsections and its code."""
     texts = []
     for child in section.children:
-        if isinstance(child, (nodes.section, nodes.title, nodes.comment, nodes.raw)):
+        if isinstance(child, (nodes.section, nodes.title, nodes.comment, Docstrings)):
             continue
         for block in child.findall(
-            lambda n: isinstance(n, (nodes.TextElement,)) and not isinstance(n, nodes.Inline)
+            lambda n: (
+                isinstance(n, (nodes.TextElement,)) and not isinstance(n, nodes.Inline)
+            )
         ):
-            if not isinstance(block, (nodes.literal_block, nodes.raw, nodes.math_block)):
+            if not isinstance(
+                block, (nodes.literal_block, nodes.raw, nodes.math_block)
+            ):
                 texts.append(readable(block))
     return " ".join(texts)
 
@@ -236,7 +264,11 @@ def collect_search(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
 
 
 def add_context(
-    app: Sphinx, pagename: str, _: str, context: dict[str, Any], doctree: nodes.Node | None
+    app: Sphinx,
+    pagename: str,
+    _: str,
+    context: dict[str, Any],
+    doctree: nodes.Node | None,
 ) -> None:
     """Tell the templates what they say and where the twin page is."""
     own = app.config.course_language

@@ -44,13 +44,18 @@ def prepare(work: Path, notebooks: Path, pages: Path) -> None:
         about: Json = {"images": {}, "lessons": []}
         for path in sorted((notebooks / language).glob("[0-9][0-9]_*.ipynb")):
             about["lessons"].append(lesson(path, folder, language, about["images"]))
-        texts = {page.name: page.read_text("utf-8") for page in pages_of(pages, language)}
+        texts = {
+            page.name: page.read_text("utf-8") for page in pages_of(pages, language)
+        }
         texts["api.md"] = api_page(language)
         out = {entry["name"] for entry in about["lessons"]}
         for name, text in texts.items():
             text = without_lessons_to_come(text, out)
             if name == "index.md":
-                entries = [f"{x['name'][:2]} · {x['title']} <{x['name']}>" for x in about["lessons"]]
+                entries = [
+                    f"{x['name'][:2]} · {x['title']} <{x['name']}>"
+                    for x in about["lessons"]
+                ]
                 there = {name.removesuffix(".md") for name in texts}
                 text += tables_of_contents(entries, there, language)
             (folder / name).write_text(text, encoding="utf-8")
@@ -85,7 +90,9 @@ def tables_of_contents(lessons: list[str], there: set[str], language: str) -> st
         if names:
             entries = "\n".join(names)
             caption = phrase(part, language)
-            text += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
+            text += (
+                f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
+            )
     return text
 
 
@@ -226,13 +233,17 @@ class Shown:
         values = [self._value(part) for part in parts if "value" in part["state"]]
         at = "; ".join(filter(None, values))
         html = [p["state"]["value"] for p in parts if p["model_name"] == "HTMLModel"]
-        said = [re.sub(r"<[^>]+>", "", text) for text in html if 'role="status"' in text]
+        said = [
+            re.sub(r"<[^>]+>", "", text) for text in html if 'role="status"' in text
+        ]
         plain = re.sub(r"[$\\{}_]", "", at)
         alt = said[0] if said else phrase("sliders-alt", self.language, values=plain)
         where = phrase("sliders-at", self.language, values=at) if at else ""
         note = phrase("sliders-still", self.language, at=where)
         if self.explorer:
-            note += " " + phrase("sliders-explorer", self.language, anchor=self.explorer)
+            note += " " + phrase(
+                "sliders-explorer", self.language, anchor=self.explorer
+            )
         shown = image["state"].get("layout", "").removeprefix("IPY_MODEL_")
         layout = self.models.get(shown, {"state": {}})["state"]
         asked = re.fullmatch(r"([\d.]+)px", layout.get("width") or "")
@@ -309,7 +320,9 @@ def grid(model: Json) -> bytes:
     spec, stored = model["state"]["spec"], buffers(model)["weights"]
     halves, layers, side = np.frombuffer(stored, "<f2"), spec["layers"], spec["side"]
     if len(halves) != sum(n * m + m for n, m in layers):
-        raise SourceError("the explorer stores its weights in a new way; teach it to grid")
+        raise SourceError(
+            "the explorer stores its weights in a new way; teach it to grid"
+        )
     line = np.linspace(-spec["extent"], spec["extent"], GRID)
     h = np.zeros((GRID**2, layers[0][0]))  # (points, L)
     h[:, 0] = np.tile(line, GRID)

@@ -302,7 +302,9 @@ def test_a_widget_that_would_do_nothing_stops_the_build(book, tmp_path):
     shutil.copy(ROOT / "notebooks/glossary.csv", tmp_path / "notebooks")
     done = build(tmp_path)
     assert done.returncode == 1
-    assert "[sliders-shown] shows a BoxModel, which does nothing on a page" in done.stderr
+    assert (
+        "[sliders-shown] shows a BoxModel, which does nothing on a page" in done.stderr
+    )
 
 
 def build(folder):

@@ -163,7 +163,9 @@ def test_a_page_is_whole_and_open_to_everybody(reader, axe, name, language):
     page = one.open(f"{language}/{name}.html")
     one.wake()
     assert page.evaluate(LOOK) == []
-    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    page.evaluate(
+        "document.querySelectorAll('details').forEach(d => { d.open = true })"
+    )
     assert one.inspect(axe) == []
     page.emulate_media(color_scheme="dark")
     assert one.inspect(axe, ["color-contrast", "link-in-text-block"]) == []
@@ -207,7 +209,8 @@ def test_the_start_page_leads_to_both_languages_without_scripts(reader, axe):
     for scheme in ("light", "dark"):
         one = reader(color_scheme=scheme, viewport=PHONE)
         page = one.open("index.html")
-        assert one.inspect(axe) == []
+        if one.origin.startswith("http"):  # axe-core fetches the styles it reads
+            assert one.inspect(axe) == []
         assert page.evaluate(WIDER) == []
         assert page.evaluate(LOOK) == []
 
@@ -319,7 +322,7 @@ def difference(page, model):
     )
     levels = torch.tensor(drawn).reshape(-1, 4)[:, 0]
     with torch.no_grad():
-        mean = model.decode(torch.tensor([z]))[0]
+        mean = model.decode(torch.tensor([z], dtype=torch.float32))[0]
     assert mean.max() > 0.5
     return (levels - 255 * mean).abs().max().item()
 
@@ -350,13 +353,21 @@ def test_keys_and_mouse_move_the_explorer_as_pytorch_does(reader, language):
     assert z_of(page)[0] == 3
     assert difference(page, model) < 2
     label = page.locator(".vae-explorer").get_attribute("aria-label")
-    assert label == {"pt": "Explorador do espaço latente", "en": "Latent space explorer"}[language]
+    assert (
+        label
+        == {"pt": "Explorador do espaço latente", "en": "Latent space explorer"}[
+            language
+        ]
+    )
     print(f"one decode: {page.locator('.vae-explorer').get_attribute('data-ms')} ms")
 
 
 @both
 def test_a_finger_moves_the_explorer_on_a_phone(reader):
-    one, model = reader(viewport=PHONE, has_touch=True, is_mobile=True), stored_model("pt")
+    one, model = (
+        reader(viewport=PHONE, has_touch=True, is_mobile=True),
+        stored_model("pt"),
+    )
     box = explore(one, "pt").bounding_box()
     unit = box["width"] / 6
     one.page.touchscreen.tap(box["x"] + 4 * unit, box["y"] + 2 * unit)
@@ -404,7 +415,11 @@ def test_search_finds_words_with_and_without_accents(
         marks = page.locator("#search-results mark").all_inner_texts()
         assert marks
         assert any(found.startswith(mark.lower()[:6]) for mark in marks)
-        results.append(page.locator("#search-results a").evaluate_all("all => all.map(a => a.href)"))
+        results.append(
+            page.locator("#search-results a").evaluate_all(
+                "all => all.map(a => a.href)"
+            )
+        )
     assert results[0] == results[1]
     page.locator("#search-results a").first.click()
     page.wait_for_url("**#*")
@@ -422,7 +437,7 @@ def test_search_answers_while_typing_and_says_when_nothing_is_found(reader, lang
     page.locator("#search-query").fill("log_bernoulli")
     links = page.locator("#search-results a")
     addresses = links.evaluate_all("all => all.map(a => a.getAttribute('href'))")
-    assert "api.html#api-densities" in addresses
+    assert addresses[0] == "api.html#vae_teach.densities.log_bernoulli"
 
 
 @http_only
@@ -444,7 +459,11 @@ def test_the_keyboard_reaches_everything_on_a_phone(reader, language):
     reached = set()
     for _ in range(8):
         page.keyboard.press("Tab")
-        reached.add(page.evaluate("document.activeElement.className || document.activeElement.id"))
+        reached.add(
+            page.evaluate(
+                "document.activeElement.className || document.activeElement.id"
+            )
+        )
     assert {"language-switch", "theme-toggle"} <= reached
 
 
@@ -459,7 +478,10 @@ def test_the_theme_button_and_the_printed_page(reader):
     assert page.evaluate("document.body.dataset.theme") == "dark"
     assert page.evaluate(paper) != "rgb(255, 255, 255)"
     card = page.locator("#manifold-picture img")
-    assert card.evaluate("i => getComputedStyle(i).backgroundColor") == "rgb(255, 255, 255)"
+    assert (
+        card.evaluate("i => getComputedStyle(i).backgroundColor")
+        == "rgb(255, 255, 255)"
+    )
     page.reload()
     assert page.evaluate("document.body.dataset.theme") == "dark"
     page.emulate_media(media="print")
@@ -475,7 +497,10 @@ def test_the_theme_button_and_the_printed_page(reader):
 @pytest.mark.parametrize(
     ("fault", "complaint"),
     [
-        ('<script src="http://example.org/x.js"></script>', "elsewhere: http://example"),
+        (
+            '<script src="http://example.org/x.js"></script>',
+            "elsewhere: http://example",
+        ),
         ('<img src="nowhere.png" alt="A plane">', "missing: "),
         ("<script>console.error('oh')</script>", "console: oh"),
         ("<script>nowhere.there()</script>", "error: nowhere is not defined"),
@@ -512,7 +537,9 @@ def test_the_inspection_sees_what_shuts_people_out(
     try:
         one = Reader(context, origin)
         page = one.open("en/changes.html")
-        page.locator("article").evaluate("(a, html) => a.insertAdjacentHTML('beforeend', html)", fault)
+        page.locator("article").evaluate(
+            "(a, html) => a.insertAdjacentHTML('beforeend', html)", fault
+        )
         found = [*one.inspect(axe), *page.evaluate(LOOK)]
         found += ["wider"] * len(page.evaluate(WIDER))
         assert any(complaint in str(problem) for problem in found)

@@ -18,7 +18,7 @@
   }
 
   // What is wider than the page scrolls by itself, and the keyboard must reach it.
-  const scrolling = all("main pre, .table-wrapper, .math, .sig");
+  const scrolling = all("main pre, .table-wrapper, .math");
   const reach = () => {
     for (const box of scrolling) {
       const wide = box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible";
@@ -65,7 +65,9 @@
   // A fold that holds the address in the location opens; print shows what is folded.
   const open = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+    const inside = target?.querySelector(":scope > details.fold");
+    for (let fold = inside ?? target?.closest("details"); fold; 
+      fold = fold.parentElement.closest("details")) fold.open = true;
   };
   addEventListener("hashchange", open);
   open();
