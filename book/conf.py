@@ -60,8 +60,8 @@ html_sidebars = {
 }
 html_theme_options = {
     "light_css_variables": {
-        "font-stack": "'Source Serif 4 Variable', Georgia, 'Times New Roman', serif",
-        "font-stack--headings": "'Source Sans 3 Variable', 'Segoe UI', Arial, sans-serif",
-        "font-stack--monospace": "'Source Code Pro Variable', Menlo, Consolas, monospace",
+        "font-stack": "'Source Serif 4 Variable', Georgia, serif",
+        "font-stack--headings": "'Source Sans 3 Variable', 'Segoe UI', sans-serif",
+        "font-stack--monospace": "'Source Code Pro Variable', Menlo, monospace",
     }
 }

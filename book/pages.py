@@ -1,4 +1,4 @@
-"""What the book's pages add to Sphinx: anchors, folds, tables, search, the twin page."""
+"""What the book adds to Sphinx: anchors, folds, tables, search, the twin page."""
 
 import csv
 import json
@@ -21,11 +21,11 @@ from sphinx.writers.html5 import HTML5Translator
 BLOCKS = (nodes.paragraph, nodes.term, nodes.entry, nodes.literal_block, nodes.line)
 
 
-class Folded(nodes.Element):
+class Folded(nodes.Element):  # type: ignore[misc]
     """What a reader opens by choice: the whole of a solution."""
 
 
-class Docstrings(nodes.Element):
+class Docstrings(nodes.Element):  # type: ignore[misc]
     """What is in English on a page of any language."""
 
 
@@ -99,7 +99,7 @@ class Described(SphinxTransform):
                 self.document.reporter.warning(about, base_node=image)
 
 
-# --- tables -----------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------
 
 
 class Table(SphinxDirective):
@@ -190,7 +190,7 @@ class ModuleReference(SphinxDirective):
         return [box]
 
 
-# --- search -------------------------------------------------------------------------------
+# --- search ---------------------------------------------------------------------------
 
 
 def fold(text: str) -> str:
@@ -260,7 +260,7 @@ def collect_search(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
     return [("search", {"title": title}, "search.html")]
 
 
-# --- the page ---------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------
 
 
 def add_context(

@@ -51,8 +51,8 @@ PHRASES = {
         "Text and figures: CC BY 4.0. Code: MIT.",
     ),
     "made": (
-        "Feito com {sphinx}, {theme} e {nb}. Esta página não busca nada fora daqui.",
-        "Made with {sphinx}, {theme} and {nb}. This page fetches nothing from elsewhere.",
+        "Feito com {sphinx}, {theme} e {nb}. Nada aqui vem de fora.",
+        "Made with {sphinx}, {theme} and {nb}. Nothing here comes from elsewhere.",
     ),
     "column-number": ("Nº", "No."),
     "column-lesson": ("Lição", "Lesson"),
@@ -73,9 +73,9 @@ PHRASES = {
         "Estes controles pedem uma conta ao Python a cada movimento, e esta página não "
         "tem Python: aqui fica a última imagem{at}. Eles se movem no JupyterLab, com "
         "`uv run lab pt`.",
-        "These controls ask Python for a computation at each move, and this page has no "
-        "Python: what stays here is the last picture{at}. They move in JupyterLab, with "
-        "`uv run lab en`.",
+        "These controls ask Python to compute at each move, and this page has no "
+        "Python: what stays here is the last picture{at}. They move in JupyterLab, "
+        "with `uv run lab en`.",
     ),
     "sliders-at": (", em {values}", ", at {values}"),
     "sliders-explorer": (

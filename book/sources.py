@@ -21,8 +21,8 @@ from typing import Any
 import nbformat
 import numpy as np
 from nbformat import NotebookNode
-from PIL import Image
 from phrases import AFTER, BEFORE, LANGUAGES, number, phrase
+from PIL import Image
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -103,11 +103,12 @@ def api_page(language: str) -> str:
     title, intro = phrase("api-title", language), phrase("api-intro", language)
     text = f"(api)=\n# {title}\n\n{intro}\n"
     for name in names:
-        text += f"\n(api-{name})=\n## `vae_teach.{name}`\n\n```{{module-reference}} {name}\n```\n"
+        text += f"\n(api-{name})=\n## `vae_teach.{name}`\n"
+        text += f"\n```{{module-reference}} {name}\n```\n"
     return text
 
 
-# --- a lesson -----------------------------------------------------------------------
+# --- a lesson -------------------------------------------------------------------------
 
 
 def lesson(path: Path, folder: Path, language: str, images: Json) -> Json:
@@ -219,8 +220,8 @@ class Shown:
         if "vae-sliders" in model["state"].get("_dom_classes", ()):
             return self._sliders(identity)
         raise SourceError(
-            f"{self.language}/{self.name}: [{key}] shows a {model['model_name']}, which "
-            "does nothing on a page; let vae_teach.sliders.panel show it"
+            f"{self.language}/{self.name}: [{key}] shows a {model['model_name']}, "
+            "which does nothing on a page; let vae_teach.sliders.panel show it"
         )
 
     # --- sliders: the last picture, and where they move
@@ -311,7 +312,7 @@ def buffers(model: Json) -> dict[str, bytes]:
 
 
 def packed(data: bytes) -> str:
-    """Return bytes as text, deflated: browsers inflate, and a page weighs a sixth less."""
+    """Return bytes as text, deflated: browsers inflate, and pages weigh less."""
     return base64.b64encode(zlib.compress(data, 9)).decode()
 
 

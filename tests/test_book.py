@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+
 from conftest import BUILD
 
 ROOT = BUILD.parents[1]
@@ -89,9 +90,14 @@ def broken(site, path, address, pages):
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
     if not target.is_file():
         yield f"{name}: dead link: {address}"
-    elif parts.fragment and target in pages:
-        if unquote(parts.fragment) not in pages[target].ids:
-            yield f"{name}: dead anchor: {address}"
+    elif target in pages and parts.fragment:
+        yield from dead_anchor(name, address, pages[target])
+
+
+def dead_anchor(name, address, page):
+    """Yield a complaint if no element of the page has the address's anchor."""
+    if unquote(urlsplit(address).fragment) not in page.ids:
+        yield f"{name}: dead anchor: {address}"
 
 
 def test_every_reference_is_there_and_nothing_is_from_elsewhere(book):

@@ -1,5 +1,6 @@
 """The book in a real Chromium: every page, both languages, from a server and a disk."""
 
+import base64
 import functools
 import http.server
 import json
@@ -10,8 +11,8 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from conftest import BUILD
 
+from conftest import BUILD
 from vae_teach.nets import VAE
 
 pytestmark = pytest.mark.browser
@@ -39,8 +40,9 @@ LOOK = """() => {
   for (const use of all('use'))
     if (!document.querySelector(use.getAttribute('href'))) problems.push('no outline');
   for (const image of all('img')) {
-    if (!image.complete || !image.naturalWidth) problems.push('no picture: ' + image.src);
-    if (!image.alt && !image.src.endsWith('mark.svg')) problems.push('no words: ' + image.src);
+    const { src, alt, complete, naturalWidth } = image;
+    if (!complete || !naturalWidth) problems.push('no picture: ' + src);
+    if (!alt && !src.endsWith('mark.svg')) problems.push('no words: ' + src);
   }
   return problems;
 }"""
@@ -215,7 +217,7 @@ def test_the_start_page_leads_to_both_languages_without_scripts(reader, axe):
         assert page.evaluate(LOOK) == []
 
 
-# --- a lesson ---------------------------------------------------------------------------
+# --- a lesson -------------------------------------------------------------------------
 
 
 @both
@@ -277,7 +279,7 @@ def test_solutions_are_folded_and_code_can_be_copied(reader):
     assert solution.locator("pre").first.is_visible(), "an address opens its fold"
 
 
-# --- the explorer on the page ------------------------------------------------------------
+# --- the explorer on the page ---------------------------------------------------------
 
 
 def stored_model(language):
@@ -287,7 +289,7 @@ def stored_model(language):
     states = notebook.metadata["widgets"][kind]["state"].values()
     (stored,) = [s for s in states if s["model_module"] == "anywidget"]
     (coded,) = [b["data"] for b in stored["buffers"] if b["path"] == ["weights"]]
-    halves = np.frombuffer(__import__("base64").b64decode(coded), "<f2")
+    halves = np.frombuffer(base64.b64decode(coded), "<f2")
     model, numbers = VAE(), torch.tensor(halves.astype(np.float32))
     layers = (model.decoder_hidden, model.decoder_logits)
     with torch.no_grad():
@@ -386,7 +388,7 @@ def test_one_wrong_weight_is_seen(reader, book, tmp_path):
     assert difference(one.page, model) > 2
 
 
-# --- finding one's way ----------------------------------------------------------------------
+# --- finding one's way ----------------------------------------------------------------
 
 
 @both
@@ -490,7 +492,7 @@ def test_the_theme_button_and_the_printed_page(reader):
     assert page.locator("#manifold-picture img").is_visible()
 
 
-# --- the guards bite ---------------------------------------------------------------------------
+# --- the guards bite ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("origin", ["http"], indirect=True)
