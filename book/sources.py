@@ -138,7 +138,7 @@ def summary(notebook: NotebookNode, name: str) -> Json:
     return {
         "name": name,
         "title": title[1].strip() if title else name,
-        "time": time[1].strip().rstrip(".") if time else "",
+        "time": time[1].split(". ")[0].strip().rstrip(".") if time else "",
         "exercises": len(solutions),
     }
 

@@ -241,6 +241,19 @@ def test_every_module_is_in_the_reference(book, language):
     assert re.search(r'class="docstrings[^"]*" lang="en"', text)
 
 
+def test_the_npm_packages_are_pinned_and_their_lock_names_no_host():
+    asked = json.loads((ROOT / "package.json").read_text("utf-8"))
+    text = (ROOT / "package-lock.json").read_text("utf-8")
+    packages = json.loads(text)["packages"]
+    pins = asked["dependencies"] | asked["devDependencies"]
+    assert packages[""]["dependencies"] == asked["dependencies"]
+    for name, version in pins.items():
+        found = packages[f"node_modules/{name}"]
+        assert found["version"] == version, "npm install brings the lock up to date"
+        assert found["integrity"].startswith("sha512-")
+    assert "resolved" not in text, "keep .npmrc: omit-lockfile-registry-resolved"
+
+
 # --- the guards bite ------------------------------------------------------------------
 
 FAULTS = {
