@@ -60,6 +60,13 @@ def formula(writer: HTML5Translator, found: nodes.Element, display: bool) -> str
     return f'<{tag} class="math{wide} notranslate">{drawn["html"]}</{tag}>'
 
 
+def words(tex: str) -> str:
+    """Return a formula in plain letters, for the search: log p(x), not its source."""
+    found = re.search(r"<math.*?</math>", draw(tex.strip(), display=False)["html"])
+    plain = re.sub(r"<[^>]+>", "", found[0]) if found else tex
+    return re.sub("[\u2061-\u2064]", " ", plain).replace("&nbsp;", " ")
+
+
 def visit_math(self: HTML5Translator, found: nodes.math) -> None:
     """Draw a formula that stands in a line."""
     self.body.append(formula(self, found, display=False))

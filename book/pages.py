@@ -43,12 +43,16 @@ class SharedAnchors(SphinxTransform):
     def apply(self, **_: Any) -> None:
         """Move the shared address to the front."""
         for mark in list(self.document.findall(nodes.comment)):
-            text = mark.astext()
-            if text.startswith("anchor "):
+            kind, _, name = mark.astext().partition(" ")
+            if kind == "anchor":
                 following = mark.next_node(nodes.section, descend=False, ascend=True)
                 if following is not None:
-                    self._put(following, text.removeprefix("anchor "))
+                    self._put(following, name)
                 mark.parent.remove(mark)
+            elif kind == "place":
+                target = nodes.target()
+                mark.replace_self(target)
+                self._put(target, name)
         for cell in self.document.findall(nodes.container):
             key = cell.get("cell_metadata", {}).get("key")
             if key and cell.get("nb_element") == "cell_code":
@@ -64,6 +68,9 @@ class SharedAnchors(SphinxTransform):
                 other["ids"].remove(name)
         node["ids"] = [name, *(other for other in node["ids"] if other != name)]
         self.document.ids[name] = node
+        # so that prose may link to a cell: [the manifold](00_tour.ipynb#manifold)
+        about = self.env.metadata[self.env.docname]
+        about.setdefault("myst_slugs", {})[name] = (node.line or 0, name, name)
 
 
 class LabelsFirst(SphinxTransform):
@@ -161,14 +168,17 @@ class GlossaryTable(Table):
         head = [self.word(f"glossary-{language}") for language in order]
         head.append(self.word("glossary-not"))
         rows = [
-            [
-                term[order[0]],
-                term[order[1]],
-                (term["not in Portuguese"] or "").replace(";", ","),
-            ]
+            [*(term[language] for language in order), self.avoided(term)]
             for term in terms
         ]
         return self.table(head, rows, "glossary-table")
+
+    def avoided(self, term: dict[str, str]) -> str:
+        """Return what is not used for a term, the remarks in the page's language."""
+        text = (term["not in Portuguese"] or "").replace(";", ", ")
+        for name in ("glossary-text", "glossary-for"):
+            text = text.replace(phrase(name, "en"), self.word(name))
+        return " ".join(text.split())
 
 
 class ModuleReference(SphinxDirective):
@@ -246,8 +256,12 @@ def own_text(section: nodes.Element) -> str:
 
 
 def readable(node: nodes.Element) -> str:
-    """Return a node's words; a formula is left as it is written."""
-    return re.sub(r"\\[,;!]|\\mathrm|\\mathcal|\\mathbb|[{}]", "", node.astext())
+    """Return a node's words, its formulas as a screen reader meets them."""
+    if isinstance(node, nodes.math):
+        return formulas.words(node.astext())
+    if isinstance(node, nodes.Text):
+        return str(node.astext())
+    return "".join(map(readable, node.children))
 
 
 def collect_search(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
@@ -321,9 +335,10 @@ def read_about(app: Sphinx, config: Any) -> None:
 def own_members(
     app: Sphinx, what: str, name: str, member: object, skip: bool, options: Any
 ) -> bool | None:
-    """Leave out what the package's classes inherit from libraries."""
+    """Leave out what classes inherit from libraries, and fields said above."""
     module = getattr(member, "__module__", None) or "vae_teach"
-    return None if module.startswith("vae_teach") else True
+    field = str(getattr(member, "__doc__", "")).startswith("Alias for field number")
+    return True if field or not module.startswith("vae_teach") else None
 
 
 def escape_bars(

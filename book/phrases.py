@@ -61,6 +61,8 @@ PHRASES = {
     "glossary-en": ("Em inglês", "In English"),
     "glossary-pt": ("Em português", "In Portuguese"),
     "glossary-not": ("Não se usa aqui", "Not used here"),
+    "glossary-text": ("(em texto corrido)", "(in running text)"),
+    "glossary-for": ("(para ", "(for "),
     "api-title": ("Referência do pacote", "Package reference"),
     "api-intro": (
         "O que os notebooks importam de `vae_teach`, módulo por módulo. As descrições "

@@ -144,13 +144,15 @@ def summary(notebook: NotebookNode, name: str) -> Json:
 
 
 def with_anchors(text: str, key: str) -> str:
-    """Mark the headings of a cell, so that both languages give them one address."""
-    lines, fenced, found = [], False, itertools.count(1)
+    """Mark a cell and its headings, so that both languages give them one address."""
+    names = itertools.chain([key], (f"{key}-{k}" for k in itertools.count(2)))
+    lines, fenced = [], False
+    if not text.lstrip().startswith("#"):
+        lines += [f"% place {next(names)}", ""]
     for line in text.splitlines():
         fenced ^= line.lstrip().startswith(("```", "~~~"))
         if re.match(r"#{1,6} ", line) and not fenced:
-            place = next(found)
-            lines += [f"% anchor {key}{'' if place == 1 else f'-{place}'}", ""]
+            lines += [f"% anchor {next(names)}", ""]
         lines.append(line)
     return "\n".join(lines)
 
