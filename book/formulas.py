@@ -62,7 +62,7 @@ def formula(writer: HTML5Translator, found: nodes.Element, display: bool) -> str
 
 def words(tex: str) -> str:
     """Return a formula in plain letters, for the search: log p(x), not its source."""
-    found = re.search(r"<math.*?</math>", draw(tex.strip(), display=False)["html"])
+    found = re.search(r"<math.*?</math>", draw(tex.strip(), False).get("html", ""))
     plain = re.sub(r"<[^>]+>", "", found[0]) if found else tex
     return re.sub("[\u2061-\u2064]", " ", plain).replace("&nbsp;", " ")
 

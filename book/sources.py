@@ -35,7 +35,9 @@ class SourceError(Exception):
     """A notebook holds what a page cannot show."""
 
 
-def prepare(work: Path, notebooks: Path, pages: Path) -> None:
+def prepare(
+    work: Path, notebooks: Path, pages: Path, *, reference: bool = True
+) -> None:
     """Write the sources of both languages into ``work``."""
     for language in LANGUAGES:
         folder = work / language
@@ -47,7 +49,8 @@ def prepare(work: Path, notebooks: Path, pages: Path) -> None:
         texts = {
             page.name: page.read_text("utf-8") for page in pages_of(pages, language)
         }
-        texts["api.md"] = api_page(language)
+        if reference:
+            texts["api.md"] = api_page(language)
         out = {entry["name"] for entry in about["lessons"]}
         for name, text in texts.items():
             text = without_lessons_to_come(text, out)

@@ -98,7 +98,7 @@ class Reader:
         page.on("response", self._answered)
 
     def _hear(self, note):
-        if note.type in ("error", "warning"):
+        if note.type == "error":
             self.wrong.append(f"console: {note.text}")
 
     def _requested(self, request):
@@ -223,7 +223,7 @@ def test_the_start_page_leads_to_both_languages_without_scripts(reader, axe):
 @both
 @languages
 def test_the_switch_stays_at_the_section(reader, language):
-    page = reader().open(f"{language}/00_tour.html")
+    page = reader(reduced_motion="reduce").open(f"{language}/00_tour.html")
     section = page.locator("section#generation")
     section.evaluate("node => node.scrollIntoView()")
     page.locator("a.language-switch:visible").evaluate("link => link.focus()")
