@@ -7,6 +7,7 @@ state, sliders by their last picture and a sentence that says where they move.
 
 import base64
 import hashlib
+import html
 import io
 import itertools
 import json
@@ -236,11 +237,12 @@ class Shown:
         (image,) = [part for part in parts if part["model_name"] == "ImageModel"]
         png = buffers(image)["value"]
         width, height = Image.open(io.BytesIO(png)).size
-        values = [self._value(part) for part in parts if "value" in part["state"]]
+        values = [self._value(part) for part in parts]
         at = "; ".join(filter(None, values))
-        html = [p["state"]["value"] for p in parts if p["model_name"] == "HTMLModel"]
         said = [
-            re.sub(r"<[^>]+>", "", text) for text in html if 'role="status"' in text
+            html.unescape(re.sub(r"<[^>]+>", "", part["state"]["value"]))
+            for part in parts
+            if 'role="status"' in str(part["state"].get("value"))
         ]
         plain = re.sub(r"[$\\{}_]", "", at)
         alt = said[0] if said else phrase("sliders-alt", self.language, values=plain)
@@ -267,6 +269,8 @@ class Shown:
             places = re.search(r"\.(\d)f", state.get("readout_format", ""))
             decimals = int(places[1]) if places else 0
             return f"{name} = {number(state['value'], self.language, decimals)}"
+        if kind == "SelectionSliderModel":
+            return f"{name} = {state['_options_labels'][state['index']]}"
         return ""
 
     def _descendants(self, identity: str) -> Iterator[str]:
@@ -299,9 +303,9 @@ class Shown:
             f'<div class="course-widget" data-state="state-{self.name}.js" '
             f'data-model="{identity}"></div>'
         )
-        html = nbformat.v4.new_output("display_data", data={"text/html": place})
+        alive = nbformat.v4.new_output("display_data", data={"text/html": place})
         note = aside(phrase("explorer-still", self.language, count=GRID**2))
-        return [html, self._picture(png, alt, side, side), note]
+        return [alive, self._picture(png, alt, side, side), note]
 
 
 def aside(text: str) -> NotebookNode:

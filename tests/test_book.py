@@ -1,6 +1,9 @@
 """The book as files: twins, links, alternative texts, formulas, weights, sources."""
 
+import base64
 import csv
+import hashlib
+import io
 import json
 import re
 import shutil
@@ -11,9 +14,18 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+import numpy as np
 import pytest
+import torch
+from ipywidgets.embed import dependency_state
+from PIL import Image
 
 from conftest import BUILD
+from vae_teach import explorer, figures, nets, sliders
+
+sys.path.insert(0, str(BUILD.parent))
+
+import sources
 
 ROOT = BUILD.parents[1]
 LANGUAGES = ("pt", "en")
@@ -252,6 +264,64 @@ def test_the_npm_packages_are_pinned_and_their_lock_names_no_host():
         assert found["version"] == version, "npm install brings the lock up to date"
         assert found["integrity"].startswith("sha512-")
     assert "resolved" not in text, "keep .npmrc: omit-lockfile-registry-resolved"
+
+
+# --- what stands where a kernel would be -------------------------------------------
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_panel_becomes_its_last_picture_and_a_sentence(language):
+    def draw(mu, steps):
+        picture, (ax,) = figures.picture(f"mu is {mu} & steps are {steps}", height=2)
+        ax.axvline(mu)
+        return picture
+
+    panel = sliders.panel(
+        draw,
+        mu=sliders.slider(r"$\mu$", -2, 2),
+        steps=sliders.choice("steps", [1, 10, 100]),
+    )
+    panel.controls["mu"].value = -0.5
+    panel.controls["steps"].value = 10
+    images = {}
+    shown = sources.Shown("99_x", language, dependency_state([panel]), images)
+    cell = nbformat.v4.new_code_cell("panel")
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": panel.model_id}}
+    cell.outputs = [nbformat.v4.new_output("display_data", data=view)]
+    shown.dress(cell)
+    picture, sentence = cell.outputs
+    png = base64.b64decode(picture.data["image/png"])
+    assert png == panel.picture.png()
+    assert images == {hashlib.sha256(png).hexdigest(): "mu is -0.5 & steps are 10"}
+    width = panel.picture.get_figwidth() * figures.SHOWN_DPI
+    assert picture.metadata["image/png"]["width"] == pytest.approx(width, abs=1)
+    said = sentence.data["text/markdown"]
+    assert f"uv run lab {language}" in said
+    comma = {"pt": ",", "en": "."}[language]
+    assert rf"$\mu$ = −0{comma}5; steps = 10" in said
+    assert "#" not in said, "no explorer here to link to"
+    shown.explorer = "explorer-shown"
+    cell.outputs = [nbformat.v4.new_output("display_data", data=view)]
+    shown.dress(cell)
+    assert "'#explorer-shown'" in cell.outputs[1].data["text/markdown"]
+
+
+def test_the_still_picture_of_an_explorer_is_what_pytorch_draws():
+    torch.manual_seed(0)
+    model = nets.VAE(latent_dim=3)
+    with torch.no_grad():
+        model.decoder_logits.weight.mul_(6)
+    widget = explorer.LatentExplorer(model)
+    stored = dependency_state([widget])[widget.model_id]
+    picture = Image.open(io.BytesIO(sources.grid(stored))).convert("L")
+    line = torch.linspace(-3, 3, sources.GRID)
+    z = torch.zeros(sources.GRID, 3)
+    z[:, 0], z[:, 1] = line, 3.0  # the upper row
+    with torch.no_grad():
+        expected = model.decode(z).reshape(-1, 28, 28).permute(1, 0, 2).reshape(28, -1)
+    whole = picture.resize((28 * sources.GRID,) * 2, Image.Resampling.BOX)
+    seen = torch.tensor(np.array(whole))[:28].float() / 255
+    assert torch.corrcoef(torch.stack([seen.flatten(), expected.flatten()]))[0, 1] > 0.7
 
 
 # --- the guards bite ------------------------------------------------------------------
