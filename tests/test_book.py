@@ -31,7 +31,6 @@ ROOT = BUILD.parents[1]
 LANGUAGES = ("pt", "en")
 LESSONS = sorted(path.stem for path in (ROOT / "notebooks/pt").glob("[0-9]*.ipynb"))
 MOST_LESSON, MOST_SHARED = 1_500_000, 8_000_000  # bytes
-VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source"}
 
 
 class Page(HTMLParser):
