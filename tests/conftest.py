@@ -8,9 +8,12 @@ Environment variables:
 import functools
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 if SHARED.is_dir():
@@ -31,6 +34,11 @@ NO_GPU = (
     "A GPU is missing: these tests need one that PyTorch can use (CUDA). "
     "Leave them out with: uv run pytest -m 'not cuda'"
 )
+NO_BOOK = (
+    "What the book is made with is missing: install Node.js and npm (Debian: "
+    "apt-get install nodejs npm), then run npm ci in the repository."
+)
+BUILD = Path(__file__).resolve().parents[1] / "book" / "build.py"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_OPTIONS = (
     "--no-sandbox",
@@ -90,6 +98,25 @@ def browser():
         )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory):
+    """Return the folder of the built book; one worker builds it for all."""
+    packages = BUILD.parents[1] / "node_modules"
+    there = all((packages / name).is_dir() for name in ("mathjax", "axe-core"))
+    if not there or shutil.which("node") is None:
+        pytest.skip(NO_BOOK)
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    site = folder / "book"
+    with FileLock(folder / "book.lock"):
+        if not (folder / "book.built").exists():
+            command = [sys.executable, str(BUILD), "--out", str(site)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            (folder / "book.built").touch()
+    return site
 
 
 class Guard:

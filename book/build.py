@@ -1,0 +1,135 @@
+"""Build the book: both languages, offline, warnings as errors, in less than a minute.
+
+    npm ci                            # once: formulas and fonts come from npm packages
+    uv run python book/build.py       # writes build/book, the folder to upload
+
+Open ``build/book/index.html``, from a disk or from any static host. Every notebook in
+``notebooks/pt`` and ``notebooks/en`` is a page; no list has to be edited. Nothing is
+executed: the pages show what the notebooks store.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+BOOK = Path(__file__).resolve().parent
+ROOT = BOOK.parent
+sys.path.insert(0, str(BOOK))
+
+import sources  # noqa: E402
+from phrases import LANGUAGES  # noqa: E402
+
+NO_NODE = (
+    "The book needs Node.js and its npm packages. Install them once: "
+    "apt-get install nodejs npm (on Debian), then npm ci in the repository."
+)
+FONTS = ("source-code-pro", "source-sans-3", "source-serif-4")
+LEFTOVERS = (".buildinfo*", "objects.inv", "*.map", "searchtools.js", "debug.css")
+MODULES = ROOT / "node_modules"
+
+
+def missing() -> str:
+    """Return what must be installed before a book can be built; nothing if all is."""
+    packages = ["mathjax", *(f"@fontsource-variable/{font}" for font in FONTS)]
+    there = all((MODULES / name / "package.json").exists() for name in packages)
+    return "" if there and shutil.which("node") else NO_NODE
+
+
+def copy_fonts(static: Path) -> None:
+    """Copy the fonts of Latin letters, with their licence and a style sheet."""
+    static.mkdir(parents=True)
+    styles = []
+    for font in FONTS:
+        package = MODULES / "@fontsource-variable" / font
+        for style in ("", "-italic"):
+            sheet = (package / f"wght{style}.css").read_text(encoding="utf-8")
+            for face in re.findall(r"@font-face \{[^}]*\}", sheet):
+                name = re.search(r"files/([\w-]+-latin(?:-ext)?-wght[\w-]*)\.", face)
+                if name is None:
+                    continue
+                file = f"{name[1]}.woff2"
+                shutil.copy(package / "files" / file, static / file)
+                styles.append(re.sub(r"url\(\./files/", "url(", face))
+        shutil.copy(package / "LICENSE", static / f"{font}-LICENSE.txt")
+    (static / "fonts.css").write_text("\n".join(styles), encoding="utf-8")
+
+
+def sphinx(language: str, work: Path, out: Path) -> "subprocess.Popen[str]":
+    """Start the build of one language."""
+    options = ["-W", "--keep-going", "-q", "-E", "-b", "html", "-c", str(BOOK)]
+    folders = [str(work / language), str(out / language)]
+    command = [sys.executable, "-m", "sphinx", *options, "-d", str(work / "trees")]
+    command[-1] += f"-{language}"
+    about = {"COURSE_LANGUAGE": language, "COURSE_WORK": str(work)}
+    return subprocess.Popen(
+        [*command, *folders],
+        env=os.environ | about,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def build(out: Path, notebooks: Path, pages: Path, *, reference: bool = True) -> int:
+    """Build the book into ``out``; return 1 if a page of it is wrong."""
+    if reason := missing():
+        print(reason, file=sys.stderr)
+        return 1
+    work = out.with_name(f"{out.name}-work")
+    for folder in (out, work):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    copy_fonts(work / "static" / "fonts")
+    try:
+        sources.prepare(work, notebooks, pages, reference=reference)
+    except sources.SourceError as error:
+        print(error, file=sys.stderr)
+        return 1
+    running = {language: sphinx(language, work, out) for language in LANGUAGES}
+    failed = 0
+    for language, process in running.items():
+        said, _ = process.communicate()
+        if process.returncode:
+            failed = 1
+            print(f"{language}: not built\n{said}", file=sys.stderr)
+    shutil.copytree(BOOK / "site", out, dirs_exist_ok=True)
+    images = out / "images"
+    images.mkdir()
+    for picture in (BOOK / "images").glob("*.png"):
+        shutil.copy(picture, images)
+    (out / ".nojekyll").touch()  # or GitHub Pages leaves out folders such as _static
+    for leftover in LEFTOVERS:
+        for file in out.rglob(leftover):
+            file.unlink()
+    return failed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "book")
+    parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks")
+    parser.add_argument("--pages", type=Path, default=BOOK / "pages")
+    parser.add_argument(
+        "--no-reference",
+        action="store_true",
+        help="leave out the reference of vae_teach, which takes half the time",
+    )
+    o = parser.parse_args(arguments)
+    start = time.monotonic()
+    folders = (path.resolve() for path in (o.out, o.notebooks, o.pages))
+    failed = build(*folders, reference=not o.no_reference)
+    if not failed:
+        print(f"{o.out / 'index.html'}: built in {time.monotonic() - start:.0f} s")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
