@@ -63,8 +63,8 @@ def _average(joint: float, entropy: float, over: str = "spacing") -> Answer:
     def value(log_joint: Tensor, z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         log_q = _q(z, mu, logvar)
         total = (log_q.exp() * (joint * log_joint - entropy * log_q)).sum()
-        width = {"spacing": z[1] - z[0], "nothing": 1.0, "points": 1 / len(z)}
-        return total * width[over]
+        step = (z[1] - z[0]).item()
+        return total * {"spacing": step, "nothing": 1.0, "points": 1 / len(z)}[over]
 
     return value
 
