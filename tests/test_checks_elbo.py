@@ -17,8 +17,8 @@ def log_q(z, mu, logvar):
 
 
 def grid(joint, z, mu, logvar):
-    q = log_q(z, mu, logvar).exp()
-    return torch.trapezoid(q * (joint - q.log()), z)
+    log_density = log_q(z, mu, logvar)
+    return torch.trapezoid(log_density.exp() * (joint - log_density), z)
 
 
 def closed_entropy(joint, z, mu, logvar):
