@@ -84,9 +84,8 @@ marks = torch.tensor([-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0], dtype=torch.float64
 def mark_observed(ax):
     for name, place in observed.items():
         ax.plot(*place, "s", color="black", markersize=7, markeredgecolor="white")
-        ax.annotate(
-            name, place, (7, -13), textcoords="offset points", weight="bold", size=12
-        )
+        right, above = {"A": (0.2, -0.12), "B": (0.32, -0.12), "C": (-0.08, 0.25)}[name]
+        ax.text(place[0] + right, place[1] + above, name, weight="bold", size=12)
 
 
 figure, (ax,) = figures.picture(say("elbo-alt-toy"), width=6.5, height=3.6)
@@ -94,13 +93,14 @@ ax.plot(*x.T, ".", color="#999999", markersize=3, label=say("elbo-draws"))
 ax.plot(*decode(line).T, color=COLORS["prior"], linewidth=2, label="$f(z)$")
 ax.plot(*decode(marks).T, "o", color=COLORS["prior"], markersize=4)
 for mark in marks:
+    across, up = decode(mark).tolist()
+    side, shift = ("left", 0.13) if across >= 0 else ("right", -0.13)
+    up += -0.35 if abs(mark) == 2 else 0.12
     text = say("elbo-mark", z=mark.item())
-    ax.annotate(
-        text, decode(mark), (0, 6), textcoords="offset points", color=COLORS["prior"]
-    )
+    ax.text(across + shift, up, text, ha=side, color=COLORS["prior"])
 mark_observed(ax)
 ax.set(xlabel="$x_1$", ylabel="$x_2$", xlim=(-4.2, 4.2), ylim=(-2.7, 2.7))
-ax.legend(loc="upper right", fontsize=9)
+ax.legend(loc="upper left", fontsize=9)
 figure
 
 # %% [markdown] key="quadrature"
@@ -130,7 +130,9 @@ def log_posterior(x):
 across = torch.linspace(-9, 9, 181, dtype=torch.float64)
 up = torch.linspace(-3.5, 3.5, 71, dtype=torch.float64)
 plane = torch.cartesian_prod(across, up)  # (12851, 2)
-density = log_evidence(plane, z[::10]).exp().reshape(181, 71)  # basta um z em cada dez
+# aqui basta um z em cada dez
+parts = [log_evidence(part, z[::10]) for part in plane.split(1000)]
+density = torch.cat(parts).exp().reshape(181, 71)
 total = density.sum().item() * (across[1] - across[0]).item() * (up[1] - up[0]).item()
 
 assert abs(total - 1) < 1e-4
@@ -440,7 +442,7 @@ assert 0.05 < close < 0.08
 #
 # Você acaba de fazer inferência variacional à mão. Um gradiente faz melhor: suba o ELBO em $\mu$ e $\log \sigma^2$. Na grade o ELBO é exato, por isso esta é a subida mais simples que existe, sem ruído.
 #
-# A próxima figura mostra o ELBO de B sobre o plano de $\mu$ e $\log \sigma^2$, como um relevo visto de cima; as linhas passam 1, 2, 4, 8, 16 e 32 nats abaixo de $\log p(x)$. De cada um de quatro pontos de partida sai um caminho que sobe. Veja onde cada um acaba. Nem todos acabam no mesmo pico.
+# A próxima figura mostra o ELBO de B sobre o plano de $\mu$ e $\log \sigma^2$, como um relevo visto de cima; as linhas passam 1, 2, 4, 8, 16 e 32 nats abaixo de $\log p(x)$. De cada um de quatro pontos de partida sai um caminho que sobe. Veja onde cada um acaba. Há três picos, e nem todos são iguais.
 
 # %% key="ascent-landscape"
 x = observed["B"]
@@ -471,8 +473,11 @@ paths, gradients = climb(lambda mu, logvar: elbo(x, mu, logvar), starts)
 
 figure, (ax,) = figures.picture(say("elbo-alt-ascent"), width=6.5, height=3.8)
 levels = [log_evidence(x).item() - 2.0**k for k in range(5, -1, -1)]
-ax.contourf(side, high, elbos, levels=[-200, *levels, 0], cmap="Greys_r", alpha=0.55)
-ax.contour(side, high, elbos, levels=levels, colors="#555555", linewidths=0.7)
+greys = [str(0.55 + 0.07 * step) for step in range(7)]
+ax.contourf(side, high, elbos, levels=[-200, *levels, 0], colors=greys)
+ax.contour(
+    side, high, elbos, levels=levels, colors="#555555", linewidths=0.7, linestyles="-"
+)
 for path in paths:
     ax.plot(*path.T, color=COLORS["q"], linewidth=2)
     ax.plot(*path[0], "o", color=COLORS["q"], markeredgecolor="black")
@@ -481,7 +486,9 @@ ax.set(xlabel=r"$\mu$", ylabel=r"$\log\,\sigma^2$", xlim=(-3, 3), ylim=(-4.5, 1.
 figure
 
 # %% [markdown] key="ascent-ends"
-# A próxima célula imprime os quatro finais. O balanço vale no caminho inteiro: cada nat que o ELBO ganha é um nat que a KL perde, porque a soma não pode se mexer. E os finais estão onde a KL, calculada por conta própria, é a menor da vizinhança.
+# A próxima célula imprime os quatro finais. O balanço vale no caminho inteiro: cada nat que o ELBO ganha é um nat que a KL perde, porque a soma não pode se mexer. E cada final está onde a KL, calculada por conta própria, é a menor da vizinhança.
+#
+# Só da vizinhança. Dois finais são imagens no espelho, com lacuna de 0,70 nat. O do meio é uma armadilha: uma $q$ larga, deitada sobre as duas corcovas e o vale entre elas, com lacuna de 5,34. Dali, todo passo pequeno custa, e um gradiente não sai. O ponto de partida importa.
 
 # %% key="ascent-checked" tags=["nbval-check-output"]
 for path, gradient in zip(paths, gradients, strict=True):
@@ -496,13 +503,18 @@ for path, gradient in zip(paths, gradients, strict=True):
     for step in (-0.02, 0.02):
         assert kl_to_posterior(x, mu + step, logvar) > least
         assert kl_to_posterior(x, mu, logvar + step) > least
-    numbers = {"mu": mu.item(), "sigma": math.exp(logvar / 2), "gap": least.item()}
+    numbers = {"mu": round(mu.item(), 4) + 0.0, "gap": least.item()}
+    numbers["sigma"] = math.exp(logvar / 2)
     print(say("elbo-end", **numbers))
+
+ends = kl_to_posterior(x, paths[:, -1, :1], paths[:, -1, 1:])  # (4,)
+wanted = torch.tensor([0.70, 5.34, 0.70, 0.70], dtype=torch.float64)
+assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 
 # %% [markdown] key="two-modes"
 # ## 7. Uma posteriori que nenhuma gaussiana cobre
 #
-# Cada pico fica sobre *uma* das corcovas de B e ignora a outra. Por que $q$ não se estica sobre as duas? Leia a divergência: $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média sobre $q$. Onde $q$ põe massa e a posteriori não tem nenhuma, o preço é enorme; onde a posteriori tem massa e $q$ não, não se paga nada. Por isso $q$ se recolhe numa corcova só: ela *busca uma moda*.
+# Os dois picos altos ficam cada um sobre *uma* das corcovas de B e ignoram a outra. Por que não compensa esticar-se sobre as duas? Leia a divergência: $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média sobre $q$. Onde $q$ põe massa e a posteriori não tem nenhuma, o preço é enorme; onde a posteriori tem massa e $q$ não, não se paga nada. Por isso $q$ se recolhe numa corcova só: ela *busca uma moda*.
 #
 # O preço de ignorar a metade dá para adivinhar. Dentro da sua corcova, $q$ é mais ou menos o dobro da posteriori, e $\log 2 = 0{,}693$. A lacuna que você viu é isso, mais o pouco que falta à própria corcova para ser gaussiana.
 #
@@ -546,7 +558,7 @@ for ax, name in zip(axes, ("seeking", "covering"), strict=True):
     ax.plot(z, posterior, color=COLORS["posterior"], label=r"$p(z \mid x)$")
     q = seeking if name == "seeking" else covering
     ax.plot(z, log_normal(z, *q).exp(), "--", color=COLORS["q"], lw=2, label="$q(z)$")
-    ax.set(xlim=(-4, 4), ylim=(0, 2.2), xlabel="$z$", ylabel=say("elbo-density"))
+    ax.set(xlim=(-4, 4), ylim=(0, 2.9), xlabel="$z$", ylabel=say("elbo-density"))
     ax.set_title(say(f"elbo-title-{name}"), loc="left", fontsize=10)
     ax.legend(fontsize=9, loc="upper left")
 axes[0].plot(z, log_normal(z, *other).exp(), ":", color=COLORS["q"], lw=2)
@@ -605,7 +617,7 @@ plane = torch.cartesian_prod(points, points)  # (90000, 2)
 
 with torch.no_grad():
     reconstructions = torch.cat(
-        [densities.log_bernoulli(x, double.decode_logits(p)) for p in plane.split(3000)]
+        [densities.log_bernoulli(x, double.decode_logits(p)) for p in plane.split(1500)]
     )  # (90000,) log p(x|z)
     mu, logvar = double.encode(x)  # (1, 2) cada
 joint = reconstructions + densities.log_standard_normal(plane)  # (90000,)
@@ -651,21 +663,24 @@ figure, (left, centre, right) = figures.picture(
 )
 figures.show_digits(left, x, columns=1, title=say("elbo-median"))
 prior = densities.log_standard_normal(plane).exp().reshape(300, 300)
-for ax in (centre, right):
-    ax.contour(
-        points, points, density.T, heights["posterior"], colors=COLORS["posterior"]
-    )
-    ax.contour(
-        points, points, at_q.T, heights["q"], colors=COLORS["q"], linestyles="--"
-    )
+near = [torch.linspace(m - reach, m + reach, 120).double() for m in middle.tolist()]
+fine = torch.cartesian_prod(*near)  # (14400, 2), a janela
+with torch.no_grad():
+    log_fine = densities.log_bernoulli(x, double.decode_logits(fine)) - by_hand
+fine_posterior = (log_fine + densities.log_standard_normal(fine)).exp()
+fine_q = densities.log_normal(fine, mu, logvar).exp()
+views = [
+    (centre, (points, points), density, at_q),
+    (right, near, fine_posterior.reshape(120, 120), fine_q.reshape(120, 120)),
+]
+for ax, sides, p, q_here in views:
+    ax.contour(*sides, p.T, heights["posterior"], colors=COLORS["posterior"])
+    ax.contour(*sides, q_here.T, heights["q"], colors=COLORS["q"], linestyles="--")
     ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
 circles = levels_of(prior, cell)
 centre.contour(points, points, prior.T, circles, colors=COLORS["prior"], linestyles=":")
 centre.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2))
 centre.set_title(say("elbo-plane"), loc="left", fontsize=10)
-for ax, axis in ((right, 0), (right, 1)):
-    ends = (middle[axis] - reach).item(), (middle[axis] + reach).item()
-    ax.set_xlim(ends) if axis == 0 else ax.set_ylim(ends)
 right.plot([], [], color=COLORS["posterior"], label=r"$p(z \mid x)$")
 right.plot([], [], "--", color=COLORS["q"], label=r"$q(z \mid x)$")
 right.legend(fontsize=8)
