@@ -249,7 +249,7 @@ for kind, (marker, color, rho) in looks.items():
     assert abs(slope + 0.5) < 0.05
     print(say(f"elbo-slope-{kind}", slope=slope, rho=rho))
     ax.loglog(counts, (rho / counts).sqrt(), color=COLORS[color], linewidth=1)
-    ax.loglog(counts, errors, marker, color=COLORS[color], label=say(f"elbo-{kind}"))
+    ax.loglog(counts, errors, marker, color=COLORS[color], label=say(f"elbo-from-{kind}"))
 ax.set(xlabel=say("elbo-n"), ylabel=say("elbo-relative-error"))
 ax.legend(fontsize=9)
 figure
@@ -538,7 +538,8 @@ assert torch.allclose(covering, torch.stack((mean, variance.log())), atol=1e-5)
 for name, q in (("seeking", seeking), ("covering", covering)):
     numbers = {"mu": round(q[0].item(), 4) + 0.0, "sigma": math.exp(q[1] / 2)}
     forward = -minus_kl_from_posterior(*q).item()
-    print(say(f"elbo-{name}", qp=kl_to_posterior(x, *q).item(), pq=forward, **numbers))
+    numbers |= {"qp": kl_to_posterior(x, *q).item(), "pq": forward}
+    print(say(f"elbo-mode-{name}", **numbers))
 
 # os dois picos são imagens no espelho
 assert torch.allclose(other * torch.tensor([-1.0, 1.0]), seeking, atol=1e-5)
