@@ -249,7 +249,8 @@ for kind, (marker, color, rho) in looks.items():
     assert abs(slope + 0.5) < 0.05
     print(say(f"elbo-slope-{kind}", slope=slope, rho=rho))
     ax.loglog(counts, (rho / counts).sqrt(), color=COLORS[color], linewidth=1)
-    ax.loglog(counts, errors, marker, color=COLORS[color], label=say(f"elbo-from-{kind}"))
+    text = say(f"elbo-from-{kind}")
+    ax.loglog(counts, errors, marker, color=COLORS[color], label=text)
 ax.set(xlabel=say("elbo-n"), ylabel=say("elbo-relative-error"))
 ax.legend(fontsize=9)
 figure
