@@ -1,0 +1,546 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] key="title"
+# # How does a gradient pass through a random draw?
+#
+# Between the encoder and the decoder stands a draw. Training needs a derivative, and a draw has none. Lesson 00 got past it with one line, $z = \mu + \sigma\,\varepsilon$. Why does that line work, what would the others cost, and when does it fail?
+#
+# **By the end you will be able to** write four estimators of the same gradient, say which are unbiased and how noisy each one is, choose between them for a law you have never met, and recognise three bugs that raise no error. Wherever the exact gradient exists, you will have compared with it.
+#
+# **You need** lesson 00.
+#
+# **Time:** 40 minutes of reading; half a minute of computing, and a minute more if the trained model is not in the cache yet.
+
+# %% key="setup"
+import copy
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.distributions import Bernoulli, Categorical, Gamma, Laplace, Normal, Poisson
+
+from vae_teach import checks_gradients, data, densities, exact, figures, nets, train
+from vae_teach.sliders import panel, slider, sweep
+from vae_teach.words import say, use_language
+
+use_language("en")
+
+# %% [markdown] key="blocked-text"
+# ## 1. The wall
+#
+# First see it fail. The next cell draws $z$ from a normal as anyone would, squares it, and asks PyTorch for the derivative with respect to $\mu$ and $\sigma$. Expect a refusal: the draw comes out as a bare number, which no longer knows where it came from.
+
+# %% key="blocked" tags=["nbval-check-output"]
+mu = torch.tensor(0.6, requires_grad=True)
+sigma = torch.tensor(0.5, requires_grad=True)
+z = Normal(mu, sigma).sample()
+
+refused = False
+try:
+    (z**2).backward()
+except RuntimeError:
+    refused = True
+    print(say("grad-refused"))
+
+assert refused
+assert z.grad_fn is None
+assert mu.grad is None
+assert sigma.grad is None
+
+# %% [markdown] key="average-text"
+# ## 2. What does have a derivative
+#
+# One draw has no derivative. But nobody trains on one draw. We want the *average* $\mathbb{E}_{q(z)}[f(z)]$ to grow, where $q = \mathcal{N}(\mu, \sigma^2)$. The average moves smoothly when $\mu$ moves, because the whole bell slides over $f$.
+#
+# To have something to check against, take an $f$ whose average has a formula: $f(z) = z^2 + \sin 3z$. Under $q$,
+#
+# $$\mathbb{E}[f(z)] = \mu^2 + \sigma^2 + e^{-9\sigma^2/2} \sin 3\mu.$$
+#
+# The gradient of that formula, with respect to $\mu$ and to $\log \sigma^2$, is the **exact answer** for everything that follows. The next cell computes it, and checks it against a numerical integral that knows neither the formula nor its derivative.
+
+# %% key="average" tags=["nbval-check-output"]
+def f(z):
+    return z**2 + torch.sin(3 * z)
+
+
+def average(mu, logvar):
+    variance = logvar.exp()
+    return mu**2 + variance + torch.exp(-4.5 * variance) * torch.sin(3 * mu)
+
+
+mu = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
+logvar = torch.tensor(0.25, dtype=torch.float64).log().requires_grad_()
+exact_gradient = torch.stack(torch.autograd.grad(average(mu, logvar), (mu, logvar)))
+
+# Gauss-Hermite: a sum over 60 nodes that integrates against N(0, 1)
+nodes, weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(60))
+weights = weights / weights.sum()  # (60,)
+
+
+def by_quadrature(mu, logvar):
+    return weights @ f(mu + torch.exp(0.5 * logvar) * nodes)
+
+
+step = 1e-5
+rises = [
+    by_quadrature(mu + step, logvar) - by_quadrature(mu - step, logvar),
+    by_quadrature(mu, logvar + step) - by_quadrature(mu, logvar - step),
+]
+assert torch.allclose(average(mu, logvar), by_quadrature(mu, logvar), atol=1e-9)
+assert torch.allclose(exact_gradient, torch.stack(rises) / (2 * step), atol=1e-6)
+d_mu, d_logvar = exact_gradient.tolist()
+print(say("grad-exact", average=average(mu, logvar).item(), mu=d_mu, logvar=d_logvar))
+
+# %% [markdown] key="average-seen"
+# The picture shows both sides of the matter. On the left, $f$ and two bells. On the right, the average of $f$ as the bell slides: the ripples of $f$ are still there, but flatter, since the bell averages them. The dashed line touches the curve at our $\mu$; its slope is the number that the cell above printed.
+
+# %% key="average-picture"
+q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
+grid = torch.linspace(-2.2, 2.2, 301, dtype=torch.float64)
+figure, (left, right) = figures.picture(say("grad-alt-average"), columns=2)
+left.plot(grid, f(grid), color=f_color, linewidth=2.5, label="$f(z)$")
+for center, style in ((-1.0, ":"), (mu.item(), "-")):
+    bell = Normal(center, 0.5).log_prob(grid).exp()
+    name = say("grad-bell", mu=center)
+    left.plot(grid, bell, style, color=q_color, label=name)
+    left.fill_between(grid, bell, color=q_color, alpha=0.12)
+left.set(xlabel="$z$")
+left.legend(fontsize=8, frameon=False)
+with torch.no_grad():
+    middle = average(mu, logvar)
+    right.plot(grid, average(grid, logvar), color=q_color, linewidth=2.5)
+    near = grid[(grid - mu).abs() < 0.7]
+    right.plot(near, middle + d_mu * (near - mu), "k--")
+    right.plot(mu, middle, "ko")
+right.set(xlabel=r"$\mu$", ylabel=r"$\mathrm{E}[f(z)]$")
+figure
+
+# %% [markdown] key="score-text"
+# ## 3. First way: let the density carry the gradient
+#
+# Write the average as an integral, $\int f(z)\, q(z)\, dz$. The parameters are in $q(z)$, and $q$ has a derivative. Since $\nabla q = q\, \nabla \log q$, the derivative is again an average under $q$:
+#
+# $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[f(z)\, \nabla \log q(z)\big].$$
+#
+# This is the **score-function estimator** (Williams, 1992, calls it REINFORCE). It never differentiates $f$, which may be a game, a program or a person's answer. For the normal, the score has two lines. With $\varepsilon = (z - \mu)/\sigma$,
+#
+# $$\frac{\partial \log q}{\partial \mu} = \frac{\varepsilon}{\sigma}, \qquad \frac{\partial \log q}{\partial \log \sigma^2} = \frac{\varepsilon^2 - 1}{2}.$$
+#
+# The next cell draws 5,000 groups of four samples. Each group of four gives *one* estimate of the gradient. It demands that the mean of the 5,000 estimates lie within four standard errors of the exact gradient.
+
+# %% key="score"
+groups, draws = 5000, 4
+torch.manual_seed(0)
+eps = torch.randn(groups, draws, dtype=torch.float64)  # (G, S)
+sigma = torch.exp(0.5 * logvar).detach()
+z = mu.detach() + sigma * eps  # (G, S)
+
+score = torch.stack((eps / sigma, 0.5 * (eps**2 - 1)))  # (2, G, S)
+by_score = f(z) * score  # (2, G, S)
+
+# autograd, which does not know our two lines, differentiates log q at one draw
+log_q = Normal(mu, torch.exp(0.5 * logvar)).log_prob(z[0, 0])
+by_autograd = torch.stack(torch.autograd.grad(log_q, (mu, logvar)))
+assert torch.allclose(score[:, 0, 0], by_autograd)
+
+
+def mean_and_error(each):  # (..., G, S): G estimates, each a mean of S draws
+    estimates = each.mean(-1)  # (..., G)
+    return estimates.mean(-1), estimates.std(-1) / math.sqrt(estimates.shape[-1])
+
+
+def is_unbiased(each, target):
+    mean, error = mean_and_error(each)
+    return bool(((mean - target).abs() < 4 * error).all())
+
+
+assert is_unbiased(by_score, exact_gradient)
+
+# %% [markdown] key="baseline-text"
+# ## 4. The same, with a baseline
+#
+# Add 1,000 to $f$. The gradient of the average does not change, but each term $f(z)\,\nabla \log q(z)$ becomes enormous, now positive, now negative. The noise explodes for nothing. The cure is to subtract a number $b$ close to the usual value of $f$:
+#
+# $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[(f(z) - b)\, \nabla \log q(z)\big].$$
+#
+# The mean stays right because the score averages to zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Look at the first equals sign: $b$ left the average. **It may, only if $b$ does not depend on this very draw.** A constant serves, and so does a function of the image, or the mean of the *other* draws of the group (*leave-one-out*).
+#
+# What about the mean of the whole group, the draw itself included? It looks the same. The next cell shows that it multiplies the gradient by $1 - 1/S$, *exactly*, draw by draw. With four samples, a quarter of the gradient is gone; with two, half.
+
+# %% key="baseline"
+values = f(z)  # (G, S)
+others = (values.sum(-1, keepdim=True) - values) / (draws - 1)  # (G, S)
+by_baseline = (values - others) * score  # (2, G, S)
+assert is_unbiased(by_baseline, exact_gradient)
+
+including_itself = (values - values.mean(-1, keepdim=True)) * score  # (2, G, S)
+assert not is_unbiased(including_itself, exact_gradient)
+assert is_unbiased(including_itself, (1 - 1 / draws) * exact_gradient)
+assert torch.allclose(including_itself, (1 - 1 / draws) * by_baseline)
+
+# %% [markdown] key="pathwise-text"
+# ## 5. The noise outside, the parameters inside
+#
+# The second way changes the draw, and not the density. Sample $\varepsilon$ from $\mathcal{N}(0, 1)$, where no parameter lives, and *compute* $z = \mu + \sigma\,\varepsilon$. The parameters have moved from the law of $z$ to the arithmetic that makes $z$. Arithmetic has a derivative.
+#
+# The picture shows the two graphs. Black arrows compute forwards. Dashed arrows carry the gradient backwards. On the left, it meets the draw and stops. On the right, the draw stands aside, off the road from $f$ to $\mu$ and $\sigma$. Notice that no gradient reaches $\varepsilon$ either; nobody needs it there.
+
+# %% key="pathwise-graphs" jupyter={"source_hidden": true} tags=["hide-input"]
+def box(ax, at, text, color, style="-"):
+    frame = {"boxstyle": "round,pad=0.4", "fc": "white", "ec": color, "lw": 2}
+    ax.text(*at, text, ha="center", va="center", size=13, bbox=frame | {"ls": style})
+
+
+def arrow(ax, start, end, *, back=False, bend=0.0):
+    line = {"arrowstyle": "-|>", "lw": 2, "shrinkA": 20, "shrinkB": 24}
+    line |= {"connectionstyle": f"arc3,rad={bend}", "mutation_scale": 16}
+    line |= {"color": q_color, "ls": "--"} if back else {"color": "black"}
+    ax.annotate("", end, start, arrowprops=line)
+
+
+figure, axes = figures.picture(say("grad-alt-graphs"), columns=2, width=9, height=3.4)
+at_mu, at_sigma, at_eps, at_z, at_f = (0, 2), (0, 1), (0, 0), (1.7, 1.5), (3.3, 1.5)
+for ax in axes:
+    for at, text in ((at_mu, r"$\mu$"), (at_sigma, r"$\sigma$")):
+        box(ax, at, text, q_color)
+        arrow(ax, at, at_z)
+    box(ax, at_f, "$f(z)$", f_color)
+    arrow(ax, at_z, at_f)
+    arrow(ax, at_f, at_z, back=True, bend=0.45)
+    ax.set(xlim=(-0.5, 3.9), ylim=(-0.45, 2.6))
+    ax.set_axis_off()
+left, right = axes
+box(left, at_z, r"$z \sim \mathcal{N}(\mu, \sigma^2)$", "black", ":")
+left.text(0.78, 2.12, "✗", color=q_color, size=24, ha="center", va="center")
+left.text(1.02, 2.2, say("grad-stops"), color=q_color, size=10, va="center")
+left.text(1.7, 0.95, say("grad-the-draw"), size=10, ha="center")
+box(right, at_z, r"$z = \mu + \sigma\,\varepsilon$", "black")
+box(right, at_eps, r"$\varepsilon \sim \mathcal{N}(0, 1)$", "black", ":")
+arrow(right, at_eps, at_z)
+arrow(right, at_z, at_mu, back=True, bend=0.3)
+arrow(right, at_z, at_sigma, back=True, bend=0.3)
+right.text(0.85, 0.02, say("grad-the-draw"), size=10, va="center")
+left.set_title(say("grad-graph-plain"), loc="left", fontsize=10)
+right.set_title(say("grad-graph-path"), loc="left", fontsize=10)
+figure
+
+# %% [markdown] key="pathwise-derivatives"
+# Along that road the chain rule gives, for one draw,
+#
+# $$\frac{\partial f}{\partial \mu} = f'(z), \qquad \frac{\partial f}{\partial \log \sigma^2} = f'(z)\, \frac{\sigma\,\varepsilon}{2}.$$
+#
+# This is the **pathwise estimator**, or reparameterization trick (Kingma and Welling, 2013; Rezende, Mohamed and Wierstra, 2014). It asks for what the first way did not: the slope $f'$. The next cell writes it, compares it with autograd, and holds its mean against the exact gradient, as before.
+
+# %% key="pathwise"
+def slope(z):
+    return 2 * z + 3 * torch.cos(3 * z)
+
+
+by_path = torch.stack((slope(z), 0.5 * slope(z) * sigma * eps))  # (2, G, S)
+assert is_unbiased(by_path, exact_gradient)
+
+through = f(mu + torch.exp(0.5 * logvar) * eps[0, 0])
+by_autograd = torch.stack(torch.autograd.grad(through, (mu, logvar)))
+assert torch.allclose(by_path[:, 0, 0], by_autograd)
+
+# %% [markdown] key="rsample-text"
+# PyTorch has both kinds of draw. `sample` is the wall of section 1. `rsample` is ours: with the same seed it returns the same numbers, and the same gradient arrives at $\mu$ and at $\sigma$.
+
+# %% key="rsample" tags=["nbval-check-output"]
+parameters = torch.tensor([0.6, 0.5], requires_grad=True)
+torch.manual_seed(1)
+theirs = Normal(parameters[0], parameters[1]).rsample((1000,))
+torch.manual_seed(1)
+ours = parameters[0] + parameters[1] * torch.randn(1000)
+
+gradient_of_theirs, gradient_of_ours = (
+    torch.autograd.grad(f(drawn).sum(), parameters)[0] for drawn in (theirs, ours)
+)
+assert torch.allclose(theirs, ours, atol=1e-6)
+assert torch.allclose(gradient_of_theirs, gradient_of_ours, rtol=1e-4)
+print(say("grad-rsample", gap=(theirs - ours).abs().max().item()))
+
+# %% [markdown] key="race-text"
+# ## 6. Four answers, four noises
+#
+# All three estimators are right on average, and the closed form is right without averaging. What tells them apart is **variance**: how far one estimate, from one group of four draws, falls from the truth. In training there is one group per step, so the variance is what the optimizer suffers.
+#
+# A variance that comes from samples is itself uncertain. The *bootstrap* says by how much: draw 5,000 groups from our 5,000, with repetition, compute the variance again, and do that a thousand times. The middle 95% of the results is the interval in brackets. For two of the estimators the exact variance is known too, by the quadrature of section 2, and the cell demands that ours lie within four bootstrap standard errors of it.
+
+# %% key="race"
+def resampled_variances(estimates, repeats=1000):
+    """The variances of resampled estimates: (..., G) to (..., R)."""
+    count = estimates.shape[-1]
+    chance = np.random.default_rng(0)
+    times = chance.multinomial(count, np.full(count, 1 / count), repeats)  # (R, G)
+    share = torch.from_numpy(times / count)
+    centred = estimates - estimates.mean(-1, keepdim=True)
+    return centred**2 @ share.T - (centred @ share.T) ** 2
+
+
+def interval(values):
+    low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=values.dtype))
+    return {"low": low.item(), "high": high.item()}
+
+
+estimators = {"score": by_score, "baseline": by_baseline, "path": by_path}
+resampled = {k: resampled_variances(each.mean(-1)) for k, each in estimators.items()}
+
+print(say("grad-head"))
+print(say("grad-row", name=say("grad-closed"), mean=d_mu, error=0, variance=0) + " [0]")
+for name, each in estimators.items():
+    mean, error = mean_and_error(each)
+    variance = each.mean(-1).var(-1)[0].item()
+    row = {"mean": mean[0].item(), "error": error[0].item(), "variance": variance}
+    row_interval = say("grad-interval", **interval(resampled[name][0]))
+    print(say("grad-row", name=say(f"grad-{name}"), **row), row_interval)
+
+with torch.no_grad():
+    at_nodes = mu + sigma * nodes  # (60,)
+    score_at_nodes = torch.stack((nodes / sigma, 0.5 * (nodes**2 - 1)))
+    path_at_nodes = torch.stack((torch.ones(60), 0.5 * sigma * nodes))
+    exact_terms = {"score": f(at_nodes) * score_at_nodes}
+    exact_terms["path"] = slope(at_nodes) * path_at_nodes
+for name, terms in exact_terms.items():
+    of_one = terms**2 @ weights - (terms @ weights) ** 2  # (2,)
+    found = estimators[name].mean(-1).var(-1)  # (2,)
+    error = resampled[name].std(-1)  # (2,)
+    assert ((found - of_one / draws).abs() < 4 * error).all()
+
+# %% key="race-picture"
+styles = {"score": ("black", "-"), "baseline": ("#777777", "--"), "path": (q_color, "-")}
+figure, axes = figures.picture(say("grad-alt-race"), columns=3, width=8.5, height=2.5)
+for ax, (name, each) in zip(axes, estimators.items(), strict=True):
+    ax.hist(each.mean(-1)[0], torch.linspace(-4, 6, 51), color=styles[name][0])
+    ax.axvline(d_mu, color=figures.COLORS["posterior"], linewidth=2, linestyle="--")
+    ax.set_title(say(f"grad-{name}"), loc="left", fontsize=10)
+    ax.set(xlabel=say("grad-estimate"), ylim=(0, 900), yticks=[])
+figure
+
+# %% [markdown] key="race-ratio-text"
+# The three heaps of 5,000 estimates share their axes, and the dashed line is the exact gradient. All three are centred on it. The heap on the right is the narrowest.
+#
+# By how much? The next cell divides the variances. A ratio of 3 means that the score function needs three times as many draws to be as good.
+
+# %% key="race-ratio"
+for name in ("score", "baseline"):
+    ratios = resampled[name] / resampled["path"]  # (2, R)
+    found = estimators[name].mean(-1).var(-1) / by_path.mean(-1).var(-1)  # (2,)
+    values = {"mu": found[0].item(), "logvar": found[1].item()}
+    ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
+    print(say("grad-ratio", name=say(f"grad-{name}"), **values, a=ends[0], b=ends[1]))
+    assert (ratios.quantile(0.001, dim=-1) > 1).all()
+
+# %% [markdown] key="panel-text"
+# ## 7. Hold the arrows
+#
+# Now move $\mu$, $\sigma$ and $\varepsilon$ yourself. On the left are the bell $q$, the point $z = \mu + \sigma\varepsilon$ and the slope of $f$ there. The arrow along the bottom is the step $\sigma\varepsilon$ from $\mu$ to $z$. On the right is the gradient that arrives: at $\mu$, since $\partial z/\partial \mu = 1$, the slope itself; at $\sigma$, since $\partial z / \partial \sigma = \varepsilon$, the slope times $\varepsilon$. The diamonds are the exact averages, which one draw never shows.
+#
+# Three things to try. With $\varepsilon = 0$, what reaches $\sigma$? Change the sign of $\varepsilon$: which of the two bars must change sign if $f$ were a straight line? And with $\sigma$ very small, whatever $\varepsilon$ is, how far is the upper bar from its diamond?
+
+# %% key="panel"
+def draw_arrows(mu, sigma, eps):
+    point = torch.tensor(mu + sigma * eps, dtype=torch.float64)
+    value, rise = f(point).item(), slope(point).item()
+    told = {"mu": mu, "sigma": sigma, "eps": eps, "z": point.item(), "slope": rise}
+    figure, (left, right) = figures.picture(
+        say("grad-alt-panel", **told, to_sigma=rise * eps), columns=2, width=8.5
+    )
+    line = torch.linspace(-3, 3, 241, dtype=torch.float64)
+    bell = Normal(mu, sigma).log_prob(line).exp() * sigma * 2.5 - 2
+    left.plot(line, f(line), color=f_color, linewidth=2, label="$f(z)$")
+    left.fill_between(line, bell, -2, color=q_color, alpha=0.3, label="$q(z)$")
+    near = torch.tensor([-0.6, 0.6]) + point
+    left.plot(near, value + rise * (near - point), "k-", linewidth=2.5)
+    left.plot([point, point], [-2, value], "k:", linewidth=1)
+    left.plot(point, value, "ko")
+    push = {"arrowstyle": "-|>", "color": q_color, "lw": 2.5, "shrinkA": 0, "shrinkB": 0}
+    left.annotate("", (point, -2), (mu, -2), arrowprops=push)
+    left.plot(mu, -2, "|", color=q_color, markersize=16, markeredgewidth=2.5)
+    left.set(xlim=(-3, 3), ylim=(-2.4, 9), xlabel="$z$")
+    left.legend(loc="upper center", fontsize=9, frameon=False)
+    names = (r"$\mu$: $f\,'(z)\cdot 1$", r"$\sigma$: $f\,'(z)\cdot\varepsilon$")
+    for place, length in zip((1, 0), (rise, rise * eps), strict=True):
+        right.annotate("", (length, place), (0, place), arrowprops=push | {"lw": 4})
+    decay = math.exp(-4.5 * sigma**2)
+    means = (2 * mu + 3 * decay * math.cos(3 * mu),)
+    means += (2 * sigma - 9 * sigma * decay * math.sin(3 * mu),)
+    label = say("grad-panel-exact")
+    right.plot(means, (1, 0), "D", color=figures.COLORS["posterior"], label=label)
+    right.axvline(0, color="black", linewidth=1)
+    right.set(xlim=(-12, 12), ylim=(-0.8, 1.6), yticks=(1, 0))
+    right.set_yticklabels(names, fontsize=11)
+    right.set_title(say("grad-arrives"), loc="left", fontsize=10)
+    right.legend(loc="lower right", fontsize=9, frameon=False)
+    return figure
+
+
+arrows = panel(
+    draw_arrows,
+    mu=slider(r"$\mu$", -1.5, 1.5, value=0.6),
+    sigma=slider(r"$\sigma$", 0.1, 1.0, step=0.05, value=0.5),
+    eps=slider(r"$\varepsilon$", -2.5, 2.5, value=1.0),
+)
+arrows
+
+# %% key="panel-moved"
+assert sweep(arrows) == 7
+center, width = (torch.tensor(v, requires_grad=True) for v in (0.6, 0.5))
+f(center + width * 1.0).backward()
+arriving = slope(torch.tensor(1.1)).item()
+assert math.isclose(center.grad, arriving, rel_tol=1e-5)
+assert math.isclose(width.grad, arriving * 1.0, rel_tol=1e-5)
+
+# %% [markdown] key="waves-text"
+# ## 8. Does the path always win?
+#
+# Many texts say so. It is not so. Take $f(z) = \sin(a z)$, with the phase averaged out. The score-function term never exceeds $|\varepsilon|/\sigma$, however fast $f$ ripples. The pathwise term is the slope, and that grows with $a$. By hand, the mean squares are $\frac{1}{2\sigma^2}$ and $\frac{a^2}{2}$, and the means are the same. **The lines cross exactly at $a\sigma = 1$**: where $f$ turns within one width of $q$.
+#
+# The next cell computes both by quadrature. And it tries the extreme case, a step: $f(z) = 1$ if $z > 0$, else $0$. Its slope is zero wherever there is one. The pathwise estimate is then zero at every draw: no noise at all, and wrong. The average does change with $\mu$, by $q(0)$.
+
+# %% key="waves" tags=["nbval-check-output"]
+fine, fine_weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(120))
+fine_weights = fine_weights / fine_weights.sum()  # (120,)
+phases = torch.arange(64, dtype=torch.float64)[:, None] * (2 * math.pi / 64)  # (64, 1)
+
+
+def wave_variances(a):
+    angle = a * sigma * fine + phases  # (64, 120)
+    terms = torch.stack((torch.sin(angle) * fine / sigma, a * torch.cos(angle)))
+    mean = terms @ fine_weights  # (2, 64)
+    return ((terms**2) @ fine_weights - mean**2).mean(-1)  # score, path
+
+
+frequencies = torch.logspace(-0.6, 0.9, 31, dtype=torch.float64)
+waves = torch.stack([wave_variances(a) for a in frequencies])  # (31, 2)
+crossing = wave_variances(1 / sigma)
+assert torch.allclose(crossing[0], crossing[1], rtol=1e-9)
+assert (waves[:, 0] > waves[:, 1]).equal(frequencies < 1 / sigma)
+
+jump = (z > 0).double()  # (G, S)
+exact_jump = Normal(mu.detach(), sigma).log_prob(torch.zeros(1)).exp().item()
+assert is_unbiased(jump * score[0], exact_jump)
+jump_path = torch.zeros_like(z)  # the slope of a step, at each draw
+print(say("grad-crossing", a=(1 / sigma).item(), variance=crossing[0].item()))
+print(say("grad-jump", exact=exact_jump, path=jump_path.mean().item()))
+
+# %% key="waves-picture"
+figure, (ax,) = figures.picture(say("grad-alt-waves"), width=6)
+ax.loglog(frequencies * sigma, waves[:, 0], "-", color="black", label=say("grad-score"))
+ax.loglog(frequencies * sigma, waves[:, 1], "--", color=q_color, label=say("grad-path"))
+ax.axvline(1, color="#777777", linestyle=":")
+ax.set(xlabel=r"$a\,\sigma$", ylabel=say("grad-variance"))
+ax.legend(fontsize=9, frameon=False)
+figure
+
+# %% [markdown] key="waves-moral"
+# So the path is not good by nature. It is good **where $f$ is smooth across the width of $q$**, and only right where $f$ is continuous. Is a VAE's $f$ like that? That can be measured.
+
+# %% [markdown] key="vae-text"
+# ## 9. A real VAE, against the exact gradient
+#
+# The model is that of lesson 00: two latents, trained for 15 epochs, kept in the cache. (If it is not there, it is trained now, in about a minute.) Take one test image. Its encoder says $q = \mathcal{N}(\mu, \sigma^2)$, two means and two log-variances. The ELBO is $\mathbb{E}_q[\log p(x \mid z)]$ minus a KL that has a formula; so $f(z) = \log p(x \mid z)$, with 784 pixels inside.
+#
+# There is no closed form here. But there are only two latents, so the integral over $q$ is a sum over a grid in the plane. The gradient we want, four numbers, comes from differentiating the density on the grid; $f$ is never differentiated.
+
+# %% key="vae-model"
+device = torch.device("cpu")
+if torch.accelerator.is_available():
+    device = torch.accelerator.current_accelerator()
+train_images = data.load("auto", "train", device=device)
+test_images = data.load(train_images.name, "test", device=device)
+model, _ = train.trained(train_images, device=device)
+
+decoder = copy.deepcopy(model).cpu().double()  # exactness asks for float64
+x = test_images.pixels[0].cpu().double()  # (D,)
+with torch.no_grad():
+    mu, logvar = (row[0] for row in decoder.encode(x[None]))  # (2,) each
+    sigma = torch.exp(0.5 * logvar)
+
+
+def log_likelihood(z):  # (N, 2) to (N,) nats
+    return densities.log_bernoulli(x, decoder.decode_logits(z))
+
+
+print(say("grad-data", name=train_images.name, s1=sigma[0], s2=sigma[1]))
+
+# %% key="vae-exact"
+def square(points, extent=6.0):
+    """A grid of noise from -6 to 6 in each latent, and its normal weights."""
+    line = torch.linspace(-extent, extent, points, dtype=torch.float64)
+    noise = torch.cartesian_prod(line, line)  # (N, 2)
+    return noise, densities.log_standard_normal(noise).softmax(0)
+
+
+# the grid stays, the density moves
+noise, _ = square(120)
+fixed = mu + sigma * noise  # (N, 2)
+with torch.no_grad():
+    on_grid = log_likelihood(fixed)  # (N,)
+area = (12 / 119) ** 2 * sigma.prod()
+m, v = mu.clone().requires_grad_(), logvar.clone().requires_grad_()
+density = densities.log_normal(fixed, m, v).exp()  # (N,)
+vae_elbo = area * density @ on_grid - densities.kl_to_standard_normal(m, v)
+vae_exact = torch.cat(torch.autograd.grad(vae_elbo, (m, v)))  # (4,)
+
+# an outside answer: the grid moves with q, and the ELBO's rise is measured
+noise, noise_weights = square(80)
+
+
+@torch.no_grad()
+def elbo_at(mu, logvar):
+    likelihood = noise_weights @ log_likelihood(mu + torch.exp(0.5 * logvar) * noise)
+    return likelihood - densities.kl_to_standard_normal(mu, logvar)
+
+
+vae_rises = []
+for i, length in enumerate((*(0.1 * sigma), 0.1, 0.1)):
+    move = torch.zeros(4, dtype=torch.float64)
+    move[i] = length
+    up, down = elbo_at(mu + move[:2], logvar + move[2:]), elbo_at(mu - move[:2], logvar - move[2:])
+    vae_rises.append((up - down) / (2 * length))
+vae_rises = torch.stack(vae_rises)  # (4,)
+print(vae_exact, vae_rises)
+
+# %% key="vae-estimators"
+torch.manual_seed(0)
+groups = 2000
+eps = torch.randn(groups * draws, 2, dtype=torch.float64)  # (G * S, 2)
+z = (mu + sigma * eps).requires_grad_()
+values = log_likelihood(z)  # (G * S,)
+(rise,) = torch.autograd.grad(values.sum(), z)  # (G * S, 2): the slope at each draw
+values = values.detach().reshape(groups, draws)
+z = z.detach()
+
+
+def grouped(each):  # (G * S, 4) to (4, G, S)
+    return each.T.reshape(4, groups, draws)
+
+
+score = grouped(torch.cat((eps / sigma, 0.5 * (eps**2 - 1)), 1))
+others = (values.sum(-1, keepdim=True) - values) / (draws - 1)  # (G, S)
+kl_gradient = torch.cat((mu, 0.5 * (logvar.exp() - 1)))[:, None, None]  # (4, 1, 1)
+vae_estimators = {
+    "score": values * score - kl_gradient,
+    "baseline": (values - others) * score - kl_gradient,
+    "path": grouped(torch.cat((rise, 0.5 * rise * sigma * eps), 1)) - kl_gradient,
+}
+for name, each in vae_estimators.items():
+    mean, error = mean_and_error(each)
+    print(name, mean, error, each.mean(-1).var(-1), is_unbiased(each, vae_exact))
+stick = rise - z + eps / sigma
+each = grouped(torch.cat((stick, 0.5 * stick * sigma * eps), 1))
+mean, error = mean_and_error(each)
+print("stl", mean, error, each.mean(-1).var(-1), is_unbiased(each, vae_exact))
