@@ -105,9 +105,7 @@ def score_function(answer: Answer) -> Verdict:
 
 def _by_others(values: Tensor, score: Tensor) -> Tensor:
     """Subtract from each value the mean of the others, gathered one by one."""
-    rows = [
-        torch.cat((values[:i], values[i + 1 :])).mean() for i in range(len(values))
-    ]
+    rows = [torch.cat((values[:i], values[i + 1 :])).mean() for i in range(len(values))]
     return (values - torch.stack(rows)) * score
 
 
@@ -118,7 +116,9 @@ BASELINE_MISTAKES: dict[str, Answer] = {
     "grad-baseline-not-divided": lambda f, s: (f - (f.sum() - f)) * s,
     "grad-baseline-sum": lambda f, s: (f - f.sum()) * s,
     "grad-baseline-median": lambda f, s: (f - f.median()) * s,
-    "grad-baseline-twice": lambda f, s: (f - f.mean()) * s * (len(f) / (len(f) - 1)) ** 2,
+    "grad-baseline-twice": lambda f, s: (
+        (f - f.mean()) * s * (len(f) / (len(f) - 1)) ** 2
+    ),
     "grad-baseline-upside": lambda f, s: (f - f.mean()) * s * (len(f) - 1) / len(f),
     "grad-baseline-score": lambda f, s: f * s - f.mean() * s.mean(),
     "grad-baseline-scaled": lambda f, s: (f - f.mean()) / f.std() * s,
@@ -231,9 +231,9 @@ SURROGATE_MISTAKES: dict[str, Answer] = {
     "grad-surrogate-sum": lambda f, z, m, v: (
         f.detach() * _log_q(z.detach(), m, v)
     ).sum(),
-    "grad-surrogate-sign": lambda f, z, m, v: -(
-        f.detach() * _log_q(z.detach(), m, v)
-    ).mean(),
+    "grad-surrogate-sign": lambda f, z, m, v: (
+        -(f.detach() * _log_q(z.detach(), m, v)).mean()
+    ),
     "grad-surrogate-density": lambda f, z, m, v: (
         f.detach() * _log_q(z.detach(), m, v).exp()
     ).mean(),
@@ -294,5 +294,8 @@ def _surrogate_gradient(answer: Answer, z: Tensor, mu: Tensor, logvar: Tensor) -
     pair = (center, spread)
     found = torch.autograd.grad(value, pair, allow_unused=True)
     return torch.stack(
-        [torch.zeros_like(p) if g is None else g for g, p in zip(found, pair, strict=True)]
+        [
+            torch.zeros_like(p) if g is None else g
+            for g, p in zip(found, pair, strict=True)
+        ]
     )

@@ -280,8 +280,7 @@ print(say("grad-rsample", gap=(theirs - ours).abs().max().item()))
 # A variance that comes from samples is itself uncertain. The *bootstrap* says by how much: draw 5,000 groups from our 5,000, with repetition, compute the variance again, and do that a thousand times. The middle 95% of the results is the interval in brackets. For two of the estimators the exact variance is known too, by the quadrature of section 2, and the cell demands that ours lie within four bootstrap standard errors of it.
 
 # %% key="race"
-def resampled_variances(estimates, repeats=1000):
-    """The variances of resampled estimates: (..., G) to (..., R)."""
+def resampled_variances(estimates, repeats=1000):  # (..., G) to (..., R)
     count = estimates.shape[-1]
     chance = np.random.default_rng(0)
     times = chance.multinomial(count, np.full(count, 1 / count), repeats)  # (R, G)
@@ -477,8 +476,7 @@ def log_likelihood(z):  # (N, 2) to (N,) nats
 print(say("grad-data", name=train_images.name, s1=sigma[0], s2=sigma[1]))
 
 # %% key="vae-exact"
-def square(points, extent=6.0):
-    """A grid of noise from -6 to 6 in each latent, and its normal weights."""
+def square(points, extent=6.0):  # a grid of noise, and its normal weights
     line = torch.linspace(-extent, extent, points, dtype=torch.float64)
     noise = torch.cartesian_prod(line, line)  # (N, 2)
     return noise, densities.log_standard_normal(noise).softmax(0)
@@ -509,10 +507,21 @@ vae_rises = []
 for i, length in enumerate((*(0.1 * sigma), 0.1, 0.1)):
     move = torch.zeros(4, dtype=torch.float64)
     move[i] = length
-    up, down = elbo_at(mu + move[:2], logvar + move[2:]), elbo_at(mu - move[:2], logvar - move[2:])
+    up = elbo_at(mu + move[:2], logvar + move[2:])
+    down = elbo_at(mu - move[:2], logvar - move[2:])
     vae_rises.append((up - down) / (2 * length))
 vae_rises = torch.stack(vae_rises)  # (4,)
-print(vae_exact, vae_rises)
+unit = torch.cat((1 / sigma, torch.ones(2, dtype=torch.float64)))  # of a step in q
+assert ((vae_exact - vae_rises).abs() < 0.02 * unit).all()
+assert abs(vae_elbo.item() - elbo_at(mu, logvar).item()) < 0.01  # nats
+for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
+    values = {"quadrature": vae_exact[i].item(), "rise": vae_rises[i].item()}
+    print(say("grad-vae-exact", name=name, **values))
+
+# %% [markdown] key="vae-estimators-text"
+# The two columns come from different sums, and agree as far as sums over a grid can: the decoder has ReLUs, and with them creases.
+#
+# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The cell demands the four standard errors again, on each of the four numbers. Before you run it, guess the ratio. On the toy, $f$ was near 1. Here it is a log-probability of 784 pixels: tens or hundreds of nats, below zero, while what matters is by how *few* nats it changes within $q$.
 
 # %% key="vae-estimators"
 torch.manual_seed(0)
@@ -521,8 +530,7 @@ eps = torch.randn(groups * draws, 2, dtype=torch.float64)  # (G * S, 2)
 z = (mu + sigma * eps).requires_grad_()
 values = log_likelihood(z)  # (G * S,)
 (rise,) = torch.autograd.grad(values.sum(), z)  # (G * S, 2): the slope at each draw
-values = values.detach().reshape(groups, draws)
-z = z.detach()
+values, z = values.detach().reshape(groups, draws), z.detach()
 
 
 def grouped(each):  # (G * S, 4) to (4, G, S)
@@ -531,16 +539,400 @@ def grouped(each):  # (G * S, 4) to (4, G, S)
 
 score = grouped(torch.cat((eps / sigma, 0.5 * (eps**2 - 1)), 1))
 others = (values.sum(-1, keepdim=True) - values) / (draws - 1)  # (G, S)
-kl_gradient = torch.cat((mu, 0.5 * (logvar.exp() - 1)))[:, None, None]  # (4, 1, 1)
+kl_gradient = torch.cat((mu, 0.5 * torch.expm1(logvar)))[:, None, None]  # (4, 1, 1)
 vae_estimators = {
     "score": values * score - kl_gradient,
     "baseline": (values - others) * score - kl_gradient,
     "path": grouped(torch.cat((rise, 0.5 * rise * sigma * eps), 1)) - kl_gradient,
 }
+
+resampled, needed = {}, {}
 for name, each in vae_estimators.items():
+    assert is_unbiased(each, vae_exact)
+    spread = resampled_variances(each.mean(-1))  # (4, R)
+    resampled[name] = torch.stack((spread[:2].sum(0), spread[2:].sum(0)))  # (2, R)
+    noise_of_one = draws * each.mean(-1).var(-1)  # (4,)
+    needed[name] = (noise_of_one[:2].sum() / vae_exact[:2].square().sum()).item()
     mean, error = mean_and_error(each)
-    print(name, mean, error, each.mean(-1).var(-1), is_unbiased(each, vae_exact))
-stick = rise - z + eps / sigma
-each = grouped(torch.cat((stick, 0.5 * stick * sigma * eps), 1))
-mean, error = mean_and_error(each)
-print("stl", mean, error, each.mean(-1).var(-1), is_unbiased(each, vae_exact))
+    row = {"mean": mean[1].item(), "error": error[1].item(), "needed": needed[name]}
+    print(say("grad-vae-row", name=say(f"grad-{name}"), exact=vae_exact[1], **row))
+
+for name in ("score", "baseline"):
+    ratios = resampled[name] / resampled["path"]  # (2, R)
+    middle = {"mu": ratios[0].median().item(), "logvar": ratios[1].median().item()}
+    ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
+    print(say("grad-ratio", name=say(f"grad-{name}"), **middle, a=ends[0], b=ends[1]))
+    assert (ratios.quantile(0.001, dim=-1) > (100 if name == "score" else 1)).all()
+vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
+
+# %% [markdown] key="vae-noticed"
+# The last column of the first table says how many draws it takes for the noise in the gradient of $\mu$ to be only as large as the gradient itself. Without a baseline, the score function multiplies hundreds of nats by a random sign. The baseline removes most of that. What remains between it and the path is the second table's last line: a moderate factor, not thousands. Most of the famous gap was the missing baseline.
+
+# %% [markdown] key="training-text"
+# ## 10. What it means for a training run
+#
+# Noise in a gradient is paid in steps. The next cell trains small VAEs (100 hidden units, 6,400 images, three epochs of batches of 64) that differ only in how the **encoder** gets its gradient. The decoder needs no trick: no draw depends on it. Three seeds each.
+#
+# - **blocked**: a plain sample, as in section 1. No error is raised, because the KL still has a gradient for the encoder. Expect something worse than no training.
+# - **score**: the score function, one draw.
+# - **baseline**: the score function with four draws per image and leave-one-out, four times the decoding.
+# - **path**: one draw.
+#
+# The last two are trained a second time with 20 latents instead of 2. The score function moves 20 numbers on the strength of one, the value of $f$; the path gets a slope for each.
+
+# %% key="training"
+few = data.Images(
+    train_images.pixels[:6400], train_images.labels[:6400], dynamic=True
+)
+held_out = data.Images(test_images.pixels[:1000], test_images.labels[:1000])
+
+
+def loss(model, x, way):
+    mu, logvar = model.encode(x)  # (B, L)
+    copies = 4 if way == "baseline" else 1
+    z = model.reparameterize(mu.expand(copies, -1, -1), logvar.expand(copies, -1, -1))
+    if way != "path":
+        z = z.detach()  # a plain sample
+    value = densities.log_bernoulli(x, model.decode_logits(z))  # (S, B)
+    total = value.mean(0) - densities.kl_to_standard_normal(mu, logvar)  # (B,)
+    if way in ("score", "baseline"):
+        reward = value.detach()
+        if copies > 1:
+            reward = (reward - reward.mean(0)) * copies / (copies - 1)  # leave-one-out
+        total = total + (reward * densities.log_normal(z, mu, logvar)).mean(0)
+    return -total.mean()
+
+
+def run(way, latents, seed):
+    torch.manual_seed(seed)
+    small = nets.VAE(hidden_dim=100, latent_dim=latents).to(device)
+    optimizer = torch.optim.Adam(small.parameters(), lr=1e-3, fused=True)
+    curve = []
+    for _ in range(3):
+        for x, _ in few.batches(64):
+            optimizer.zero_grad()
+            loss(small, x, way).backward()
+            optimizer.step()
+        bound = train.evaluate(small, held_out)
+        curve.append(bound.elbo.mean().item())
+    return curve, bound.kl.mean().item()
+
+
+contests = {2: ("blocked", "score", "baseline", "path"), 20: ("baseline", "path")}
+runs = {}
+for latents, ways in contests.items():
+    for way in ways:
+        curves, kls = zip(*(run(way, latents, seed) for seed in range(3)), strict=True)
+        runs[way, latents] = torch.tensor(curves)  # (3 seeds, 3 epochs)
+        last = runs[way, latents][:, -1]
+        told = {"name": say(f"grad-{way}"), "latents": latents, "kl": sum(kls) / 3}
+        told |= {"low": last.min().item(), "high": last.max().item()}
+        print(say("grad-run", mean=last.mean().item(), **told))
+        if way == "blocked":
+            assert max(kls) < 0.1
+
+ends = {name: curves[:, -1] for name, curves in runs.items()}
+assert ends["path", 2].min() > ends["score", 2].max() + 3
+assert ends["path", 2].min() > ends["blocked", 2].max() + 5
+assert (ends["path", 2] - ends["baseline", 2]).abs().mean() < 6
+assert (ends["path", 20] - ends["baseline", 20]).mean() > 2
+
+# %% key="training-picture"
+looks = {
+    "blocked": {"color": "#777777", "ls": ":", "marker": "^"},
+    "score": {"color": "black", "ls": "-.", "marker": "o"},
+    "baseline": {"color": "black", "ls": "--", "marker": "s"},
+    "path": {"color": q_color, "ls": "-", "marker": "D"},
+}
+figure, axes = figures.picture(say("grad-alt-training"), columns=2, width=8)
+for ax, (latents, ways) in zip(axes, contests.items(), strict=True):
+    for way in ways:
+        lines = ax.plot((1, 2, 3), runs[way, latents].T, ms=4, lw=1, **looks[way])
+        lines[0].set_label(say(f"grad-{way}"))
+    ax.set(xlabel=say("epoch"), ylabel=say("grad-test-elbo"), xticks=(1, 2, 3))
+    ax.set_title(say("grad-latents", count=latents), loc="left", fontsize=10)
+    ax.legend(fontsize=8, frameon=False, loc="lower right")
+figure
+
+# %% [markdown] key="training-noticed"
+# Four things to notice.
+#
+# - **Blocked** learns, and that is the trap. The decoder improves; the encoder hears only the KL, obeys it, and makes all the clouds equal to the prior. The KL is zero: nothing of the image gets through.
+# - **Score** without a baseline stays near it, and differs from seed to seed.
+# - **Baseline** and **path** all but tie with 2 latents. The trick is not magic: with a good baseline and four times the decoding, the old way works.
+# - With 20 latents the tie is over. The path leads with a quarter of the decoding.
+
+# %% [markdown] key="logvar-text"
+# ## 11. Why the log-variance
+#
+# A network's output $\theta$ is any real number. What should it be: $\sigma^2$ itself, $\log \sigma^2$, or something whose *softplus*, $\log(1 + e^\theta)$, is $\sigma^2$?
+#
+# It is often said that the exponential gives better gradients at small variances. Let us look. In terms of the variance $v$ that each one produces, $dv/d\theta$ is $v$ for the exponential and $1 - e^{-v}$ for softplus. When $v$ is small, those are **the same number**, up to $v^2/2$. They part company on the other side: for large $v$, softplus moves at speed 1, and the exponential in proportion.
+#
+# The exponential has three real advantages, all in the next cell:
+#
+# - the KL needs $\log v$, and there it is. In float32 the softplus of $-110$ is zero, and its logarithm minus infinity;
+# - a step of $\theta$ means the same at every width: the squared score, averaged, is $\frac{1}{2}$ whatever $v$ is. For the variance itself, it is $\frac{1}{2v^2}$;
+# - any scale is a few steps away. And one danger: in float32, $e^{100}$ is infinite, hence the `clamp` of `nets.VAE`.
+
+# %% key="logvar" tags=["nbval-check-output"]
+theta = torch.linspace(-9, 5, 141, dtype=torch.float64, requires_grad=True)
+by_exp, by_softplus = theta.exp(), F.softplus(theta)
+(speed_of_exp,) = torch.autograd.grad(by_exp.sum(), theta)
+(speed_of_softplus,) = torch.autograd.grad(by_softplus.sum(), theta)
+assert torch.allclose(speed_of_exp, by_exp)
+assert torch.allclose(speed_of_softplus, -torch.expm1(-by_softplus))
+
+low = torch.tensor(-110.0)
+assert F.softplus(low).log() == -math.inf
+assert torch.exp(torch.tensor(100.0)) == math.inf
+for variance in (1e-4, 1.0, 100.0):
+    half = weights @ (0.5 * (nodes**2 - 1)) ** 2  # the squared score in log v
+    assert math.isclose(half, 0.5, rel_tol=1e-9)
+    speed = -math.expm1(-variance)
+    print(say("grad-speeds", v=variance, exp=variance, softplus=speed))
+
+# %% [markdown] key="logvar-steps-text"
+# And in steps? Start at $v = 1$ and let Adam, in steps of 0.05, bring $\mathcal{N}(0, v)$ to a target of variance $t$ by the KL. Expect a tie at $t = 0.005$, which is the size of the posteriors of section 9, and a rout at $t = 100$. The variance itself as a parameter does not finish the first race: one step takes it below zero, where the logarithm does not exist.
+
+# %% key="logvar-steps"
+forms = {
+    "exp": (torch.exp, 0.0),
+    "softplus": (F.softplus, math.log(math.expm1(1.0))),
+    "raw": (torch.clone, 1.0),
+}
+
+
+def steps_to(target, form, start, most=6000):
+    theta = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([theta], lr=0.05)
+    for step in range(most):
+        v = form(theta)
+        if v <= 0:
+            return -step  # lost
+        if abs(math.log(v / target)) < 0.05:
+            return step
+        optimizer.zero_grad()
+        (0.5 * (v / target - 1 - torch.log(v / target))).backward()
+        optimizer.step()
+    return most
+
+
+steps = {}
+for target in (0.005, 100.0):
+    for name, (form, start) in forms.items():
+        steps[name, target] = steps_to(target, form, start)
+        key = "grad-steps" if steps[name, target] > 0 else "grad-lost"
+        told = {"name": say(f"grad-form-{name}"), "steps": abs(steps[name, target])}
+        print(say(key, target=target, **told))
+
+assert 0.5 < steps["softplus", 0.005] / steps["exp", 0.005] < 2
+assert steps["softplus", 100.0] > 5 * steps["exp", 100.0] > 0
+assert steps["raw", 0.005] < 0
+
+# %% [markdown] key="no-path-text"
+# ## 12. Laws without a path
+#
+# The path exists when $z$ can be written as a differentiable function of the parameters and of a noise that has none. The inverse of the distribution function always does it in one dimension, when it is smooth: a uniform noise goes in, $z$ comes out. For laws such as the gamma, the derivative comes from the distribution function itself, without inverting it. A law over *categories* has no path: its draw jumps, and between jumps its derivative is zero, like the step of section 8. PyTorch knows which is which.
+
+# %% key="no-path" tags=["nbval-check-output"]
+for law in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
+    answer = say("grad-yes" if law.has_rsample else "grad-no")
+    print(say("grad-has-path", name=law.__name__, answer=answer))
+
+# %% [markdown] key="gumbel-text"
+# What is done then? One may go back to the score function, with a baseline. Or one may **soften the draw**. Add to each logit a Gumbel noise, $-\log(-\log u)$, and keep the largest: that is an exact draw from the categorical. Put a softmax of temperature $\tau$ in place of "the largest", and there is a path: the *Gumbel-softmax* (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017). The price: the draw is no longer a category, but a mixture of them, and the gradient is that of another problem. It is **biased**. As $\tau$ falls, the bias goes away and the variance comes.
+#
+# With three categories the exact expectation is a sum of three terms, so both can be measured. The cell compares each temperature with it.
+
+# %% key="gumbel"
+logits = torch.tensor([0.5, 0.0, -1.0], dtype=torch.float64, requires_grad=True)
+goal = torch.tensor([0.1, 0.6, 0.3], dtype=torch.float64)
+
+
+def cost(y):  # (..., 3) to (...)
+    return ((y - goal) ** 2).sum(-1)
+
+
+per_category = cost(torch.eye(3, dtype=torch.float64))  # (3,)
+expected = logits.softmax(0) @ per_category
+(exact_three,) = torch.autograd.grad(expected, logits)  # (3,)
+p = logits.detach().softmax(0)
+assert torch.allclose(exact_three, p * (per_category - p @ per_category))
+
+torch.manual_seed(0)
+count = 50_000
+gumbel = -torch.log(-torch.log(torch.rand(count, 3, dtype=torch.float64)))  # (N, 3)
+largest = F.one_hot((logits.detach() + gumbel).argmax(-1), 3).double()  # (N, 3)
+assert is_unbiased(largest.T[:, :, None], p)  # an exact draw
+
+temperatures = (2.0, 1.0, 0.5, 0.25, 0.1)
+biases, noises = [], []
+for temperature in temperatures:
+    each = logits.detach().expand(count, 3).clone().requires_grad_()
+    soft = ((each + gumbel) / temperature).softmax(-1)  # (N, 3)
+    (gradient,) = torch.autograd.grad(cost(soft).sum(), each)
+    biases.append((gradient.mean(0) - exact_three).norm().item())
+    noises.append(gradient.var(0).sum().item())
+    if temperature == 2.0:
+        assert not is_unbiased(gradient.T[:, :, None], exact_three)
+    print(say("grad-gumbel", tau=temperature, bias=biases[-1], variance=noises[-1]))
+
+categorical = (cost(largest) - per_category.mean())[:, None] * (largest - p)  # (N, 3)
+assert is_unbiased(categorical.T[:, :, None], exact_three)
+values = {"length": exact_three.norm(), "variance": categorical.var(0).sum()}
+print(say("grad-gumbel-score", **{k: v.item() for k, v in values.items()}))
+assert biases[-1] < biases[0] / 3
+assert noises[-1] > 3 * noises[0]
+
+# %% [markdown] key="landing-text"
+# ## 13. One last noise that can be removed
+#
+# Suppose that training went perfectly, and $q$ *is* the posterior. The exact gradient is then zero. Is the pathwise estimate zero as well? With the KL in closed form, no: each draw still pulls its own way.
+#
+# Write the whole ELBO inside the average, $\log p(x, z) - \log q(z)$. If $q$ is the posterior, that is $\log p(x)$, the same number at every $z$: along the path, its slope is zero. What still moves is $\mu$ and $\sigma$ *inside* $\log q$, and that part is a score, which averages to zero. Drop it, by detaching the parameters in $\log q$, and the noise vanishes at the end of the road: *sticking the landing* (Roeder, Wu and Duvenaud, 2017).
+#
+# In a linear Gaussian model the posterior is known, and "zero" can be demanded to ten decimals. On the VAE the encoder is only near the posterior, so some noise is left. How much is measured.
+
+# %% key="landing"
+torch.manual_seed(0)
+line = exact.LinearGaussian(
+    torch.randn(5, 1, dtype=torch.float64), torch.zeros(5, dtype=torch.float64), 0.5
+)
+seen = torch.randn(1, 5, dtype=torch.float64)  # (1, D)
+center, spread = (row.expand(1000, 1) for row in line.encode(seen))  # the posterior
+center, spread = center.clone().requires_grad_(), spread.clone().requires_grad_()
+drawn = center + torch.exp(0.5 * spread) * torch.randn(1000, 1, dtype=torch.float64)
+
+likelihood = line.log_conditional(seen, drawn)  # (1000,)
+usual = likelihood - densities.kl_to_standard_normal(center, spread)
+inside = likelihood + densities.log_standard_normal(drawn)
+landed = inside - densities.log_normal(drawn, center.detach(), spread.detach())
+for objective, is_zero in ((usual, False), (landed, True)):
+    found = torch.autograd.grad(objective.sum(), (center, spread), retain_graph=True)
+    assert all((gradient.abs().max() < 1e-10) == is_zero for gradient in found)
+
+rise_landed = rise - z + eps / sigma  # (G * S, 2): the slope of log p(x, z) - log q(z)
+by_landing = grouped(torch.cat((rise_landed, 0.5 * rise_landed * sigma * eps), 1))
+assert is_unbiased(by_landing, vae_exact)
+spread = resampled_variances(by_landing.mean(-1))  # (4, R)
+landing = torch.stack((spread[:2].sum(0), spread[2:].sum(0)))  # (2, R)
+ratios = resampled["path"] / landing
+middle = {"mu": ratios[0].median().item(), "logvar": ratios[1].median().item()}
+ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
+print(say("grad-landing", **middle, a=ends[0], b=ends[1]))
+
+# %% [markdown] key="answer"
+# ## 14. The answer
+#
+# How does a gradient pass through a random draw? **It does not. It goes round it.** The noise is drawn outside, the parameters work inside, and the average has a gradient that both the density and the path can carry. The next cell repeats what this notebook measured.
+
+# %% key="answer-measured"
+middle = vae_ratio.median().item()
+print(say("grad-answer-ratio", ratio=middle, **interval(vae_ratio)))
+told = {way: ends_of[:, -1].mean().item() for (way, n), ends_of in runs.items() if n == 2}
+print(say("grad-answer-elbo", **told))
+
+# %% [markdown] key="next"
+# **To read.** Williams (1992) introduced the score function in learning. Kingma and Welling (2013) and Rezende, Mohamed and Wierstra (2014) brought the path to these models. Roeder, Wu and Duvenaud (2017) took away the last noise; Tucker et al. (2019) extended that to importance-weighted bounds. Jang, Gu and Poole (2017) and Maddison, Mnih and Teh (2017) softened the categorical.
+#
+# The gradient is now in hand. Lesson 04 asks how fast it can be computed.
+
+# %% [markdown] key="exercises"
+# ## Exercises
+#
+# Write your answer in place of the ellipsis and run the cell. The solutions are folded below each question.
+#
+# ### 1. The score function, by hand
+#
+# The function takes the values of $f$ at the draws, `values` of shape `(S,)`, the draws `z`, and the numbers `mu` and `logvar` as tensors. Return one estimate per draw, of shape `(2, S)`: first the derivative with respect to $\mu$, then with respect to $\log \sigma^2$. No baseline, no averaging.
+
+# %% key="exercise-score" tags=["nbval-check-output"]
+def my_score_function(values, z, mu, logvar):
+    ...
+
+
+checks_gradients.score_function(my_score_function)
+
+# %% key="solution-score" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_score_function(values, z, mu, logvar):
+    squared = (z - mu) ** 2 * torch.exp(-logvar)  # (S,)
+    return values * torch.stack(((z - mu) * torch.exp(-logvar), 0.5 * (squared - 1)))
+
+
+verdict = checks_gradients.score_function(solution_score_function)
+assert verdict
+verdict
+
+# %% [markdown] key="exercise-baseline-text"
+# ### 2. Find the bug: the baseline
+#
+# This function subtracts a baseline from the values and multiplies by the score. The variance falls a lot, and training works. But the gradient is not the one it claims to be. Find the bug and fix it without giving up the baseline. Both arguments have shape `(S,)`, and so has what is returned.
+
+# %% key="exercise-baseline" tags=["nbval-check-output"]
+def my_baseline(values, score):
+    return (values - values.mean()) * score
+
+
+checks_gradients.baseline(my_baseline)
+
+# %% key="solution-baseline" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_baseline(values, score):
+    others = (values.sum() - values) / (len(values) - 1)  # (S,)
+    return (values - others) * score
+
+
+verdict = checks_gradients.baseline(solution_baseline)
+assert verdict
+verdict
+
+# %% [markdown] key="exercise-path-text"
+# ### 3. The path of another law
+#
+# An exponential of rate $r$ that begins at $a$ has distribution function $1 - e^{-r(z - a)}$ for $z > a$. Write its draw as a function of a uniform noise `u`, by inverting the distribution function: a larger `u` gives a larger `z`. The gradient must reach `start` and `rate`.
+
+# %% key="exercise-path" tags=["nbval-check-output"]
+def my_exponential(start, rate, u):
+    ...
+
+
+checks_gradients.exponential_path(my_exponential)
+
+# %% key="solution-path" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_exponential(start, rate, u):
+    return start - torch.log1p(-u) / rate  # (S,)
+
+
+verdict = checks_gradients.exponential_path(solution_exponential)
+assert verdict
+verdict
+
+# %% [markdown] key="exercise-surrogate-text"
+# ### 4. Find the bug: the loss that pretends
+#
+# In practice one does not write the score; one writes a number whose *derivative* is the estimate, and calls `backward`. Here `z` came from `rsample`, so `z` and `values` both hang on `mu` and `logvar`. The function below takes care of one of the two. What does the other let through? Fix it.
+
+# %% key="exercise-surrogate" tags=["nbval-check-output"]
+def my_surrogate(values, z, mu, logvar):
+    log_q = Normal(mu, torch.exp(0.5 * logvar)).log_prob(z)  # (S,)
+    return (values.detach() * log_q).mean()
+
+
+checks_gradients.surrogate(my_surrogate)
+
+# %% key="solution-surrogate" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_surrogate(values, z, mu, logvar):
+    log_q = Normal(mu, torch.exp(0.5 * logvar)).log_prob(z.detach())  # (S,)
+    return (values.detach() * log_q).mean()
+
+
+verdict = checks_gradients.surrogate(solution_surrogate)
+assert verdict
+verdict
+
+# %% [markdown] key="solution-surrogate-text"
+# <details><summary>What the bug lets through</summary>
+#
+# With `z` attached, $\log q(z)$ changes for two reasons: because the bell moves, and because the draw moves with it. For $\mu$, the two cancel exactly: a draw carried along by its bell keeps its density. The gradient at $\mu$ is zero, at every draw.
+#
+# </details>
