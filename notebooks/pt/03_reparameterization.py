@@ -319,10 +319,10 @@ for name, terms in exact_terms.items():
     assert ((found - of_one / draws).abs() < 4 * error).all()
 
 # %% key="race-picture"
-styles = {"score": ("black", "-"), "baseline": ("#777777", "--"), "path": (q_color, "-")}
+colors = {"score": "black", "baseline": "#777777", "path": q_color}
 figure, axes = figures.picture(say("grad-alt-race"), columns=3, width=8.5, height=2.5)
 for ax, (name, each) in zip(axes, estimators.items(), strict=True):
-    ax.hist(each.mean(-1)[0], torch.linspace(-4, 6, 51), color=styles[name][0])
+    ax.hist(each.mean(-1)[0], torch.linspace(-4, 6, 51), color=colors[name])
     ax.axvline(d_mu, color=figures.COLORS["posterior"], linewidth=2, linestyle="--")
     ax.set_title(say(f"grad-{name}"), loc="left", fontsize=10)
     ax.set(xlabel=say("grad-estimate"), ylim=(0, 900), yticks=[])
@@ -365,7 +365,8 @@ def draw_arrows(mu, sigma, eps):
     left.plot(near, value + rise * (near - point), "k-", linewidth=2.5)
     left.plot([point, point], [-2, value], "k:", linewidth=1)
     left.plot(point, value, "ko")
-    push = {"arrowstyle": "-|>", "color": q_color, "lw": 2.5, "shrinkA": 0, "shrinkB": 0}
+    push = {"arrowstyle": "-|>", "color": q_color, "lw": 2.5}
+    push |= {"shrinkA": 0, "shrinkB": 0}
     left.annotate("", (point, -2), (mu, -2), arrowprops=push)
     left.plot(mu, -2, "|", color=q_color, markersize=16, markeredgewidth=2.5)
     left.set(xlim=(-3, 3), ylim=(-2.4, 9), xlabel="$z$")
@@ -830,7 +831,7 @@ print(say("grad-landing", **middle, a=ends[0], b=ends[1]))
 # %% key="answer-measured"
 middle = vae_ratio.median().item()
 print(say("grad-answer-ratio", ratio=middle, **interval(vae_ratio)))
-told = {way: ends_of[:, -1].mean().item() for (way, n), ends_of in runs.items() if n == 2}
+told = {way: runs[way, 2][:, -1].mean().item() for way in contests[2]}
 print(say("grad-answer-elbo", **told))
 
 # %% [markdown] key="next"
