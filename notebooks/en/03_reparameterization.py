@@ -298,7 +298,8 @@ estimators = {"score": by_score, "baseline": by_baseline, "path": by_path}
 resampled = {k: resampled_variances(each.mean(-1)) for k, each in estimators.items()}
 
 print(say("grad-head"))
-print(say("grad-row", name=say("grad-way-closed"), mean=d_mu, error=0, variance=0) + " [0]")
+closed = {"name": say("grad-way-closed"), "mean": d_mu, "error": 0, "variance": 0}
+print(say("grad-row", **closed), "[0]")
 for name, each in estimators.items():
     mean, error = mean_and_error(each)
     variance = each.mean(-1).var(-1)[0].item()
@@ -339,7 +340,8 @@ for name in ("score", "baseline"):
     found = estimators[name].mean(-1).var(-1) / by_path.mean(-1).var(-1)  # (2,)
     values = {"mu": found[0].item(), "logvar": found[1].item()}
     ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
-    print(say("grad-ratio", name=say(f"grad-way-{name}"), **values, a=ends[0], b=ends[1]))
+    told = {"name": say(f"grad-way-{name}"), "a": ends[0], "b": ends[1]}
+    print(say("grad-ratio", **told, **values))
     assert (ratios.quantile(0.001, dim=-1) > 1).all()
 
 # %% [markdown] key="panel-text"
@@ -368,7 +370,7 @@ def draw_arrows(mu, sigma, eps):
     bell = Normal(mu, sigma).log_prob(line).exp() * sigma * 2.5 - 2
     left.plot(line, f(line), color=f_color, linewidth=2, label="$f(z)$")
     left.fill_between(line, bell, -2, color=q_color, alpha=0.3, label="$q(z)$")
-    left.plot([z - 0.6, z + 0.6], [value - 0.6 * rise, value + 0.6 * rise], "k-", lw=2.5)
+    left.axline((z, value), slope=rise, color="black", linewidth=1.5)
     left.plot([z, z], [-2, value], "k:", linewidth=1)
     left.plot(z, value, "ko")
     left.plot(mu, -2, "|", color=q_color, markersize=16, markeredgewidth=2.5)
@@ -442,8 +444,9 @@ print(say("grad-jump", exact=exact_jump, path=jump_path.mean().item()))
 
 # %% key="waves-picture"
 figure, (ax,) = figures.picture(say("grad-alt-waves"), width=6)
-ax.loglog(frequencies * sigma, waves[:, 0], "-", color="black", label=say("grad-way-score"))
-ax.loglog(frequencies * sigma, waves[:, 1], "--", color=q_color, label=say("grad-way-path"))
+for column, (name, line) in enumerate((("score", "-"), ("path", "--"))):
+    look = {"color": colors[name], "label": say(f"grad-way-{name}")}
+    ax.loglog(frequencies * sigma, waves[:, column], line, **look)
 ax.axvline(1, color="#777777", linestyle=":")
 ax.set(xlabel=r"$a\,\sigma$", ylabel=say("grad-variance"))
 ax.legend(fontsize=9, frameon=False)
@@ -567,7 +570,8 @@ for name in ("score", "baseline"):
     ratios = resampled[name] / resampled["path"]  # (2, R)
     middle = {"mu": ratios[0].median().item(), "logvar": ratios[1].median().item()}
     ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
-    print(say("grad-ratio", name=say(f"grad-way-{name}"), **middle, a=ends[0], b=ends[1]))
+    told = {"name": say(f"grad-way-{name}"), "a": ends[0], "b": ends[1]}
+    print(say("grad-ratio", **told, **middle))
     assert (ratios.quantile(0.001, dim=-1) > (100 if name == "score" else 1)).all()
 vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
 
