@@ -581,7 +581,7 @@ vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
 # %% [markdown] key="training-text"
 # ## 10. What it means for a training run
 #
-# Noise in a gradient is paid in steps. The next cell trains small VAEs (100 hidden units, 6,400 images, three epochs of batches of 64) that differ only in how the **encoder** gets its gradient. The decoder needs no trick: no draw depends on it. Three seeds each.
+# Noise in a gradient is paid in steps. The next cell trains small VAEs (100 hidden units, 4,800 images, three epochs of batches of 64) that differ only in how the **encoder** gets its gradient. The decoder needs no trick: no draw depends on it. Three seeds each.
 #
 # - **blocked**: a plain sample, as in section 1. No error is raised, because the KL still has a gradient for the encoder. Expect the encoder to learn something, but not what you want.
 # - **score**: the score function, one draw.
@@ -592,7 +592,7 @@ vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
 
 # %% key="training"
 few = data.Images(
-    train_images.pixels[:6400], train_images.labels[:6400], dynamic=True
+    train_images.pixels[:4800], train_images.labels[:4800], dynamic=True
 )
 held_out = data.Images(test_images.pixels[:1000], test_images.labels[:1000])
 
@@ -707,7 +707,7 @@ for variance in (1e-4, 1.0, 100.0):
     print(say("grad-speeds", v=variance, exp=variance, softplus=speed))
 
 # %% [markdown] key="logvar-steps-text"
-# And in steps? Start at $v = 1$ and let Adam, with a learning rate of 0.05, bring $\mathcal{N}(0, v)$ to a target of variance $t$ by the KL. Expect a tie at $t = 0.005$, which is the size of the posteriors of section 9, and a rout at $t = 100$. The variance itself as a parameter does not finish the first race: one step takes it below zero, where the logarithm does not exist.
+# And in steps? Start at $v = 1$ and let Adam, with a learning rate of 0.05, bring $\mathcal{N}(0, v)$ to a target of variance $t$ by the KL. Expect a tie at $t = 0.005$, which is the size of the posteriors of section 9, and a rout at $t = 100$. The variance itself as a parameter does not finish the first race: some step takes it below zero, where the logarithm does not exist.
 
 # %% key="logvar-steps"
 forms = {
@@ -717,14 +717,17 @@ forms = {
 }
 
 
-def steps_to(target, form, start, most=6000):
+most = 3000  # steps
+
+
+def steps_to(target, form, start):
     theta = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([theta], lr=0.05)
     for step in range(most):
         v = form(theta)
         if v <= 0:
             return -step  # lost
-        if abs(math.log(v / target)) < 0.05:
+        if abs(math.log(v.item() / target)) < 0.05:
             return step
         optimizer.zero_grad()
         (0.5 * (v / target - 1 - torch.log(v / target))).backward()
@@ -737,11 +740,12 @@ for target in (0.005, 100.0):
     for name, (form, start) in forms.items():
         steps[name, target] = steps_to(target, form, start)
         key = "grad-steps" if steps[name, target] > 0 else "grad-lost"
+        key = "grad-late" if steps[name, target] == most else key
         told = {"name": say(f"grad-form-{name}"), "steps": abs(steps[name, target])}
         print(say(key, target=target, **told))
 
 assert 0.5 < steps["softplus", 0.005] / steps["exp", 0.005] < 2
-assert steps["softplus", 100.0] > 5 * steps["exp", 100.0] > 0
+assert most == steps["softplus", 100.0] > 5 * steps["exp", 100.0] > 0
 assert steps["raw", 0.005] < 0
 
 # %% [markdown] key="no-path-text"
@@ -798,6 +802,11 @@ values = {"length": exact_three.norm(), "variance": categorical.var(0).sum()}
 print(say("grad-gumbel-score", **{k: v.item() for k, v in values.items()}))
 assert biases[-1] < biases[0] / 3
 assert noises[-1] > 3 * noises[0]
+assert noises[-1] > 3 * categorical.var(0).sum()
+assert not is_unbiased(gradient.T[:, :, None], exact_three)
+
+# %% [markdown] key="gumbel-noticed"
+# Read the two last lines together. At the coldest temperature, the softened draw is still biased, and far noisier than the score function with a baseline, which has no bias at all. That is with three categories; with thousands, it may turn round. **There is no best estimator, only one that was measured on your problem.**
 
 # %% [markdown] key="landing-text"
 # ## 13. One last noise that can be removed
