@@ -157,7 +157,7 @@ PATH_MISTAKES: dict[str, Answer] = {
     "grad-path-no-rate": lambda a, r, u: a + Exponential(1.0).icdf(u),
     "grad-path-inside": lambda a, r, u: (a + Exponential(1.0).icdf(u)) / r,
     "grad-path-cdf": lambda a, r, u: 1 - torch.exp(-r * (u - a)),
-    "grad-path-density": lambda a, r, u: Exponential(r).log_prob(u - a).exp(),
+    "grad-path-density": lambda a, r, u: r * torch.exp(-r * (u - a)),
     "grad-path-no-noise": lambda a, r, u: (a + 1 / r).expand_as(u),
 }
 

@@ -204,34 +204,34 @@ def box(ax, at, text, color, style="-"):
 
 
 def arrow(ax, start, end, *, back=False, bend=0.0):
-    line = {"arrowstyle": "-|>", "lw": 2, "shrinkA": 20, "shrinkB": 24}
+    line = {"arrowstyle": "-|>", "lw": 2, "shrinkA": 1, "shrinkB": 1}
     line |= {"connectionstyle": f"arc3,rad={bend}", "mutation_scale": 16}
     line |= {"color": q_color, "ls": "--"} if back else {"color": "black"}
     ax.annotate("", end, start, arrowprops=line)
 
 
 figure, axes = figures.picture(say("grad-alt-graphs"), columns=2, width=9, height=3.4)
-at_mu, at_sigma, at_eps, at_z, at_f = (0, 2), (0, 1), (0, 0), (1.7, 1.5), (3.3, 1.5)
 for ax in axes:
-    for at, text in ((at_mu, r"$\mu$"), (at_sigma, r"$\sigma$")):
-        box(ax, at, text, q_color)
-        arrow(ax, at, at_z)
-    box(ax, at_f, "$f(z)$", f_color)
-    arrow(ax, at_z, at_f)
-    arrow(ax, at_f, at_z, back=True, bend=0.45)
-    ax.set(xlim=(-0.5, 3.9), ylim=(-0.45, 2.6))
+    box(ax, (0, 2), r"$\mu$", q_color)
+    box(ax, (0, 1), r"$\sigma$", q_color)
+    box(ax, (3.4, 1.5), "$f(z)$", f_color)
+    arrow(ax, (0.2, 1.93), (1.02, 1.6))
+    arrow(ax, (0.2, 1.07), (1.02, 1.4))
+    arrow(ax, (2.38, 1.5), (3.08, 1.5))
+    arrow(ax, (3.3, 1.74), (2.2, 1.78), back=True, bend=0.35)
+    ax.set(xlim=(-0.3, 3.8), ylim=(-0.4, 2.6))
     ax.set_axis_off()
 left, right = axes
-box(left, at_z, r"$z \sim \mathcal{N}(\mu, \sigma^2)$", "black", ":")
-left.text(0.78, 2.12, "✗", color=q_color, size=24, ha="center", va="center")
-left.text(1.02, 2.2, say("grad-stops"), color=q_color, size=10, va="center")
-left.text(1.7, 0.95, say("grad-the-draw"), size=10, ha="center")
-box(right, at_z, r"$z = \mu + \sigma\,\varepsilon$", "black")
-box(right, at_eps, r"$\varepsilon \sim \mathcal{N}(0, 1)$", "black", ":")
-arrow(right, at_eps, at_z)
-arrow(right, at_z, at_mu, back=True, bend=0.3)
-arrow(right, at_z, at_sigma, back=True, bend=0.3)
-right.text(0.85, 0.02, say("grad-the-draw"), size=10, va="center")
+box(left, (1.7, 1.5), r"$z \sim \mathcal{N}(\mu, \sigma^2)$", "black", ":")
+left.text(0.92, 1.95, "✗", color=q_color, size=22, ha="center", va="center")
+left.text(1.05, 2.08, say("grad-stops"), color=q_color, size=10, va="center")
+left.text(1.7, 1.05, say("grad-the-draw"), size=10, ha="center")
+box(right, (1.7, 1.5), r"$z = \mu + \sigma\,\varepsilon$", "black")
+box(right, (0.6, 0), r"$\varepsilon \sim \mathcal{N}(0, 1)$", "black", ":")
+right.text(1.25, 0, say("grad-the-draw"), size=10, va="center")
+arrow(right, (0.75, 0.24), (1.5, 1.24))
+arrow(right, (1.2, 1.78), (0.2, 2.1), back=True, bend=0.2)
+arrow(right, (1.1, 1.26), (0.2, 0.9), back=True, bend=-0.2)
 left.set_title(say("grad-graph-plain"), loc="left", fontsize=10)
 right.set_title(say("grad-graph-path"), loc="left", fontsize=10)
 figure
@@ -323,16 +323,16 @@ for name, terms in exact_terms.items():
 colors = {"score": "black", "baseline": "#777777", "path": q_color}
 figure, axes = figures.picture(say("grad-alt-race"), columns=3, width=8.5, height=2.5)
 for ax, (name, each) in zip(axes, estimators.items(), strict=True):
-    ax.hist(each.mean(-1)[0], np.linspace(-4, 6, 51), color=colors[name])
+    ax.hist(each.mean(-1)[0], np.linspace(-8, 16, 73), color=colors[name], log=True)
     ax.axvline(d_mu, color=figures.COLORS["posterior"], linewidth=2, linestyle="--")
     ax.set_title(say(f"grad-way-{name}"), loc="left", fontsize=10)
-    ax.set(xlabel=say("grad-estimate"), ylim=(0, 900), yticks=[])
+    ax.set(xlabel=say("grad-estimate"), ylim=(0.5, 2000))
 figure
 
 # %% [markdown] key="race-ratio-text"
-# Os três montes de 5.000 estimativas têm os mesmos eixos, e a linha tracejada é o gradiente exato. Os três se centram nela. O monte da direita é o mais estreito.
+# Os três montes de 5.000 estimativas têm os mesmos eixos; a linha tracejada é o gradiente exato, e os três têm nela a sua média. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **a variância mora nas caudas**.
 #
-# Quanto mais estreito? A próxima célula divide as variâncias. Uma razão de 3 significa que a função escore precisa de três vezes mais amostras para ser igualmente boa.
+# Em números? A próxima célula divide as variâncias. Uma razão de 3 significa que a função escore precisa de três vezes mais amostras para ser igualmente boa.
 
 # %% key="race-ratio"
 for name in ("score", "baseline"):
@@ -370,7 +370,7 @@ def draw_arrows(mu, sigma, eps):
     bell = Normal(mu, sigma).log_prob(line).exp() * sigma * 2.5 - 2
     left.plot(line, f(line), color=f_color, linewidth=2, label="$f(z)$")
     left.fill_between(line, bell, -2, color=q_color, alpha=0.3, label="$q(z)$")
-    left.axline((z, value), slope=rise, color="black", linewidth=1.5)
+    left.plot((z - 0.6, z + 0.6), (value - 0.6 * rise, value + 0.6 * rise), "k-")
     left.plot([z, z], [-2, value], "k:", linewidth=1)
     left.plot(z, value, "ko")
     left.plot(mu, -2, "|", color=q_color, markersize=16, markeredgewidth=2.5)
@@ -397,17 +397,17 @@ arrows = panel(
     draw_arrows,
     mu=slider(r"$\mu$", -1.0, 1.0, value=0.6),
     sigma=slider(r"$\sigma$", 0.1, 0.8, step=0.05, value=0.5),
-    eps=slider(r"$\varepsilon$", -2.0, 2.0, value=1.0),
+    eps=slider(r"$\varepsilon$", -2.0, 2.0, value=-1.2),
 )
 arrows
 
 # %% key="panel-moved"
 assert sweep(arrows) == 7
 center, width = (torch.tensor(v, requires_grad=True) for v in (0.6, 0.5))
-f(center + width * 1.0).backward()
-arriving = slope(torch.tensor(1.1)).item()
+f(center + width * -1.2).backward()
+arriving = slope(torch.tensor(0.0)).item()
 assert math.isclose(center.grad, arriving, rel_tol=1e-5)
-assert math.isclose(width.grad, arriving * 1.0, rel_tol=1e-5)
+assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
 
 # %% [markdown] key="waves-text"
 # ## 8. A trajetória ganha sempre?
@@ -448,6 +448,9 @@ for column, (name, line) in enumerate((("score", "-"), ("path", "--"))):
     look = {"color": colors[name], "label": say(f"grad-way-{name}")}
     ax.loglog(frequencies * sigma, waves[:, column], line, **look)
 ax.axvline(1, color="#777777", linestyle=":")
+ticks = (0.25, 0.5, 1, 2)
+ax.set_xticks(ticks, [say("tick", value=tick) for tick in ticks])
+ax.minorticks_off()
 ax.set(xlabel=r"$a\,\sigma$", ylabel=say("grad-variance"))
 ax.legend(fontsize=9, frameon=False)
 figure
@@ -537,7 +540,7 @@ groups = 2000
 eps = torch.randn(groups * draws, 2, dtype=torch.float64)  # (G * S, 2)
 z = (mu + sigma * eps).requires_grad_()
 values = log_likelihood(z)  # (G * S,)
-(rise,) = torch.autograd.grad(values.sum(), z)  # (G * S, 2): a inclinação em cada amostra
+(rise,) = torch.autograd.grad(values.sum(), z)  # (G * S, 2): uma por amostra
 values, z = values.detach().reshape(groups, draws), z.detach()
 
 
@@ -835,7 +838,7 @@ for objective, is_zero in ((usual, False), (landed, True)):
     found = torch.autograd.grad(objective.sum(), (center, spread), retain_graph=True)
     assert all((gradient.abs().max() < 1e-10) == is_zero for gradient in found)
 
-rise_landed = rise - z + eps / sigma  # (G * S, 2): a inclinação de log p(x, z) - log q(z)
+rise_landed = rise - z + eps / sigma  # (G * S, 2): de log p(x, z) - log q(z)
 by_landing = grouped(torch.cat((rise_landed, 0.5 * rise_landed * sigma * eps), 1))
 assert is_unbiased(by_landing, vae_exact)
 spread = resampled_variances(by_landing.mean(-1))  # (4, R)
