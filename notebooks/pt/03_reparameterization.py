@@ -1,0 +1,964 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] key="title"
+# # Como um gradiente atravessa um sorteio?
+#
+# Entre o codificador e o decodificador há um sorteio. O treinamento precisa de uma derivada, e um sorteio não tem nenhuma. A lição 00 saiu do aperto com uma linha, $z = \mu + \sigma\,\varepsilon$. Por que essa linha funciona, quanto custariam as alternativas e quando ela falha?
+#
+# **Ao final você saberá** escrever quatro estimadores do mesmo gradiente, dizer quais não têm viés e quanto ruído cada um carrega, escolher entre eles diante de uma lei que você nunca viu, e reconhecer três erros que não dão mensagem nenhuma. Onde existe o gradiente exato, você terá feito a comparação.
+#
+# **Você precisa da** lição 00.
+#
+# **Tempo:** 40 minutos de leitura; meio minuto de máquina, e mais um minuto se o modelo treinado ainda não estiver no cache.
+
+# %% key="setup"
+import copy
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.distributions import Bernoulli, Categorical, Gamma, Laplace, Normal, Poisson
+
+from vae_teach import checks_gradients, data, densities, exact, figures, nets, train
+from vae_teach.sliders import panel, slider, sweep
+from vae_teach.words import say, use_language
+
+use_language("pt")
+
+# %% [markdown] key="blocked-text"
+# ## 1. O muro
+#
+# Primeiro, veja dar errado. A próxima célula amostra $z$ de uma normal como qualquer um faria, eleva ao quadrado e pede ao PyTorch a derivada em relação a $\mu$ e a $\sigma$. Espere uma recusa: a amostra sai como um número solto, que já não sabe de onde veio.
+
+# %% key="blocked" tags=["nbval-check-output"]
+mu = torch.tensor(0.6, requires_grad=True)
+sigma = torch.tensor(0.5, requires_grad=True)
+z = Normal(mu, sigma).sample()
+
+refused = False
+try:
+    (z**2).backward()
+except RuntimeError:
+    refused = True
+    print(say("grad-refused"))
+
+assert refused
+assert z.grad_fn is None
+assert mu.grad is None
+assert sigma.grad is None
+
+# %% [markdown] key="average-text"
+# ## 2. O que tem derivada
+#
+# Uma amostra não tem derivada. Mas ninguém treina com uma amostra só na cabeça. O que se quer aumentar é a *média* $\mathbb{E}_{q(z)}[f(z)]$, em que $q = \mathcal{N}(\mu, \sigma^2)$. E a média varia suavemente com $\mu$, porque o sino inteiro desliza sobre $f$.
+#
+# Para ter com que comparar, tome uma $f$ cuja média tem fórmula: $f(z) = z^2 + \sin 3z$. Sob $q$,
+#
+# $$\mathbb{E}[f(z)] = \mu^2 + \sigma^2 + e^{-9\sigma^2/2} \sin 3\mu.$$
+#
+# O gradiente dessa fórmula, em relação a $\mu$ e a $\log \sigma^2$, é a **resposta exata** para tudo o que segue. A próxima célula o calcula e o confere com uma integral numérica que não conhece nem a fórmula nem a derivada dela.
+
+# %% key="average" tags=["nbval-check-output"]
+def f(z):
+    return z**2 + torch.sin(3 * z)
+
+
+def average(mu, logvar):
+    variance = logvar.exp()
+    return mu**2 + variance + torch.exp(-4.5 * variance) * torch.sin(3 * mu)
+
+
+mu = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
+logvar = torch.tensor(0.25, dtype=torch.float64).log().requires_grad_()
+exact_gradient = torch.stack(torch.autograd.grad(average(mu, logvar), (mu, logvar)))
+
+# Gauss-Hermite: uma soma em 60 nós que integra contra N(0, 1)
+nodes, weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(60))
+weights = weights / weights.sum()  # (60,)
+
+
+def by_quadrature(mu, logvar):
+    return weights @ f(mu + torch.exp(0.5 * logvar) * nodes)
+
+
+step = 1e-5
+rises = [
+    by_quadrature(mu + step, logvar) - by_quadrature(mu - step, logvar),
+    by_quadrature(mu, logvar + step) - by_quadrature(mu, logvar - step),
+]
+assert torch.allclose(average(mu, logvar), by_quadrature(mu, logvar), atol=1e-9)
+assert torch.allclose(exact_gradient, torch.stack(rises) / (2 * step), atol=1e-6)
+d_mu, d_logvar = exact_gradient.tolist()
+print(say("grad-exact", average=average(mu, logvar).item(), mu=d_mu, logvar=d_logvar))
+
+# %% [markdown] key="average-seen"
+# A figura mostra os dois lados da questão. À esquerda, $f$ e dois sinos. À direita, a média de $f$ enquanto o sino desliza: as ondas de $f$ continuam lá, porém mais rasas, porque o sino as aplaina. A reta tracejada toca a curva no nosso $\mu$; a sua inclinação é o número que a célula acima imprimiu.
+
+# %% key="average-picture"
+q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
+grid = torch.linspace(-2.2, 2.2, 301, dtype=torch.float64)
+figure, (left, right) = figures.picture(say("grad-alt-average"), columns=2)
+left.plot(grid, f(grid), color=f_color, linewidth=2.5, label="$f(z)$")
+for center, style in ((-1.0, ":"), (mu.item(), "-")):
+    bell = Normal(center, 0.5).log_prob(grid).exp()
+    name = say("grad-bell", mu=center)
+    left.plot(grid, bell, style, color=q_color, label=name)
+    left.fill_between(grid, bell, color=q_color, alpha=0.12)
+left.set(xlabel="$z$")
+left.legend(fontsize=8, frameon=False)
+with torch.no_grad():
+    middle = average(mu, logvar)
+    right.plot(grid, average(grid, logvar), color=q_color, linewidth=2.5)
+    near = grid[(grid - mu).abs() < 0.7]
+    right.plot(near, middle + d_mu * (near - mu), "k--")
+    right.plot(mu.item(), middle, "ko")
+right.set(xlabel=r"$\mu$", ylabel=r"$\mathrm{E}[f(z)]$")
+figure
+
+# %% [markdown] key="score-text"
+# ## 3. O primeiro caminho: a densidade leva o gradiente
+#
+# Escreva a média como integral, $\int f(z)\, q(z)\, dz$. Os parâmetros estão em $q(z)$, e $q$ tem derivada. Como $\nabla q = q\, \nabla \log q$, a derivada volta a ser uma média sob $q$:
+#
+# $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[f(z)\, \nabla \log q(z)\big].$$
+#
+# É o **estimador por função escore** (Williams, 1992, lhe dá o nome de REINFORCE). Ele nunca deriva $f$, que pode ser um jogo, um programa ou a resposta de uma pessoa. Para a normal, o escore cabe em duas linhas. Com $\varepsilon = (z - \mu)/\sigma$,
+#
+# $$\frac{\partial \log q}{\partial \mu} = \frac{\varepsilon}{\sigma}, \qquad \frac{\partial \log q}{\partial \log \sigma^2} = \frac{\varepsilon^2 - 1}{2}.$$
+#
+# A próxima célula sorteia 5.000 grupos de quatro amostras. Cada grupo de quatro dá *uma* estimativa do gradiente. Exige-se que a média das 5.000 estimativas fique a menos de quatro erros padrão do gradiente exato.
+
+# %% key="score"
+groups, draws = 5000, 4
+torch.manual_seed(0)
+eps = torch.randn(groups, draws, dtype=torch.float64)  # (G, S)
+sigma = torch.exp(0.5 * logvar).detach()
+z = mu.detach() + sigma * eps  # (G, S)
+
+score = torch.stack((eps / sigma, 0.5 * (eps**2 - 1)))  # (2, G, S)
+by_score = f(z) * score  # (2, G, S)
+
+# o autograd, que não conhece as nossas duas linhas, deriva log q numa amostra
+log_q = Normal(mu, torch.exp(0.5 * logvar)).log_prob(z[0, 0])
+by_autograd = torch.stack(torch.autograd.grad(log_q, (mu, logvar)))
+assert torch.allclose(score[:, 0, 0], by_autograd)
+
+
+def mean_and_error(each):  # (..., G, S): G estimativas, cada uma a média de S amostras
+    estimates = each.mean(-1)  # (..., G)
+    return estimates.mean(-1), estimates.std(-1) / math.sqrt(estimates.shape[-1])
+
+
+def is_unbiased(each, target):
+    mean, error = mean_and_error(each)
+    return bool(((mean - target).abs() < 4 * error).all())
+
+
+assert is_unbiased(by_score, exact_gradient)
+
+# %% [markdown] key="baseline-text"
+# ## 4. O mesmo, com uma linha de base
+#
+# Some 1.000 a $f$. O gradiente da média não muda, mas cada termo $f(z)\,\nabla \log q(z)$ fica enorme, ora positivo, ora negativo. O ruído explode à toa. O remédio é subtrair um número $b$ próximo do valor habitual de $f$:
+#
+# $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[(f(z) - b)\, \nabla \log q(z)\big].$$
+#
+# A média continua certa porque o escore tem média zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Repare no primeiro sinal de igual: $b$ saiu da média. **Isso só vale se $b$ não depende desta mesma amostra.** Serve uma constante, serve uma função da imagem, serve a média das *outras* amostras do grupo (*leave-one-out*).
+#
+# E a média do grupo inteiro, com a própria amostra dentro? Parece a mesma coisa. A próxima célula mostra que ela multiplica o gradiente por $1 - 1/S$, *exatamente*, amostra por amostra. Com quatro amostras, perde-se um quarto do gradiente; com duas, metade.
+
+# %% key="baseline"
+values = f(z)  # (G, S)
+others = (values.sum(-1, keepdim=True) - values) / (draws - 1)  # (G, S)
+by_baseline = (values - others) * score  # (2, G, S)
+assert is_unbiased(by_baseline, exact_gradient)
+
+including_itself = (values - values.mean(-1, keepdim=True)) * score  # (2, G, S)
+assert not is_unbiased(including_itself, exact_gradient)
+assert is_unbiased(including_itself, (1 - 1 / draws) * exact_gradient)
+assert torch.allclose(including_itself, (1 - 1 / draws) * by_baseline)
+
+# %% [markdown] key="pathwise-text"
+# ## 5. O ruído fora, os parâmetros dentro
+#
+# O segundo caminho mexe no sorteio, e não na densidade. Amostre $\varepsilon$ de $\mathcal{N}(0, 1)$, onde não mora parâmetro nenhum, e *calcule* $z = \mu + \sigma\,\varepsilon$. Os parâmetros saíram da lei de $z$ e entraram na conta que produz $z$. Contas têm derivada.
+#
+# A figura mostra os dois grafos. As setas pretas calculam para a frente. As tracejadas trazem o gradiente de volta. À esquerda, ele encontra o sorteio e para. À direita, o sorteio fica de lado, fora da estrada que liga $f$ a $\mu$ e $\sigma$. Repare que a $\varepsilon$ também não chega gradiente; ninguém precisa dele ali.
+
+# %% key="pathwise-graphs" jupyter={"source_hidden": true} tags=["hide-input"]
+def box(ax, at, text, color, style="-"):
+    frame = {"boxstyle": "round,pad=0.4", "fc": "white", "ec": color, "lw": 2}
+    ax.text(*at, text, ha="center", va="center", size=13, bbox=frame | {"ls": style})
+
+
+def arrow(ax, start, end, *, back=False, bend=0.0):
+    line = {"arrowstyle": "-|>", "lw": 2, "shrinkA": 1, "shrinkB": 1}
+    line |= {"connectionstyle": f"arc3,rad={bend}", "mutation_scale": 16}
+    line |= {"color": q_color, "ls": "--"} if back else {"color": "black"}
+    ax.annotate("", end, start, arrowprops=line)
+
+
+figure, axes = figures.picture(say("grad-alt-graphs"), columns=2, width=9, height=3.4)
+for ax in axes:
+    box(ax, (0, 2), r"$\mu$", q_color)
+    box(ax, (0, 1), r"$\sigma$", q_color)
+    box(ax, (3.4, 1.5), "$f(z)$", f_color)
+    arrow(ax, (0.2, 1.93), (1.02, 1.6))
+    arrow(ax, (0.2, 1.07), (1.02, 1.4))
+    arrow(ax, (2.38, 1.5), (3.08, 1.5))
+    arrow(ax, (3.3, 1.74), (2.2, 1.78), back=True, bend=0.35)
+    ax.set(xlim=(-0.3, 3.8), ylim=(-0.4, 2.6))
+    ax.set_axis_off()
+left, right = axes
+box(left, (1.7, 1.5), r"$z \sim \mathcal{N}(\mu, \sigma^2)$", "black", ":")
+left.text(0.92, 1.95, "✗", color=q_color, size=22, ha="center", va="center")
+left.text(1.05, 2.08, say("grad-stops"), color=q_color, size=10, va="center")
+left.text(1.7, 1.05, say("grad-the-draw"), size=10, ha="center")
+box(right, (1.7, 1.5), r"$z = \mu + \sigma\,\varepsilon$", "black")
+box(right, (0.6, 0), r"$\varepsilon \sim \mathcal{N}(0, 1)$", "black", ":")
+right.text(1.25, 0, say("grad-the-draw"), size=10, va="center")
+arrow(right, (0.75, 0.24), (1.5, 1.24))
+arrow(right, (1.2, 1.78), (0.2, 2.1), back=True, bend=0.2)
+arrow(right, (1.1, 1.26), (0.2, 0.9), back=True, bend=-0.2)
+left.set_title(say("grad-graph-plain"), loc="left", fontsize=10)
+right.set_title(say("grad-graph-path"), loc="left", fontsize=10)
+figure
+
+# %% [markdown] key="pathwise-derivatives"
+# Nessa estrada, a regra da cadeia dá, para uma amostra,
+#
+# $$\frac{\partial f}{\partial \mu} = f'(z), \qquad \frac{\partial f}{\partial \log \sigma^2} = f'(z)\, \frac{\sigma\,\varepsilon}{2}.$$
+#
+# É o **estimador por trajetória**, ou truque da reparametrização (Kingma e Welling, 2013; Rezende, Mohamed e Wierstra, 2014). Ele pede o que o primeiro caminho dispensava: a inclinação $f'$. A próxima célula o escreve, o compara com o autograd e põe a sua média diante do gradiente exato, como antes.
+
+# %% key="pathwise"
+def slope(z):
+    return 2 * z + 3 * torch.cos(3 * z)
+
+
+by_path = torch.stack((slope(z), 0.5 * slope(z) * sigma * eps))  # (2, G, S)
+assert is_unbiased(by_path, exact_gradient)
+
+through = f(mu + torch.exp(0.5 * logvar) * eps[0, 0])
+by_autograd = torch.stack(torch.autograd.grad(through, (mu, logvar)))
+assert torch.allclose(by_path[:, 0, 0], by_autograd)
+
+# %% [markdown] key="rsample-text"
+# O PyTorch tem os dois tipos de amostra. `sample` é o muro da seção 1. `rsample` é a nossa: com a mesma semente, devolve os mesmos números, e o mesmo gradiente chega a $\mu$ e a $\sigma$.
+
+# %% key="rsample" tags=["nbval-check-output"]
+parameters = torch.tensor([0.6, 0.5], requires_grad=True)
+torch.manual_seed(1)
+theirs = Normal(parameters[0], parameters[1]).rsample((1000,))
+torch.manual_seed(1)
+ours = parameters[0] + parameters[1] * torch.randn(1000)
+
+gradient_of_theirs, gradient_of_ours = (
+    torch.autograd.grad(f(drawn).sum(), parameters)[0] for drawn in (theirs, ours)
+)
+assert torch.allclose(theirs, ours, atol=1e-6)
+assert torch.allclose(gradient_of_theirs, gradient_of_ours, rtol=1e-4)
+print(say("grad-rsample", gap=(theirs - ours).abs().max().item()))
+
+# %% [markdown] key="race-text"
+# ## 6. Quatro respostas, quatro ruídos
+#
+# Os três estimadores acertam na média, e a forma fechada acerta sem média nenhuma. O que os distingue é a **variância**: a que distância da verdade cai uma estimativa, feita com um grupo de quatro amostras. No treinamento há um grupo por passo, logo é a variância que o otimizador sofre.
+#
+# Uma variância calculada com amostras também é incerta. O *bootstrap* diz quanto: sorteie, com repetição, 5.000 grupos dos nossos 5.000, recalcule a variância e faça isso mil vezes. Os 95% centrais dos resultados são o intervalo entre colchetes. Para dois dos estimadores, a variância exata também é conhecida, pela quadratura da seção 2, e a célula exige que a nossa fique a menos de quatro erros padrão do bootstrap.
+
+# %% key="race"
+def resampled_variances(estimates, repeats=1000):  # (..., G) to (..., R)
+    count = estimates.shape[-1]
+    chance = np.random.default_rng(0)
+    times = chance.multinomial(count, np.full(count, 1 / count), repeats)  # (R, G)
+    share = torch.from_numpy(times / count)
+    centred = estimates - estimates.mean(-1, keepdim=True)
+    return centred**2 @ share.T - (centred @ share.T) ** 2
+
+
+def interval(values):
+    low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=values.dtype))
+    return {"low": low.item(), "high": high.item()}
+
+
+estimators = {"score": by_score, "baseline": by_baseline, "path": by_path}
+resampled = {k: resampled_variances(each.mean(-1)) for k, each in estimators.items()}
+
+print(say("grad-head"))
+closed = {"name": say("grad-way-closed"), "mean": d_mu, "error": 0, "variance": 0}
+print(say("grad-row", **closed), "[0]")
+for name, each in estimators.items():
+    mean, error = mean_and_error(each)
+    variance = each.mean(-1).var(-1)[0].item()
+    row = {"mean": mean[0].item(), "error": error[0].item(), "variance": variance}
+    row_interval = say("grad-interval", **interval(resampled[name][0]))
+    print(say("grad-row", name=say(f"grad-way-{name}"), **row), row_interval)
+
+with torch.no_grad():
+    at_nodes = mu + sigma * nodes  # (60,)
+    score_at_nodes = torch.stack((nodes / sigma, 0.5 * (nodes**2 - 1)))
+    path_at_nodes = torch.stack((torch.ones_like(nodes), 0.5 * sigma * nodes))
+    exact_terms = {"score": f(at_nodes) * score_at_nodes}
+    exact_terms["path"] = slope(at_nodes) * path_at_nodes
+for name, terms in exact_terms.items():
+    of_one = terms**2 @ weights - (terms @ weights) ** 2  # (2,)
+    found = estimators[name].mean(-1).var(-1)  # (2,)
+    error = resampled[name].std(-1)  # (2,)
+    assert ((found - of_one / draws).abs() < 4 * error).all()
+
+# %% key="race-picture"
+colors = {"score": "black", "baseline": "#777777", "path": q_color}
+figure, axes = figures.picture(say("grad-alt-race"), columns=3, width=8.5, height=2.5)
+for ax, (name, each) in zip(axes, estimators.items(), strict=True):
+    ax.hist(each.mean(-1)[0], np.linspace(-8, 16, 73), color=colors[name], log=True)
+    ax.axvline(d_mu, color=figures.COLORS["posterior"], linewidth=2, linestyle="--")
+    ax.set_title(say(f"grad-way-{name}"), loc="left", fontsize=10)
+    ax.set(xlabel=say("grad-estimate"), ylim=(0.5, 2000))
+figure
+
+# %% [markdown] key="race-ratio-text"
+# Os três montes de 5.000 estimativas têm os mesmos eixos; a linha tracejada é o gradiente exato, e os três têm nela a sua média. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **a variância mora nas caudas**.
+#
+# Em números? A próxima célula divide as variâncias. Uma razão de 3 significa que a função escore precisa de três vezes mais amostras para ser igualmente boa.
+
+# %% key="race-ratio"
+for name in ("score", "baseline"):
+    ratios = resampled[name] / resampled["path"]  # (2, R)
+    found = estimators[name].mean(-1).var(-1) / by_path.mean(-1).var(-1)  # (2,)
+    values = {"mu": found[0].item(), "logvar": found[1].item()}
+    ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
+    told = {"name": say(f"grad-way-{name}"), "a": ends[0], "b": ends[1]}
+    print(say("grad-ratio", **told, **values))
+    assert (ratios.quantile(0.001, dim=-1) > 1).all()
+
+# %% [markdown] key="panel-text"
+# ## 7. Com as setas na mão
+#
+# Agora mova você $\mu$, $\sigma$ e $\varepsilon$. À esquerda estão o sino $q$, o ponto $z = \mu + \sigma\varepsilon$ e a inclinação de $f$ ali. A seta na base é o passo $\sigma\varepsilon$, de $\mu$ até $z$. À direita está o gradiente que chega: a $\mu$, como $\partial z/\partial \mu = 1$, a própria inclinação; a $\sigma$, como $\partial z / \partial \sigma = \varepsilon$, a inclinação vezes $\varepsilon$. Os losangos são as médias exatas, que uma amostra sozinha nunca mostra.
+#
+# Três coisas para experimentar. Com $\varepsilon = 0$, o que chega a $\sigma$? Troque o sinal de $\varepsilon$: se $f$ fosse uma reta, qual das duas setas mudaria de lado? E com $\sigma$ bem pequeno, qualquer que seja $\varepsilon$, a que distância do losango fica a seta de cima?
+
+# %% key="panel"
+def push(ax, start, end, height, width):
+    style = {"arrowstyle": "-|>", "color": q_color, "lw": width}
+    if abs(end - start) > 1e-3:
+        style |= {"shrinkA": 0, "shrinkB": 0, "mutation_scale": 14}
+        ax.annotate("", (end, height), (start, height), arrowprops=style)
+
+
+def draw_arrows(mu, sigma, eps):
+    z = mu + sigma * eps
+    value, rise = (function(torch.tensor(z)).item() for function in (f, slope))
+    told = {"mu": mu, "sigma": sigma, "eps": eps, "z": z, "slope": rise}
+    alt = say("grad-alt-panel", **told, to_sigma=rise * eps)
+    figure, (left, right) = figures.picture(alt, columns=2, width=8.5)
+
+    line = torch.linspace(-3, 3, 241)
+    bell = Normal(mu, sigma).log_prob(line).exp() * sigma * 2.5 - 2
+    left.plot(line, f(line), color=f_color, linewidth=2, label="$f(z)$")
+    left.fill_between(line, bell, -2, color=q_color, alpha=0.3, label="$q(z)$")
+    left.plot((z - 0.6, z + 0.6), (value - 0.6 * rise, value + 0.6 * rise), "k-")
+    left.plot([z, z], [-2, value], "k:", linewidth=1)
+    left.plot(z, value, "ko")
+    left.plot(mu, -2, "|", color=q_color, markersize=16, markeredgewidth=2.5)
+    push(left, mu, z, -2, 2.5)
+    left.set(xlim=(-3, 3), ylim=(-2.4, 9), xlabel="$z$")
+    left.legend(loc="upper center", fontsize=9, frameon=False)
+
+    push(right, 0, rise, 1, 4)
+    push(right, 0, rise * eps, 0, 4)
+    decay = math.exp(-4.5 * sigma**2)
+    exact_mu = 2 * mu + 3 * decay * math.cos(3 * mu)
+    exact_sigma = 2 * sigma - 9 * sigma * decay * math.sin(3 * mu)
+    diamond = {"color": figures.COLORS["posterior"], "label": say("grad-panel-exact")}
+    right.plot((exact_mu, exact_sigma), (1, 0), "D", **diamond)
+    right.axvline(0, color="black", linewidth=1)
+    right.set(xlim=(-15, 15), ylim=(-0.8, 1.6), yticks=(1, 0))
+    right.set_yticklabels((r"$\mu$: $f\,'(z)$", r"$\sigma$: $f\,'(z)\,\varepsilon$"))
+    right.set_title(say("grad-arrives"), loc="left", fontsize=10)
+    right.legend(loc="lower right", fontsize=9, frameon=False)
+    return figure
+
+
+arrows = panel(
+    draw_arrows,
+    mu=slider(r"$\mu$", -1.0, 1.0, value=0.6),
+    sigma=slider(r"$\sigma$", 0.1, 0.8, step=0.05, value=0.5),
+    eps=slider(r"$\varepsilon$", -2.0, 2.0, value=-1.2),
+)
+arrows
+
+# %% key="panel-moved"
+assert sweep(arrows) == 7
+center, width = (torch.tensor(v, requires_grad=True) for v in (0.6, 0.5))
+f(center + width * -1.2).backward()
+arriving = slope(torch.tensor(0.0)).item()
+assert math.isclose(center.grad, arriving, rel_tol=1e-5)
+assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
+
+# %% [markdown] key="waves-text"
+# ## 8. A trajetória ganha sempre?
+#
+# Muitos textos dizem que sim. Não é verdade. Tome $f(z) = \sin(a z)$, tirando a média sobre a fase. O termo da função escore nunca passa de $|\varepsilon|/\sigma$, por mais depressa que $f$ ondule. O da trajetória é a inclinação, que cresce com $a$. À mão, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$, e as médias são iguais. **As curvas se cruzam exatamente em $a\sigma = 1$**: onde $f$ faz a curva dentro de uma largura de $q$.
+#
+# A próxima célula calcula as duas por quadratura. E experimenta o caso extremo, um degrau: $f(z) = 1$ se $z > 0$, senão $0$. A inclinação é zero onde quer que exista. A estimativa por trajetória é então zero em toda amostra: sem ruído algum, e errada. A média varia com $\mu$, e a derivada é $q(0)$.
+
+# %% key="waves" tags=["nbval-check-output"]
+fine, fine_weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(100))
+fine_weights = fine_weights / fine_weights.sum()  # (100,)
+phases = torch.arange(64, dtype=torch.float64)[:, None] * (2 * math.pi / 64)  # (64, 1)
+
+
+def wave_variances(a):
+    angle = a * sigma * fine + phases  # (64, 100)
+    terms = torch.stack((torch.sin(angle) * fine / sigma, a * torch.cos(angle)))
+    mean = terms @ fine_weights  # (2, 64)
+    return ((terms**2) @ fine_weights - mean**2).mean(-1)  # score, path
+
+
+frequencies = torch.logspace(-0.6, 0.9, 31, dtype=torch.float64)
+waves = torch.stack([wave_variances(a) for a in frequencies])  # (31, 2)
+crossing = wave_variances(1 / sigma)
+assert torch.allclose(crossing[0], crossing[1], rtol=1e-9)
+assert (waves[:, 0] > waves[:, 1]).equal(frequencies < 1 / sigma)
+
+jump = (z > 0).double()  # (G, S)
+exact_jump = Normal(mu.detach(), sigma).log_prob(torch.zeros(1)).exp().item()
+assert is_unbiased(jump * score[0], exact_jump)
+jump_path = torch.zeros_like(z)  # a inclinação de um degrau, em cada amostra
+print(say("grad-crossing", a=(1 / sigma).item(), variance=crossing[0].item()))
+print(say("grad-jump", exact=exact_jump, path=jump_path.mean().item()))
+
+# %% key="waves-picture"
+figure, (ax,) = figures.picture(say("grad-alt-waves"), width=6)
+for column, (name, line) in enumerate((("score", "-"), ("path", "--"))):
+    look = {"color": colors[name], "label": say(f"grad-way-{name}")}
+    ax.loglog(frequencies * sigma, waves[:, column], line, **look)
+ax.axvline(1, color="#777777", linestyle=":")
+ticks = (0.25, 0.5, 1, 2)
+ax.set_xticks(ticks, [say("tick", value=tick) for tick in ticks])
+ax.minorticks_off()
+ax.set(xlabel=r"$a\,\sigma$", ylabel=say("grad-variance"))
+ax.legend(fontsize=9, frameon=False)
+figure
+
+# %% [markdown] key="waves-moral"
+# A trajetória, portanto, não é boa por natureza. Ela é boa **onde $f$ é suave na escala da largura de $q$**, e só é correta onde $f$ é contínua. A $f$ de um VAE é assim? Isso se mede.
+
+# %% [markdown] key="vae-text"
+# ## 9. Um VAE de verdade, diante do gradiente exato
+#
+# O modelo é o da lição 00: duas latentes, treinado por 15 épocas, guardado no cache. (Se não estiver lá, ele é treinado agora, em cerca de um minuto.) Tome uma imagem de teste. O codificador diz $q = \mathcal{N}(\mu, \sigma^2)$, duas médias e duas log-variâncias. O ELBO é $\mathbb{E}_q[\log p(x \mid z)]$ menos uma KL que tem fórmula; logo $f(z) = \log p(x \mid z)$, com 784 pixels dentro.
+#
+# Aqui não há forma fechada. Mas as latentes são só duas, e a integral sobre $q$ é uma soma numa grade do plano. O gradiente procurado, quatro números, sai da derivada da densidade na grade; $f$ não é derivada em momento algum.
+
+# %% key="vae-model"
+device = torch.device("cpu")
+if torch.accelerator.is_available():
+    device = torch.accelerator.current_accelerator()
+train_images = data.load("auto", "train", device=device)
+test_images = data.load(train_images.name, "test", device=device)
+model, _ = train.trained(train_images, device=device)
+
+decoder = copy.deepcopy(model).cpu().double()  # a exatidão pede float64
+x = test_images.pixels[0].cpu().double()  # (D,)
+with torch.no_grad():
+    mu, logvar = (row[0] for row in decoder.encode(x[None]))  # (2,) each
+    sigma = torch.exp(0.5 * logvar)
+
+
+def log_likelihood(z):  # (N, 2) a (N,) nats
+    return densities.log_bernoulli(x, decoder.decode_logits(z))
+
+
+print(say("grad-data", name=train_images.name, s1=sigma[0].item(), s2=sigma[1].item()))
+
+# %% key="vae-exact"
+def square(points, extent=6.0):  # uma grade de ruído e os seus pesos normais
+    line = torch.linspace(-extent, extent, points, dtype=torch.float64)
+    noise = torch.cartesian_prod(line, line)  # (N, 2)
+    return noise, densities.log_standard_normal(noise).softmax(0)
+
+
+# a grade fica parada, a densidade se move
+noise, _ = square(120)
+fixed = mu + sigma * noise  # (N, 2)
+with torch.no_grad():
+    on_grid = log_likelihood(fixed)  # (N,)
+area = (12 / 119) ** 2 * sigma.prod()
+m, v = mu.clone().requires_grad_(), logvar.clone().requires_grad_()
+density = densities.log_normal(fixed, m, v).exp()  # (N,)
+vae_elbo = area * density @ on_grid - densities.kl_to_standard_normal(m, v)
+vae_exact = torch.cat(torch.autograd.grad(vae_elbo, (m, v)))  # (4,)
+
+# uma resposta de fora: a grade anda com q, e mede-se a subida do ELBO
+noise, noise_weights = square(80)
+
+
+@torch.no_grad()
+def elbo_at(mu, logvar):
+    likelihood = noise_weights @ log_likelihood(mu + torch.exp(0.5 * logvar) * noise)
+    return likelihood - densities.kl_to_standard_normal(mu, logvar)
+
+
+vae_rises = []
+for i, length in enumerate((*(0.03 * sigma), 0.03, 0.03)):
+    move = torch.zeros(4, dtype=torch.float64)
+    move[i] = length
+    up = elbo_at(mu + move[:2], logvar + move[2:])
+    down = elbo_at(mu - move[:2], logvar - move[2:])
+    vae_rises.append((up - down) / (2 * length))
+vae_rises = torch.stack(vae_rises)  # (4,)
+unit = torch.cat((1 / sigma, torch.ones(2, dtype=torch.float64)))  # de um passo em q
+assert ((vae_exact - vae_rises).abs() < 0.005 * unit).all()
+assert abs(vae_elbo.item() - elbo_at(mu, logvar).item()) < 0.01  # nats
+for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
+    values = {"quadrature": vae_exact[i].item(), "rise": vae_rises[i].item()}
+    print(say("grad-vae-exact", name=name, **values))
+
+# %% [markdown] key="vae-estimators-text"
+# As duas colunas vêm de somas diferentes e concordam até onde somas em grades podem concordar: o decodificador tem ReLUs, e com elas, vincos.
+#
+# Agora os estimadores, com 2.000 grupos de quatro amostras. A KL tem fórmula, e todos tiram dela essa parte do gradiente; só o termo de reconstrução é estimado. A célula volta a exigir os quatro erros padrão, em cada um dos quatro números. Antes de executar, arrisque um palpite para a razão. No exemplo de brinquedo, $f$ ficava perto de 1. Aqui ela é a log-probabilidade de 784 pixels: dezenas ou centenas de nats abaixo de zero, quando o que importa é em quão *poucos* nats ela muda dentro de $q$.
+
+# %% key="vae-estimators"
+torch.manual_seed(1)
+groups = 2000
+eps = torch.randn(groups * draws, 2, dtype=torch.float64)  # (G * S, 2)
+z = (mu + sigma * eps).requires_grad_()
+values = log_likelihood(z)  # (G * S,)
+(rise,) = torch.autograd.grad(values.sum(), z)  # (G * S, 2): uma por amostra
+values, z = values.detach().reshape(groups, draws), z.detach()
+
+
+def grouped(each):  # (G * S, 4) a (4, G, S)
+    return each.T.reshape(4, groups, draws)
+
+
+score = grouped(torch.cat((eps / sigma, 0.5 * (eps**2 - 1)), 1))
+others = (values.sum(-1, keepdim=True) - values) / (draws - 1)  # (G, S)
+kl_gradient = torch.cat((mu, 0.5 * torch.expm1(logvar)))[:, None, None]  # (4, 1, 1)
+vae_estimators = {
+    "score": values * score - kl_gradient,
+    "baseline": (values - others) * score - kl_gradient,
+    "path": grouped(torch.cat((rise, 0.5 * rise * sigma * eps), 1)) - kl_gradient,
+}
+
+resampled, needed = {}, {}
+for name, each in vae_estimators.items():
+    assert is_unbiased(each, vae_exact)
+    spread = resampled_variances(each.mean(-1))  # (4, R)
+    resampled[name] = torch.stack((spread[:2].sum(0), spread[2:].sum(0)))  # (2, R)
+    noise_of_one = draws * each.mean(-1).var(-1)  # (4,)
+    needed[name] = (noise_of_one[:2].sum() / vae_exact[:2].square().sum()).item()
+    mean, error = mean_and_error(each)
+    row = {"mean": mean[1].item(), "error": error[1].item()}
+    row |= {"exact": vae_exact[1].item(), "needed": needed[name]}
+    print(say("grad-vae-row", name=say(f"grad-way-{name}"), **row))
+
+for name in ("score", "baseline"):
+    ratios = resampled[name] / resampled["path"]  # (2, R)
+    middle = {"mu": ratios[0].median().item(), "logvar": ratios[1].median().item()}
+    ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
+    told = {"name": say(f"grad-way-{name}"), "a": ends[0], "b": ends[1]}
+    print(say("grad-ratio", **told, **middle))
+    assert (ratios.quantile(0.001, dim=-1) > (100 if name == "score" else 1)).all()
+vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
+
+# %% [markdown] key="vae-noticed"
+# A última coluna da primeira tabela diz quantas amostras são precisas para que o ruído no gradiente de $\mu$ seja apenas do tamanho do próprio gradiente. Sem linha de base, a função escore multiplica centenas de nats por um sinal aleatório. A linha de base tira quase tudo isso. O que sobra entre ela e a trajetória é a última linha: um fator moderado, não milhares. A maior parte da famosa distância era a linha de base que faltava.
+
+# %% [markdown] key="training-text"
+# ## 10. O que isso significa num treinamento
+#
+# O ruído num gradiente se paga em passos. A próxima célula treina VAEs pequenos (100 unidades ocultas, 4.800 imagens, três épocas em lotes de 64) que só diferem no modo como o **codificador** recebe o seu gradiente. O decodificador não precisa de truque: nenhum sorteio depende dele. Três sementes para cada modo.
+#
+# - **bloqueado**: uma amostra simples, como na seção 1. Nenhum erro aparece, porque a KL ainda tem gradiente para o codificador. Espere que o codificador aprenda alguma coisa, mas não a que você quer.
+# - **função escore**: uma amostra.
+# - **linha de base**: a função escore com quatro amostras por imagem e *leave-one-out*, o quádruplo de decodificações.
+# - **trajetória**: uma amostra.
+#
+# Os dois últimos são treinados uma segunda vez com 20 latentes em vez de 2. A função escore move 20 números com a força de um só, o valor de $f$; a trajetória recebe uma inclinação para cada.
+
+# %% key="training"
+few = data.Images(
+    train_images.pixels[:4800], train_images.labels[:4800], dynamic=True
+)
+held_out = data.Images(test_images.pixels[:1000], test_images.labels[:1000])
+
+
+def loss(model, x, way):
+    mu, logvar = model.encode(x)  # (B, L)
+    copies = 4 if way == "baseline" else 1
+    z = model.reparameterize(mu.expand(copies, -1, -1), logvar.expand(copies, -1, -1))
+    if way != "path":
+        z = z.detach()  # uma amostra simples
+    value = densities.log_bernoulli(x, model.decode_logits(z))  # (S, B)
+    total = value.mean(0) - densities.kl_to_standard_normal(mu, logvar)  # (B,)
+    if way in ("score", "baseline"):
+        reward = value.detach()
+        if copies > 1:
+            reward = (reward - reward.mean(0)) * copies / (copies - 1)  # leave-one-out
+        total = total + (reward * densities.log_normal(z, mu, logvar)).mean(0)
+    return -total.mean()
+
+
+def run(way, latents, seed):
+    torch.manual_seed(seed)
+    small = nets.VAE(hidden_dim=100, latent_dim=latents).to(device)
+    optimizer = torch.optim.Adam(small.parameters(), lr=1e-3, fused=True)
+    curve = []
+    for _ in range(3):
+        for x, _ in few.batches(64):
+            optimizer.zero_grad()
+            loss(small, x, way).backward()
+            optimizer.step()
+        bound = train.evaluate(small, held_out)
+        curve.append(bound.elbo.mean().item())
+    return curve, bound.kl.mean().item()
+
+
+contests = {2: ("blocked", "score", "baseline", "path"), 20: ("baseline", "path")}
+runs = {}
+for latents, ways in contests.items():
+    for way in ways:
+        curves, kls = zip(*(run(way, latents, seed) for seed in range(3)), strict=True)
+        runs[way, latents] = torch.tensor(curves)  # (3 sementes, 3 épocas)
+        last = runs[way, latents][:, -1]
+        told = {"name": say(f"grad-way-{way}"), "latents": latents, "kl": sum(kls) / 3}
+        told |= {"low": last.min().item(), "high": last.max().item()}
+        print(say("grad-run", mean=last.mean().item(), **told))
+        if way == "blocked":
+            assert max(kls) < 0.1
+
+ends = {name: curves[:, -1] for name, curves in runs.items()}
+assert ends["path", 2].min() > ends["score", 2].max() + 3
+assert ends["path", 2].min() > ends["blocked", 2].max() + 5
+assert (ends["path", 2] - ends["baseline", 2]).abs().mean() < 6
+assert (ends["path", 20] - ends["baseline", 20]).mean() > 2
+
+# %% key="training-picture"
+looks = {
+    "blocked": {"color": "#777777", "ls": ":", "marker": "^"},
+    "score": {"color": "black", "ls": "-.", "marker": "o"},
+    "baseline": {"color": "black", "ls": "--", "marker": "s"},
+    "path": {"color": q_color, "ls": "-", "marker": "D"},
+}
+figure, axes = figures.picture(say("grad-alt-training"), columns=2, width=8)
+for ax, (latents, ways) in zip(axes, contests.items(), strict=True):
+    for way in ways:
+        lines = ax.plot((1, 2, 3), runs[way, latents].T, ms=4, lw=1, **looks[way])
+        lines[0].set_label(say(f"grad-way-{way}"))
+    ax.set(xlabel=say("epoch"), ylabel=say("grad-test-elbo"), xticks=(1, 2, 3))
+    ax.set_title(say("grad-latents", count=latents), loc="left", fontsize=10)
+    ax.legend(fontsize=8, frameon=False, loc="lower right")
+figure
+
+# %% [markdown] key="training-noticed"
+# Repare em quatro coisas.
+#
+# - **Bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador só ouve a KL, obedece a ela e faz todas as nuvens iguais à priori. A KL é zero: nada da imagem passa.
+# - **Função escore** sem linha de base fica perto dele, e muda de semente para semente.
+# - **Linha de base** e **trajetória** quase empatam com 2 latentes. O truque não é mágica: com uma boa linha de base e o quádruplo de decodificações, o jeito antigo funciona.
+# - Com 20 latentes, acabou o empate. A trajetória vai na frente com um quarto das decodificações.
+
+# %% [markdown] key="logvar-text"
+# ## 11. Por que a log-variância
+#
+# A saída $\theta$ de uma rede é um número real qualquer. O que ela deve ser: o próprio $\sigma^2$, $\log \sigma^2$, ou algo cuja *softplus*, $\log(1 + e^\theta)$, seja $\sigma^2$?
+#
+# Costuma-se dizer que a exponencial dá gradientes melhores em variâncias pequenas. Vejamos. Em termos da variância $v$ que cada uma produz, $dv/d\theta$ é $v$ na exponencial e $1 - e^{-v}$ na softplus. Quando $v$ é pequeno, esses são **o mesmo número**, a menos de $v^2/2$. Elas se separam do outro lado: para $v$ grande, a softplus anda com velocidade 1, e a exponencial, em proporção.
+#
+# A exponencial tem três vantagens reais, todas na próxima célula:
+#
+# - a KL precisa de $\log v$, e ele já está ali. Em float32, a softplus de $-110$ é zero, e o logaritmo dela, menos infinito;
+# - um passo de $\theta$ significa o mesmo em qualquer largura: o quadrado do escore tem média $\frac{1}{2}$, seja qual for $v$. Para a própria variância, essa média é $\frac{1}{2v^2}$;
+# - qualquer escala fica a poucos passos. E um perigo: em float32, $e^{100}$ é infinito, daí o `clamp` de `nets.VAE`.
+
+# %% key="logvar" tags=["nbval-check-output"]
+theta = torch.linspace(-9, 5, 141, dtype=torch.float64, requires_grad=True)
+by_exp, by_softplus = theta.exp(), F.softplus(theta)
+(speed_of_exp,) = torch.autograd.grad(by_exp.sum(), theta)
+(speed_of_softplus,) = torch.autograd.grad(by_softplus.sum(), theta)
+assert torch.allclose(speed_of_exp, by_exp)
+assert torch.allclose(speed_of_softplus, -torch.expm1(-by_softplus))
+
+low = torch.tensor(-110.0)
+assert F.softplus(low).log() == -math.inf
+assert torch.exp(torch.tensor(100.0)) == math.inf
+for variance in (1e-4, 1.0, 100.0):
+    drawn = math.sqrt(variance) * nodes  # (60,)
+    score_in_log = 0.5 * (drawn**2 / variance - 1)
+    half = weights @ score_in_log**2
+    of_variance = weights @ (score_in_log / variance) ** 2
+    assert math.isclose(half, 0.5, rel_tol=1e-9)
+    assert math.isclose(of_variance, 0.5 / variance**2, rel_tol=1e-9)
+    speed = -math.expm1(-variance)
+    print(say("grad-speeds", v=variance, exp=variance, softplus=speed))
+
+# %% [markdown] key="logvar-steps-text"
+# E em passos? Parta de $v = 1$ e deixe o Adam, com taxa de aprendizado 0,05, levar $\mathcal{N}(0, v)$ até um alvo de variância $t$ pela KL. Espere um empate em $t = 0{,}005$, que é o tamanho das posterioris da seção 9, e uma goleada em $t = 100$. A própria variância como parâmetro não termina a primeira corrida: algum passo a leva para baixo de zero, onde o logaritmo não existe.
+
+# %% key="logvar-steps"
+forms = {
+    "exp": (torch.exp, 0.0),
+    "softplus": (F.softplus, math.log(math.expm1(1.0))),
+    "raw": (torch.clone, 1.0),
+}
+
+
+most = 3000  # passos
+
+
+def steps_to(target, form, start):
+    theta = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([theta], lr=0.05)
+    for step in range(most):
+        v = form(theta)
+        if v <= 0:
+            return -step  # perdeu
+        if abs(math.log(v.item() / target)) < 0.05:
+            return step
+        optimizer.zero_grad()
+        (0.5 * (v / target - 1 - torch.log(v / target))).backward()
+        optimizer.step()
+    return most
+
+
+steps = {}
+for target in (0.005, 100.0):
+    for name, (form, start) in forms.items():
+        steps[name, target] = steps_to(target, form, start)
+        key = "grad-steps" if steps[name, target] > 0 else "grad-lost"
+        key = "grad-late" if steps[name, target] == most else key
+        told = {"name": say(f"grad-form-{name}"), "steps": abs(steps[name, target])}
+        print(say(key, target=target, **told))
+
+assert 0.5 < steps["softplus", 0.005] / steps["exp", 0.005] < 2
+assert most == steps["softplus", 100.0] > 5 * steps["exp", 100.0] > 0
+assert steps["raw", 0.005] < 0
+
+# %% [markdown] key="no-path-text"
+# ## 12. Leis sem trajetória
+#
+# A trajetória existe quando $z$ se escreve como função derivável dos parâmetros e de um ruído que não os tem. Em uma dimensão, a inversa da função de distribuição sempre serve, se for suave: entra um ruído uniforme, sai $z$. Para leis como a gama, a derivada sai da própria função de distribuição, sem que se precise invertê-la. Uma lei sobre *categorias* não tem trajetória: a amostra dá saltos, e entre um salto e outro a derivada é zero, como no degrau da seção 8. O PyTorch sabe quais são quais.
+
+# %% key="no-path" tags=["nbval-check-output"]
+for law in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
+    answer = say("grad-yes" if law.has_rsample else "grad-no")
+    print(say("grad-has-path", name=law.__name__, answer=answer))
+
+# %% [markdown] key="gumbel-text"
+# O que se faz então? Pode-se voltar à função escore, com linha de base. Ou pode-se **amolecer o sorteio**. Some a cada logit um ruído de Gumbel, $-\log(-\log u)$, e fique com o maior: é uma amostra exata da categórica. Ponha no lugar de "o maior" uma softmax de temperatura $\tau$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). O preço: a amostra já não é uma categoria, e sim uma mistura delas, e o gradiente é o de outro problema. Ele é **enviesado**. À medida que $\tau$ cai, o viés vai embora e chega a variância.
+#
+# Com três categorias, a esperança exata é uma soma de três termos, e dá para medir as duas coisas. A célula compara cada temperatura com ela.
+
+# %% key="gumbel"
+logits = torch.tensor([0.5, 0.0, -1.0], dtype=torch.float64, requires_grad=True)
+goal = torch.tensor([0.1, 0.6, 0.3], dtype=torch.float64)
+
+
+def cost(y):  # (..., 3) a (...)
+    return ((y - goal) ** 2).sum(-1)
+
+
+per_category = cost(torch.eye(3, dtype=torch.float64))  # (3,)
+expected = logits.softmax(0) @ per_category
+(exact_three,) = torch.autograd.grad(expected, logits)  # (3,)
+p = logits.detach().softmax(0)
+assert torch.allclose(exact_three, p * (per_category - p @ per_category))
+
+torch.manual_seed(0)
+count = 50_000
+gumbel = -torch.log(-torch.log(torch.rand(count, 3, dtype=torch.float64)))  # (N, 3)
+largest = F.one_hot((logits.detach() + gumbel).argmax(-1), 3).double()  # (N, 3)
+assert is_unbiased(largest.T[:, :, None], p)  # uma amostra exata
+
+temperatures = (2.0, 1.0, 0.5, 0.25, 0.1)
+biases, noises = [], []
+for temperature in temperatures:
+    each = logits.detach().expand(count, 3).clone().requires_grad_()
+    soft = ((each + gumbel) / temperature).softmax(-1)  # (N, 3)
+    (gradient,) = torch.autograd.grad(cost(soft).sum(), each)
+    biases.append((gradient.mean(0) - exact_three).norm().item())
+    noises.append(gradient.var(0).sum().item())
+    if temperature == 2.0:
+        assert not is_unbiased(gradient.T[:, :, None], exact_three)
+    print(say("grad-gumbel", tau=temperature, bias=biases[-1], variance=noises[-1]))
+
+categorical = (cost(largest) - per_category.mean())[:, None] * (largest - p)  # (N, 3)
+assert is_unbiased(categorical.T[:, :, None], exact_three)
+values = {"length": exact_three.norm(), "variance": categorical.var(0).sum()}
+print(say("grad-gumbel-score", **{k: v.item() for k, v in values.items()}))
+assert biases[-1] < biases[0] / 3
+assert noises[-1] > 3 * noises[0]
+assert noises[-1] > 3 * categorical.var(0).sum()
+assert not is_unbiased(gradient.T[:, :, None], exact_three)
+
+# %% [markdown] key="gumbel-noticed"
+# Leia juntas as duas últimas linhas. Na temperatura mais fria, o sorteio amolecido ainda tem viés, e muito mais ruído que a função escore com linha de base, que não tem viés nenhum. Isso com três categorias; com milhares, o quadro pode se inverter. **Não existe o melhor estimador, só o que foi medido no seu problema.**
+
+# %% [markdown] key="landing-text"
+# ## 13. Um último ruído, que se pode tirar
+#
+# Suponha que o treinamento deu certo por inteiro e que $q$ *é* a posteriori. O gradiente exato é então zero. A estimativa por trajetória também é zero? Com a KL em forma fechada, não: cada amostra ainda puxa para o seu lado.
+#
+# Escreva o ELBO inteiro dentro da média, $\log p(x, z) - \log q(z)$. Se $q$ é a posteriori, isso vale $\log p(x)$, o mesmo número em todo $z$: ao longo da trajetória, a inclinação é zero. O que ainda se mexe são $\mu$ e $\sigma$ *dentro* de $\log q$, e essa parte é um escore, cuja média é zero. Jogue-a fora, desligando do grafo os parâmetros de $\log q$, e o ruído some no fim da estrada: *sticking the landing* (Roeder, Wu e Duvenaud, 2017).
+#
+# Num modelo linear gaussiano a posteriori é conhecida, e dá para exigir o "zero" com dez casas. No VAE, o codificador fica apenas perto da posteriori, e sobra ruído. Quanto, mede-se.
+
+# %% key="landing"
+torch.manual_seed(0)
+line = exact.LinearGaussian(
+    torch.randn(5, 1, dtype=torch.float64), torch.zeros(5, dtype=torch.float64), 0.5
+)
+seen = torch.randn(1, 5, dtype=torch.float64)  # (1, D)
+center, spread = (row.expand(1000, 1) for row in line.encode(seen))  # a posteriori
+center, spread = center.clone().requires_grad_(), spread.clone().requires_grad_()
+drawn = center + torch.exp(0.5 * spread) * torch.randn(1000, 1, dtype=torch.float64)
+
+likelihood = line.log_conditional(seen, drawn)  # (1000,)
+usual = likelihood - densities.kl_to_standard_normal(center, spread)
+inside = likelihood + densities.log_standard_normal(drawn)
+landed = inside - densities.log_normal(drawn, center.detach(), spread.detach())
+for objective, is_zero in ((usual, False), (landed, True)):
+    found = torch.autograd.grad(objective.sum(), (center, spread), retain_graph=True)
+    assert all((gradient.abs().max() < 1e-10) == is_zero for gradient in found)
+
+rise_landed = rise - z + eps / sigma  # (G * S, 2): de log p(x, z) - log q(z)
+by_landing = grouped(torch.cat((rise_landed, 0.5 * rise_landed * sigma * eps), 1))
+assert is_unbiased(by_landing, vae_exact)
+spread = resampled_variances(by_landing.mean(-1))  # (4, R)
+landing = torch.stack((spread[:2].sum(0), spread[2:].sum(0)))  # (2, R)
+ratios = resampled["path"] / landing
+middle = {"mu": ratios[0].median().item(), "logvar": ratios[1].median().item()}
+ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
+print(say("grad-landing", **middle, a=ends[0], b=ends[1]))
+
+# %% [markdown] key="answer"
+# ## 14. A resposta
+#
+# Como um gradiente atravessa um sorteio? **Não atravessa. Ele contorna.** O ruído é sorteado fora, os parâmetros trabalham dentro, e a média tem um gradiente que tanto a densidade quanto a trajetória podem levar. A próxima célula repete o que este caderno mediu.
+
+# %% key="answer-measured"
+middle = vae_ratio.median().item()
+print(say("grad-answer-ratio", ratio=middle, **interval(vae_ratio)))
+told = {way: runs[way, 2][:, -1].mean().item() for way in contests[2]}
+print(say("grad-answer-elbo", **told))
+
+# %% [markdown] key="next"
+# **Para ler.** Williams (1992) trouxe a função escore para o aprendizado. Kingma e Welling (2013) e Rezende, Mohamed e Wierstra (2014) trouxeram a trajetória para estes modelos. Roeder, Wu e Duvenaud (2017) tiraram o último ruído; Tucker et al. (2019) estenderam a ideia aos limites ponderados por importância. Jang, Gu e Poole (2017) e Maddison, Mnih e Teh (2017) amoleceram a categórica.
+#
+# O gradiente agora está na mão. A lição 04 pergunta com que rapidez se consegue calculá-lo.
+
+# %% [markdown] key="exercises"
+# ## Exercícios
+#
+# Escreva a sua resposta no lugar das reticências e execute a célula. As soluções estão recolhidas abaixo de cada questão.
+#
+# ### 1. A função escore, à mão
+#
+# A função recebe os valores de $f$ nas amostras, `values`, de forma `(S,)`, as amostras `z`, e os números `mu` e `logvar` como tensores. Devolva uma estimativa por amostra, na forma `(2, S)`: primeiro a derivada em relação a $\mu$, depois em relação a $\log \sigma^2$. Sem linha de base e sem tirar média.
+
+# %% key="exercise-score" tags=["nbval-check-output"]
+def my_score_function(values, z, mu, logvar):
+    ...
+
+
+checks_gradients.score_function(my_score_function)
+
+# %% key="solution-score" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_score_function(values, z, mu, logvar):
+    squared = (z - mu) ** 2 * torch.exp(-logvar)  # (S,)
+    return values * torch.stack(((z - mu) * torch.exp(-logvar), 0.5 * (squared - 1)))
+
+
+verdict = checks_gradients.score_function(solution_score_function)
+assert verdict
+verdict
+
+# %% [markdown] key="exercise-baseline-text"
+# ### 2. Encontre o erro: a linha de base
+#
+# Esta função subtrai dos valores uma linha de base e multiplica pelo escore. A variância cai bastante, e o treinamento anda. Mas o gradiente não é o que ela diz ser. Encontre o erro e corrija-o sem abrir mão da linha de base. Os dois argumentos têm forma `(S,)`, e o resultado também.
+
+# %% key="exercise-baseline" tags=["nbval-check-output"]
+def my_baseline(values, score):
+    return (values - values.mean()) * score
+
+
+checks_gradients.baseline(my_baseline)
+
+# %% key="solution-baseline" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_baseline(values, score):
+    others = (values.sum() - values) / (len(values) - 1)  # (S,)
+    return (values - others) * score
+
+
+verdict = checks_gradients.baseline(solution_baseline)
+assert verdict
+verdict
+
+# %% [markdown] key="exercise-path-text"
+# ### 3. A trajetória de outra lei
+#
+# Uma exponencial de taxa $r$ que começa em $a$ tem função de distribuição $1 - e^{-r(z - a)}$ para $z > a$. Escreva a amostra dela como função de um ruído uniforme `u`, invertendo a função de distribuição: um `u` maior dá um `z` maior. O gradiente deve chegar a `start` e a `rate`.
+
+# %% key="exercise-path" tags=["nbval-check-output"]
+def my_exponential(start, rate, u):
+    ...
+
+
+checks_gradients.exponential_path(my_exponential)
+
+# %% key="solution-path" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_exponential(start, rate, u):
+    return start - torch.log1p(-u) / rate  # (S,)
+
+
+verdict = checks_gradients.exponential_path(solution_exponential)
+assert verdict
+verdict
+
+# %% [markdown] key="exercise-surrogate-text"
+# ### 4. Encontre o erro: a perda de fachada
+#
+# Na prática, não se escreve o escore; escreve-se um número cuja *derivada* é a estimativa, e chama-se `backward`. Aqui `z` veio de `rsample`, logo `z` e `values` dependem, os dois, de `mu` e `logvar`. A função abaixo cuida de um deles. O que o outro deixa passar? Corrija.
+
+# %% key="exercise-surrogate" tags=["nbval-check-output"]
+def my_surrogate(values, z, mu, logvar):
+    log_q = Normal(mu, torch.exp(0.5 * logvar)).log_prob(z)  # (S,)
+    return (values.detach() * log_q).mean()
+
+
+checks_gradients.surrogate(my_surrogate)
+
+# %% key="solution-surrogate" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
+def solution_surrogate(values, z, mu, logvar):
+    log_q = Normal(mu, torch.exp(0.5 * logvar)).log_prob(z.detach())  # (S,)
+    return (values.detach() * log_q).mean()
+
+
+verdict = checks_gradients.surrogate(solution_surrogate)
+assert verdict
+verdict
+
+# %% [markdown] key="solution-surrogate-text"
+# <details><summary>O que o erro deixa passar</summary>
+#
+# Com `z` preso ao grafo, $\log q(z)$ muda por duas razões: porque o sino se move e porque a amostra se move com ele. Para $\mu$, as duas se cancelam exatamente: uma amostra carregada pelo seu sino conserva a sua densidade. O gradiente em $\mu$ é zero, em toda amostra.
+#
+# </details>
