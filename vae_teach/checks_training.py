@@ -23,7 +23,16 @@ from vae_teach.densities import kl_to_standard_normal
 from vae_teach.nets import VAE
 
 ASKING = {  # methods that hand a tensor's numbers to Python, whatever the device
-    *("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__"),
+    *(
+        "item",
+        "tolist",
+        "numpy",
+        "cpu",
+        "__bool__",
+        "__float__",
+        "__int__",
+        "__index__",
+    ),
     *("__array__", "__repr__", "__format__"),
 }
 RATE = 0.1  # of the plain descent that the step is checked with
@@ -115,7 +124,7 @@ def _variant(
         nats = losses(model, x)
         if clears:
             optimizer.zero_grad()
-        loss(nats).backward()  # type: ignore[no-untyped-call]
+        loss(nats).backward()
         if steps:
             optimizer.step()
         total += noted(nats.detach())
@@ -181,7 +190,7 @@ def _step_oracle() -> Tensor:
         gradients = torch.autograd.grad(nats.sum() / len(x), parameters)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter -= RATE * gradient
+                parameter.sub_(RATE * gradient)
         total += nats.detach().sum()
     return _after(model, total)
 

@@ -73,7 +73,7 @@ assert counter.get_total_flops() == 128 * operations
 print(say("gpu-operations", forward=forward, backward=backward, total=operations))
 
 # %% [markdown] key="device"
-# Three million operations for an image. Any phone does billions in a second. Now the machine at hand, and the data.
+# Three million operations for an image. A processor does billions in a second; how many, we are about to measure. First the data.
 #
 # We take a small part, 6,400 images, and go through it once: 50 steps of 128. That is enough to time a loop, and leaves time to repeat it. The bits of each image are drawn here, once and for all. Each image will be seen only once, so this is the same as drawing them within the loop.
 
@@ -90,6 +90,7 @@ judges = data.Images(test_images.pixels[:2000], test_images.labels[:2000])
 grey = data.Images(  # drawn anew in each batch, for later
     train_images.pixels[:2560].clone(), train_images.labels[:2560].clone(), dynamic=True
 ).to(device)
+assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
 del train_images, test_images
 
 BATCH = 128
@@ -149,7 +150,7 @@ print(say("gpu-square", side=1024, giga=square_speed(1024) / 1e9))
 # %% [markdown] key="usual"
 # ## 3. The usual loop
 #
-# Here is the loop that half of the tutorials show. A `DataLoader` fetches images one at a time, and each becomes a picture, then a tensor, then part of a batch. The loss goes through a sigmoid. And `loss.item()` goes into a list, to draw a curve later.
+# Here is the loop that many tutorials show. A `DataLoader` fetches images one at a time, and each becomes a picture, then a tensor, then part of a batch. The loss goes through a sigmoid. And `loss.item()` goes into a list, to draw a curve later.
 #
 # Two things are our own. The order of the images is drawn by us, and the loader gets a generator of its own. So every rung below will see **the same images in the same order, and draw the same noise**. Remember that; it will matter.
 
@@ -282,9 +283,27 @@ def logits_rung(model, images):
 # %% [markdown] key="fused"
 # ### Fused Adam
 #
-# Adam updates ten tensors, and for each it does about ten small operations. `fused=True` does everything in one go: the weights, the gradients and the two moments are read once instead of many times. On a GPU it also saves a hundred orders in each step.
+# Adam updates ten tensors, and for each it does about ten small operations. `fused=True` does everything in one go: the weights, the gradients and the two moments are read once instead of many times. On a GPU it also saves dozens of orders in each step; the next cell counts them.
 
 # %% key="rung-fused"
+PARAMETERS = [torch.zeros(3) for _ in nets.VAE().parameters()]
+
+
+def operations_of(optimizer):
+    for parameter in optimizer.param_groups[0]["params"]:
+        parameter.grad = torch.ones(3)
+    optimizer.step()  # the first step makes Adam's moments
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        optimizer.step()
+    return sum(event.name.startswith("aten::") for event in seen.events())
+
+
+plain, in_one = (operations_of(Adam(PARAMETERS, fused=how)) for how in (False, True))
+assert len(PARAMETERS) == 10
+assert plain > 50 + in_one
+print(say("gpu-adam-operations", plain=plain, fused=in_one))
+
+
 def fused(model, images):
     order = torch.randperm(len(images), device=device)
     optimizer = Adam(model.parameters(), lr=1e-3, fused=True)  # this is new
@@ -333,6 +352,10 @@ def packaged(**options):
 # On a GPU, `"high"` uses TF32, with 11 bits, in between. A processor without such units may well become slower. That is why one measures.
 
 # %% key="rung-bfloat16"
+assert torch.finfo(torch.float32).eps == 2.0**-23  # 24 bits, the leading one included
+assert torch.finfo(torch.bfloat16).eps == 2.0**-7  # 8 bits
+
+
 def bfloat16(model, images):
     order = torch.randperm(len(images), device=device)
     optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
@@ -360,7 +383,7 @@ def bfloat16(model, images):
 # compiled = torch.compile(model)  # then call compiled(x) in the loop
 # ```
 #
-# We do not run it here: compiling takes longer than the whole notebook. For a large network that trains for hours it is nothing. Note that the fused code draws its noise in another way, so that the same seed gives another run.
+# We do not run it here: compiling takes far longer than the epoch that we want to time. For a large network that trains for hours it is nothing. (`benchmarks/training.py --compile` measures it.) Note that the fused code draws its noise in another way, so that the same seed gives another run.
 #
 # **A CUDA graph** records the orders of one step, and then replays all of them with a single order. Nothing may change from step to step except the contents of tensors that stay in place. `graphs.CapturedStep` does it in about thirty lines: it copies the indices of the batch to a fixed place and replays. Two things are easily forgotten. The recording needs some steps to warm up, and these must leave no trace in the weights, in Adam or in the random stream. And whoever calls `.item()` within the step cannot record it: the recording raises an error. `fit` uses the graph by itself wherever CUDA is there.
 
@@ -898,6 +921,7 @@ for rank in range(3):
 
 far = ((shared - whole).abs().max() / whole.abs().max()).item()
 assert far < 1e-6
+assert len(whole) == 631_188  # as many as weights
 print(say("gpu-shares-far", far=far))
 
 # %% [markdown] key="torchrun"
@@ -974,7 +998,7 @@ else:
 #
 # `--batch-size` is the size over all processes. That is what makes the answer the same: 512 shared by four is 128 for each, and a batch of 512 is what section 6 says it is. Those who keep 128 *per process* and add processes climb the same false rung, without noticing.
 #
-# And the speed? Processes have to talk once per step, about three quarters of a million numbers here. For a network this small the talk may well cost more than the sharing gains. With large networks the computing grows faster than the talking. The next cell reads what was measured.
+# And the speed? Processes have to talk in every step, here 631,188 numbers, one for each weight. For a network this small the talk may well cost more than the sharing gains. With large networks the computing grows faster than the talking. The next cell reads what was measured.
 
 # %% key="processes-measured"
 measured = read("growth_cpu")
@@ -1004,7 +1028,7 @@ assert abs(far) <= 2 * error
 print(say("gpu-answer", best=names[best], far=far, error=2 * error, **values))
 
 # %% [markdown] key="next"
-# **To read.** Kingma and Welling (2013), whose appendix already trains in batches of 100. Burda, Grosse and Salakhutdinov (2015) trained with batches of 20 for 3,280 epochs: with the arithmetic of section 1, work out how long your machine would take. In PyTorch's documentation, the pages on CUDA semantics, on the profiler and on `torchrun`.
+# **To read.** Burda, Grosse and Salakhutdinov (2015) trained a somewhat larger network with batches of 20 for 3,280 epochs. Work out how long your machine would take for that with ours. In PyTorch's documentation, the pages on CUDA semantics, on the profiler and on `torchrun`.
 #
 # **In the course.** Lesson 05 asks what the trained model has learnt. Lesson 06 has the processor do one large product where others take ten thousand small ones.
 
