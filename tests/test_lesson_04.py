@@ -40,14 +40,16 @@ def defined(*keys, **names):
     """Return the functions, classes and constants of cells, with these names beside."""
     space = {"say": say, "torch": torch, "figures": figures, "nets": nets} | names
     for key in keys:
-        body = [
-            node
-            for node in ast.parse(cells()[key]).body
-            if isinstance(node, ast.FunctionDef | ast.ClassDef)
-            or (isinstance(node, ast.Assign) and node.targets[0].id.isupper())
-        ]
-        exec(compile(ast.Module(body, []), key, "exec"), space)
+        tree = ast.parse(cells()[key])
+        tree.body = [node for node in tree.body if is_definition(node)]
+        exec(compile(tree, key, "exec"), space)
     return space
+
+
+def is_definition(node):
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0]).strip("()").partition(",")[0].isupper()
+    return isinstance(node, ast.FunctionDef | ast.ClassDef)
 
 
 def output(language, key):
@@ -74,7 +76,7 @@ def test_the_stored_table_is_that_of_the_results(language, kind, capsys):
         assert say(f"gpu-none-{kind}") in shown
         return
     read = lambda name: json.loads((RESULTS / f"{name}.json").read_text("utf-8"))  # noqa: E731
-    space = defined("stored-table", read=read, Path=Path, json=json)
+    space = defined("table-printed", "stored-table", read=read, Path=Path, json=json)
     space["read"] = read
     space["print_stored"](kind)
     assert capsys.readouterr().out in shown, REBUILD
@@ -114,14 +116,18 @@ def results(**rows):
 
 
 def test_a_notebook_without_its_folder_says_so(tmp_path, capsys, language):
-    space = defined("stored-table", Path=lambda name: tmp_path / "none", json=json)
+    space = defined(
+        "table-printed", "stored-table", Path=lambda name: tmp_path / "none", json=json
+    )
     space["print_stored"]("cpu")
     assert capsys.readouterr().out == say("gpu-no-folder") + "\n"
     assert space["read"]("training_cpu") is None
 
 
 def test_a_folder_without_a_measurement_names_the_command(tmp_path, capsys, language):
-    space = defined("stored-table", Path=lambda name: tmp_path, json=json)
+    space = defined(
+        "table-printed", "stored-table", Path=lambda name: tmp_path, json=json
+    )
     for kind in ("cpu", "cuda"):
         space["print_stored"](kind)
         assert f"benchmarks/training.py --device {kind}" in capsys.readouterr().out
@@ -132,7 +138,9 @@ def test_every_rung_of_the_benchmark_has_a_name(tmp_path, capsys, language):
     names += ["plain-fit", "fit", "fit-high", "fit-medium", "fit-512", "fit-2048"]
     written = json.dumps(results(names=names))
     (tmp_path / "training_cuda.json").write_text(written, "utf-8")
-    space = defined("stored-table", Path=lambda name: tmp_path, json=json)
+    space = defined(
+        "table-printed", "stored-table", Path=lambda name: tmp_path, json=json
+    )
     space["print_stored"]("cuda")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(names)
@@ -171,7 +179,6 @@ def test_the_panel_says_what_was_not_measured(language):
     space = defined(
         "panel-shown", sources={"cpu": measured}, PRECISIONS=train.PRECISIONS
     )
-    space["MARKERS"] = dict(zip(train.PRECISIONS, "os^", strict=True))
     there = space["draw_choice"](512, "highest", "cpu")
     missing = space["draw_choice"](2048, "medium", "cpu")
     assert ("2,000" if language == "en" else "2.000") in there.alt
