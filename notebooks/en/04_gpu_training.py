@@ -625,7 +625,7 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# The hatched bar is the useful work: it hardly changes from panel to panel, because every loop multiplies the same matrices. All that the ladder does is to make the *other* bars shorter. That is also why it ends: when only the products are left, the next step is another processor, or other arithmetic.
+# The hatched bar is the useful work. Every loop multiplies the same matrices, so that it should be equally long in all panels; where it is not, you see the moods of the machine, and how far such a picture can be trusted. All that the ladder does is to make the *other* bars shorter. That is also why it ends: when only the products are left, the next step is another processor, or other arithmetic.
 #
 # ## 8. The host is never waited for
 #
@@ -804,7 +804,7 @@ LINES = dict(zip(PRECISIONS, ("-", "--", ":"), strict=True))
 def draw_choice(batch, precision, source):
     measured = sources[source]
     points, chosen = measured["points"], (batch, precision)
-    setting = say("gpu-setting", batch=batch, precision=say(f"gpu-{precision}"))
+    setting = say("gpu-setting", batch=batch, precision=say(f"gpu-precision-{precision}"))
     about = {"images": measured["images"], "epochs": measured["epochs"]}
     where = say(f"gpu-source-{source}")
     if chosen in points:
@@ -817,7 +817,7 @@ def draw_choice(batch, precision, source):
         own = sorted((size, point) for (size, p), point in points.items() if p == kind)
         if own:
             x, y = zip(*(point for _, point in own), strict=True)
-            label = say(f"gpu-{kind}")
+            label = say(f"gpu-precision-{kind}")
             how = {"marker": MARKERS[kind], "linestyle": LINES[kind], "linewidth": 1}
             ax.plot(x, y, **how, markerfacecolor="none", color="#666666", label=label)
             for size, point in own:
@@ -838,7 +838,7 @@ panel = sliders.panel(
     draw_choice,
     batch=sliders.choice(say("gpu-choose-batch"), BATCHES, value=128),
     precision=sliders.choice(
-        say("gpu-choose-precision"), [(say(f"gpu-{p}"), p) for p in PRECISIONS]
+        say("gpu-choose-precision"), [(say(f"gpu-precision-{p}"), p) for p in PRECISIONS]
     ),
     source=sliders.choice(
         say("gpu-choose-source"), [(say(f"gpu-source-{s}"), s) for s in sources]

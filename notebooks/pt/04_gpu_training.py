@@ -625,7 +625,7 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# A barra hachurada é o trabalho útil: ela quase não muda de um painel a outro, porque todos os laços multiplicam as mesmas matrizes. Tudo o que a escada faz é encurtar as *outras* barras. É também por isso que ela acaba: quando só restam os produtos, o próximo degrau é outro processador, ou outra conta.
+# A barra hachurada é o trabalho útil. Todos os laços multiplicam as mesmas matrizes, de modo que ela deveria ter o mesmo comprimento em todos os painéis; onde não tem, você vê os humores da máquina, e até onde uma figura destas merece confiança. Tudo o que a escada faz é encurtar as *outras* barras. É também por isso que ela acaba: quando só restam os produtos, o próximo degrau é outro processador, ou outra conta.
 #
 # ## 8. Nunca se espera pelo dispositivo
 #
@@ -804,7 +804,7 @@ LINES = dict(zip(PRECISIONS, ("-", "--", ":"), strict=True))
 def draw_choice(batch, precision, source):
     measured = sources[source]
     points, chosen = measured["points"], (batch, precision)
-    setting = say("gpu-setting", batch=batch, precision=say(f"gpu-{precision}"))
+    setting = say("gpu-setting", batch=batch, precision=say(f"gpu-precision-{precision}"))
     about = {"images": measured["images"], "epochs": measured["epochs"]}
     where = say(f"gpu-source-{source}")
     if chosen in points:
@@ -817,7 +817,7 @@ def draw_choice(batch, precision, source):
         own = sorted((size, point) for (size, p), point in points.items() if p == kind)
         if own:
             x, y = zip(*(point for _, point in own), strict=True)
-            label = say(f"gpu-{kind}")
+            label = say(f"gpu-precision-{kind}")
             how = {"marker": MARKERS[kind], "linestyle": LINES[kind], "linewidth": 1}
             ax.plot(x, y, **how, markerfacecolor="none", color="#666666", label=label)
             for size, point in own:
@@ -838,7 +838,7 @@ panel = sliders.panel(
     draw_choice,
     batch=sliders.choice(say("gpu-choose-batch"), BATCHES, value=128),
     precision=sliders.choice(
-        say("gpu-choose-precision"), [(say(f"gpu-{p}"), p) for p in PRECISIONS]
+        say("gpu-choose-precision"), [(say(f"gpu-precision-{p}"), p) for p in PRECISIONS]
     ),
     source=sliders.choice(
         say("gpu-choose-source"), [(say(f"gpu-source-{s}"), s) for s in sources]
