@@ -98,6 +98,8 @@ def build(out: Path, notebooks: Path, pages: Path, *, reference: bool = True) ->
         if process.returncode:
             failed = 1
             print(f"{language}: not built\n{said}", file=sys.stderr)
+    # myst-nb keeps the pictures of notebooks here; the pages have their own copies.
+    shutil.rmtree(out / "jupyter_execute", ignore_errors=True)
     shutil.copytree(BOOK / "site", out, dirs_exist_ok=True)
     images = out / "images"
     images.mkdir()
