@@ -147,14 +147,16 @@ def rebuilt(images):
 
 
 x = test_images.pixels  # (10000, 784), binary
-means = rebuilt(x)
-means["latent-grey-levels"] = data.load(
-    train_images.name, "test", binarize=False, device=device
-).pixels
-greys = {key: grey(m) for key, m in means.items()}  # (10000,) each
-errors = {key: (x - m).square().sum(-1) for key, m in means.items()}
+levels = data.load(train_images.name, "test", binarize=False, device=device).pixels
+greys, errors = {}, {}
+for some, true in zip(x.split(1000), levels.split(1000), strict=True):
+    for key, m in (rebuilt(some) | {"latent-grey-levels": true}).items():
+        greys.setdefault(key, []).append(grey(m))
+        errors.setdefault(key, []).append((some - m).square().sum(-1))
+greys = {key: torch.cat(parts) for key, parts in greys.items()}  # (10000,) each
+errors = {key: torch.cat(parts) for key, parts in errors.items()}
 print(say("latent-trial-head"))
-for key in means:
+for key in greys:
     told = {"grey": greys[key].mean().item(), "error": errors[key].mean().item()}
     told["grey_error"] = train.standard_error(greys[key])
     told["error_error"] = train.standard_error(errors[key])
@@ -357,7 +359,7 @@ def tile_masses(edges):
     return side[:, None] * side  # (n, n)
 
 
-n = 12
+n = 10
 masses = tile_masses(equal_mass(n)[0])
 oracle = torch.from_numpy(stats.norm.cdf(equal_mass(n)[0].numpy())).diff()
 assert torch.allclose(masses, torch.full((n, n), 1 / n**2).double(), atol=1e-12)
@@ -371,7 +373,7 @@ print(say("latent-tile-mass", n=n, mass=masses[0, 0].item()))
 
 # %% key="coverage" tags=["nbval-check-output"]
 for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
-    masses = tile_masses(equal_steps(n, extent)[0])  # (12, 12)
+    masses = tile_masses(equal_steps(n, extent)[0])  # (10, 10)
     covered = (2 * Normal(0.0, 1.0).cdf(torch.tensor(extent).double()) - 1) ** 2
     assert abs(masses.sum() - covered) < 1e-6
     assert abs(covered - (2 * stats.norm.cdf(extent) - 1) ** 2) < 1e-6
@@ -380,7 +382,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latent-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the linear grid spends most of its page on what the model will almost never draw. On the right, each tile holds 1 draw in 144.
+# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the linear grid spends most of its page on what the model will almost never draw. On the right, each tile holds 1 draw in 100.
 
 # %% key="tiles"
 @torch.no_grad()
@@ -394,6 +396,7 @@ torch.manual_seed(0)
 draws = torch.randn(600, 2)
 grids = {"latent-equal-steps": equal_steps(n, 3.0), "latent-equal-mass": equal_mass(n)}
 figure = figures.Picture(say("latent-alt-grids"), 7.5, 7.9)
+figure.stored_dpi = figures.SHOWN_DPI  # 200 digits: a heavy picture
 axes = figure.subplots(2, 2)
 for (top, below), (key, (edges, points)) in zip(axes.T, grids.items(), strict=True):
     lines = edges.clamp(-4, 4)
@@ -418,7 +421,7 @@ figure
 
 # %% key="up-checked"
 points = equal_mass(n)[1].float()
-tiles = decode_grid(points)  # (12, 12, 784)
+tiles = decode_grid(points)  # (10, 10, 784)
 with torch.no_grad():
     for row in range(n):
         for column in range(n):
@@ -464,7 +467,7 @@ def factors(mu, logvar):
 
 def aggregate(mu, logvar):
     total = torch.zeros(len(axis), len(axis), dtype=torch.float64)
-    for some_mu, some_logvar in zip(mu.split(4000), logvar.split(4000), strict=True):
+    for some_mu, some_logvar in zip(mu.split(1000), logvar.split(1000), strict=True):
         first, second = factors(some_mu, some_logvar)
         total += first.T @ second  # (G, G): [i, j] at z1 = axis[i], z2 = axis[j]
     return total / len(mu)
@@ -530,7 +533,7 @@ log_ratio = q.clamp_min(1e-300).log() - p.log()  # (G, G)
 distance = (q * log_ratio).sum().item() * cell
 
 each = []
-for some_mu, some_logvar in zip(mu.split(4000), logvar.split(4000), strict=True):
+for some_mu, some_logvar in zip(mu.split(1000), logvar.split(1000), strict=True):
     first, second = factors(some_mu, some_logvar)  # (B, G) each
     each.append((first @ log_ratio * second).sum(1) * cell)
 each = torch.cat(each)  # (60000,) nats
@@ -646,10 +649,10 @@ for ax, latents in zip(axes, (2, 20), strict=True):
 
     r = torch.linspace(0, 7, 300).numpy()
     told = {"bins": 50, "range": (0, 7), "density": True, "histtype": "step"}
-    ax.hist(norms.numpy(), color=figures.COLORS["prior"], label=say("latent-draws"), **told)
+    ax.hist(norms.numpy(), color=blue, label=say("latent-draws"), **told)
     told |= {"color": "black", "linestyle": "--"}
     ax.hist(halfway.numpy(), label=say("latent-halfway"), **told)
-    ax.plot(r, chi.pdf(r), color=figures.COLORS["prior"], linewidth=1)
+    ax.plot(r, chi.pdf(r), color=blue, linewidth=1)
     ax.plot(r, math.sqrt(2) * chi.pdf(math.sqrt(2) * r), "k--", linewidth=1)
     ax.set(xlim=(0, 7), yticks=[], xlabel=say("latent-norm"))
     ax.set_title(say("latent-latents", count=latents), loc="left", fontsize=10)
@@ -756,19 +759,20 @@ figure
 # Next, **what each dimension does**. Take one image's code and move one coordinate at a time, from $-3$ to $3$, with the others at rest. That is a *traversal*. In the next picture each row moves one coordinate. Some rows change the slant or the width; some turn the digit into another. Nothing in the objective asked for one meaning per coordinate, and it shows: most rows change several things at once.
 
 # %% key="traversal"
-stops = torch.linspace(-3, 3, 9)
+stops = torch.linspace(-3, 3, 7)
 base = wide_mu[figures.one_of_each(test_images)[2]]  # (10,) the first 2
-z = base.repeat(10, 9, 1)  # (10, 9, 10): row, column, coordinate
+z = base.repeat(10, 7, 1)  # (10, 7, 10): row, column, coordinate
 for row, k in enumerate(by_kl.tolist()):
     z[row, :, k] = stops
 with torch.no_grad():
-    tiles = wide.decode(z.reshape(-1, 10).to(device)).cpu()  # (90, 784)
+    tiles = wide.decode(z.reshape(-1, 10).to(device)).cpu()  # (70, 784)
 
-figure, (ax,) = figures.picture(say("latent-alt-traversal"), width=5.6, height=6.2)
-ax.imshow(figures.mosaic(tiles, columns=9), cmap="gray", vmin=0, vmax=1)
+figure, (ax,) = figures.picture(say("latent-alt-traversal"), width=4.6, height=6.2)
+figure.stored_dpi = figures.SHOWN_DPI
+ax.imshow(figures.mosaic(tiles, columns=7), cmap="gray", vmin=0, vmax=1)
 middles = [29 * k + 14 for k in range(10)]
 ax.set_yticks(middles, names)
-ax.set_xticks(middles[:9], [say("tick", value=value) for value in stops.tolist()])
+ax.set_xticks(middles[:7], [say("tick", value=value) for value in stops.tolist()])
 ax.set(xlabel=say("latent-coordinate"))
 figure
 
@@ -789,7 +793,7 @@ views["latent-pca-title"] = centred @ directions[:2].T  # (10000, 2)
 figure, axes = figures.picture(say("latent-alt-pca"), columns=2, height=3.9)
 for ax, (key, points) in zip(axes, views.items(), strict=True):
     for digit, color in enumerate(figures.DIGIT_COLORS):
-        some = points[:2500][labels[:2500] == digit]  # (n, 2)
+        some = points[:1500][labels[:1500] == digit]  # (n, 2)
         ax.plot(*some.T, ".", ms=3, color=color)
         at = points[labels == digit].median(0).values.tolist()
         plate = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": color, "lw": 1.5}
