@@ -165,6 +165,8 @@ for key in greys:
 two, free, ten = (greys[key].mean().item() for key in list(greys)[:3])
 assert abs(free - two) < 0.08 * two  # without the KL: hardly anything
 assert ten < 0.8 * two  # with the KL, and more latents: a fifth less, at least
+for key in greys:
+    assert abs(greys[key].mean() / errors[key].mean() - 1) < 0.25
 gained = greys["latent-ae-2"] - greys["latent-vae-10"]
 assert gained.mean() > 4 * train.standard_error(gained)
 
@@ -177,7 +179,7 @@ figures.gallery(rows, columns=10, alt=say("latent-alt-trial"))
 # %% [markdown] key="trial-noticed"
 # **Acquitted.** Without the KL, the autoencoder stays as grey as before, to within a few per cent. With the KL in full force, five times as many latents take away a third of the grey. The KL does have a say, but an indirect one: it is a price on information, and a model may decide that a detail is not worth its price. Here two numbers are simply too few.
 #
-# One more thing in the table: in each row, grey and squared error nearly agree. The decoder knows how ignorant it is. Section 4 says why the two should be equal.
+# One more thing in the table: in each row, grey and squared error agree to about a tenth. The decoder knows how ignorant it is. Section 4 says why the two should be equal.
 
 # %% [markdown] key="classes-text"
 # ## 3. Which digits are hard?
@@ -220,7 +222,7 @@ assert gap > 4 * torch.hypot(whiskers[hard], whiskers[easy])
 assert ((without - costs) > 4 * whiskers).all()  # the latent pays for every digit
 
 # %% [markdown] key="classes-noticed"
-# The easy digit has little ink and few shapes; the hard ones have loops, and loops come in many shapes that two numbers cannot tell apart. Notice the orange parts too. They differ less, but they do: a digit that sits far from the centre of the plane, or whose cloud is narrow, costs more KL.
+# The easy digit has little ink and few shapes; the hard ones come in many shapes, which two numbers cannot tell apart. Notice the orange parts too. They differ less, but they do: a digit that sits far from the centre of the plane, or whose cloud is narrow, costs more KL.
 #
 # Which single images cost most? The next picture shows the ten most expensive of the test set and what came back. Some are badly written. Others are well written and live where another digit rules.
 
@@ -490,7 +492,7 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
     assert torch.allclose(mixture.log_prob(at).exp(), few[i, j], atol=1e-9)
 
 # %% [markdown] key="difference-text"
-# On the left of the next picture, $q(z)$. On the right, the difference $q(z) - p(z)$: orange inside solid lines, where there are more codes than the prior asks for; blue inside dashed lines, where there are fewer.
+# On the left of the next picture, $q(z)$ (its square root, so that faint parts show). On the right, the difference $q(z) - p(z)$: orange inside solid lines, where there are more codes than the prior asks for; blue inside dashed lines, where there are fewer.
 
 # %% key="difference"
 figure, axes = figures.picture(say("latent-alt-difference"), columns=2, height=3.7)
@@ -498,7 +500,7 @@ left, right = axes
 inner = slice(84, 317)  # from -3.5 to 3.5
 z1 = axis[inner]
 blue, q_color = figures.COLORS["prior"], figures.COLORS["q"]
-left.pcolormesh(z1, z1, q[inner, inner].T, cmap="Oranges", vmin=0)
+left.pcolormesh(z1, z1, q[inner, inner].T.sqrt(), cmap="Oranges", vmin=0)
 left.set_title(say("latent-aggregate"), loc="left", fontsize=10)
 angle = torch.linspace(0, 2 * math.pi, 200)
 for mass, style in ((0.5, "-"), (0.95, "--")):
@@ -587,7 +589,7 @@ print(say("latent-split", kl=kl, distance=distance, **told))
 # %% [markdown] key="holes-text"
 # Nearly all of the KL is information: a few nats that tell which image it was. The rest is the mismatch.
 #
-# And what does the decoder draw in the holes? The next picture takes 4,000 draws from the prior: above, the ten where $q$ is largest beside $p$; below, the ten where it is smallest. "Every point decodes to a valid image", one reads. See for yourself.
+# And what does the decoder draw in the holes? The next picture takes 4,000 draws from the prior: above, ten places inside the outer ring where $q$ is largest beside $p$; below, ten where it is smallest. "Every point decodes to a valid image", one reads. See for yourself.
 
 # %% key="holes"
 torch.manual_seed(0)
@@ -595,9 +597,20 @@ z = torch.randn(4000, 2)
 place = ((z.double() - axis[0]) / (axis[1] - axis[0])).round().long()  # (4000, 2)
 ratio = log_ratio[place[:, 0], place[:, 1]]  # (4000,)
 order = ratio.argsort()
+
+
+def apart(order, count=10, distance=0.4):
+    found = []
+    for k in order.tolist():
+        if len(found) < count and all((z[k] - z[j]).norm() > distance for j in found):
+            found.append(k)
+    return found
+
+
 with torch.no_grad():
     drawn = model.decode(z.to(device)).cpu()  # (4000, 784)
-crowded, holes = drawn[order[-10:]], drawn[order[:10]]  # (10, 784) each
+inside = order[z[order].norm(dim=1) < radius]  # within the 95% ring
+crowded, holes = drawn[apart(inside.flip(0))], drawn[apart(inside)]  # (10, 784) each
 rows = {say("latent-crowded"): crowded, say("latent-holes"): holes}
 figures.gallery(rows, columns=10, alt=say("latent-alt-holes"))
 
@@ -676,7 +689,7 @@ difference = greyness["latent-straight"] - greyness["latent-spherical"]
 assert difference.mean() > 10 * train.standard_error(difference)
 
 # %% [markdown] key="panel-text"
-# **Now you choose.** Two digits, and the kind of path. The panel starts at the middle of the first digit's codes and ends at the middle of the second's, over the aggregate posterior of section 7. Twelve points of the path are decoded, in reading order. Below the picture stands which digit is nearest at each of them.
+# **Now you choose.** Two digits, and the kind of path. The panel starts at the middle of the first digit's codes and ends at the middle of the second's, over the aggregate posterior of section 7 (again its square root). Twelve points of the path are decoded, in reading order. Below the picture stands which digit is nearest at each of them.
 #
 # Try a pair with another digit in between. Try a pair on opposite sides of the origin, straight and then spherical. Then look for a path that crosses a white part of the map, and see what the decoder does there.
 
@@ -686,7 +699,7 @@ with torch.no_grad():
 centres = torch.stack([codes[labels == k].median(0).values for k in range(10)])
 steps = torch.linspace(0, 1, 12)[:, None]  # (12, 1)
 paths = {"straight": straight, "spherical": spherical}
-backdrop = q[inner, inner].T.float()
+backdrop = q[inner, inner].T.sqrt().float()
 
 
 def walk(first, last, way):
@@ -749,6 +762,7 @@ left.bar(range(10), kl_means[by_kl], color=figures.COLORS["kl"], hatch="//")
 left.set(ylabel="nats", title=say("latent-kl-each"))
 right.bar(range(10), spread[by_kl], color=figures.COLORS["q"])
 right.axhline(0.01, color="black", linestyle=":")
+right.set(yscale="log", ylim=(0.003, 5))
 right.set(title=say("latent-spread-each"))
 for ax in (left, right):
     ax.set_xticks(range(10), names)

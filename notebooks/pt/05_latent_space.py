@@ -165,6 +165,8 @@ for key in greys:
 two, free, ten = (greys[key].mean().item() for key in list(greys)[:3])
 assert abs(free - two) < 0.08 * two  # sem a KL: quase nada muda
 assert ten < 0.8 * two  # com a KL e mais latentes: ao menos um quinto a menos
+for key in greys:
+    assert abs(greys[key].mean() / errors[key].mean() - 1) < 0.25
 gained = greys["latent-ae-2"] - greys["latent-vae-10"]
 assert gained.mean() > 4 * train.standard_error(gained)
 
@@ -177,7 +179,7 @@ figures.gallery(rows, columns=10, alt=say("latent-alt-trial"))
 # %% [markdown] key="trial-noticed"
 # **Absolvida.** Sem a KL, o autocodificador continua tão cinza quanto antes, a menos de uns poucos por cento. Com a KL em pleno vigor, cinco vezes mais latentes levam embora um terço do cinza. A KL tem algo a dizer, mas de forma indireta: ela é um preço sobre a informação, e um modelo pode decidir que um detalhe não vale o que custa. Aqui, dois números são simplesmente poucos.
 #
-# Mais uma coisa na tabela: em cada linha, cinza e erro quadrático quase coincidem. O decodificador sabe o tamanho da própria ignorância. A seção 4 diz por que os dois deveriam ser iguais.
+# Mais uma coisa na tabela: em cada linha, cinza e erro quadrático concordam a menos de um décimo, mais ou menos. O decodificador sabe o tamanho da própria ignorância. A seção 4 diz por que os dois deveriam ser iguais.
 
 # %% [markdown] key="classes-text"
 # ## 3. Que dígitos são difíceis?
@@ -220,7 +222,7 @@ assert gap > 4 * torch.hypot(whiskers[hard], whiskers[easy])
 assert ((without - costs) > 4 * whiskers).all()  # a latente compensa em todos os dígitos
 
 # %% [markdown] key="classes-noticed"
-# O dígito fácil tem pouca tinta e poucas formas; os difíceis têm voltas, e há voltas de muitas formas, que dois números não bastam para distinguir. Repare também nas partes laranja. Elas variam menos, mas variam: um dígito que mora longe do centro do plano, ou cuja nuvem é estreita, gasta mais KL.
+# O dígito fácil tem pouca tinta e poucas formas; os difíceis têm muitas formas, que dois números não bastam para distinguir. Repare também nas partes laranja. Elas variam menos, mas variam: um dígito que mora longe do centro do plano, ou cuja nuvem é estreita, gasta mais KL.
 #
 # Que imagens, uma a uma, custam mais? A próxima figura mostra as dez mais caras do conjunto de teste e o que voltou. Algumas estão mal escritas. Outras estão bem escritas e moram onde outro dígito reina.
 
@@ -490,7 +492,7 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
     assert torch.allclose(mixture.log_prob(at).exp(), few[i, j], atol=1e-9)
 
 # %% [markdown] key="difference-text"
-# À esquerda da próxima figura, $q(z)$. À direita, a diferença $q(z) - p(z)$: laranja dentro das linhas cheias, onde há mais códigos do que a priori pede; azul dentro das tracejadas, onde há menos.
+# À esquerda da próxima figura, $q(z)$ (a sua raiz quadrada, para que as partes fracas apareçam). À direita, a diferença $q(z) - p(z)$: laranja dentro das linhas cheias, onde há mais códigos do que a priori pede; azul dentro das tracejadas, onde há menos.
 
 # %% key="difference"
 figure, axes = figures.picture(say("latent-alt-difference"), columns=2, height=3.7)
@@ -498,7 +500,7 @@ left, right = axes
 inner = slice(84, 317)  # de -3,5 a 3,5
 z1 = axis[inner]
 blue, q_color = figures.COLORS["prior"], figures.COLORS["q"]
-left.pcolormesh(z1, z1, q[inner, inner].T, cmap="Oranges", vmin=0)
+left.pcolormesh(z1, z1, q[inner, inner].T.sqrt(), cmap="Oranges", vmin=0)
 left.set_title(say("latent-aggregate"), loc="left", fontsize=10)
 angle = torch.linspace(0, 2 * math.pi, 200)
 for mass, style in ((0.5, "-"), (0.95, "--")):
@@ -587,7 +589,7 @@ print(say("latent-split", kl=kl, distance=distance, **told))
 # %% [markdown] key="holes-text"
 # Quase toda a KL é informação: uns poucos nats que dizem que imagem era. O resto é o desacordo.
 #
-# E o que o decodificador desenha nos buracos? A próxima figura toma 4.000 sorteios da priori: em cima, os dez em que $q$ é maior em comparação com $p$; embaixo, os dez em que é menor. "Todo ponto se decodifica numa imagem válida", lê-se por aí. Veja você.
+# E o que o decodificador desenha nos buracos? A próxima figura toma 4.000 sorteios da priori: em cima, dez lugares dentro do anel externo em que $q$ é maior em comparação com $p$; embaixo, dez em que é menor. "Todo ponto se decodifica numa imagem válida", lê-se por aí. Veja você.
 
 # %% key="holes"
 torch.manual_seed(0)
@@ -595,9 +597,20 @@ z = torch.randn(4000, 2)
 place = ((z.double() - axis[0]) / (axis[1] - axis[0])).round().long()  # (4000, 2)
 ratio = log_ratio[place[:, 0], place[:, 1]]  # (4000,)
 order = ratio.argsort()
+
+
+def apart(order, count=10, distance=0.4):
+    found = []
+    for k in order.tolist():
+        if len(found) < count and all((z[k] - z[j]).norm() > distance for j in found):
+            found.append(k)
+    return found
+
+
 with torch.no_grad():
     drawn = model.decode(z.to(device)).cpu()  # (4000, 784)
-crowded, holes = drawn[order[-10:]], drawn[order[:10]]  # (10, 784) cada uma
+inside = order[z[order].norm(dim=1) < radius]  # dentro do anel de 95%
+crowded, holes = drawn[apart(inside.flip(0))], drawn[apart(inside)]  # (10, 784) cada uma
 rows = {say("latent-crowded"): crowded, say("latent-holes"): holes}
 figures.gallery(rows, columns=10, alt=say("latent-alt-holes"))
 
@@ -676,7 +689,7 @@ difference = greyness["latent-straight"] - greyness["latent-spherical"]
 assert difference.mean() > 10 * train.standard_error(difference)
 
 # %% [markdown] key="panel-text"
-# **Agora a escolha é sua.** Dois dígitos e o tipo de caminho. O painel sai do meio dos códigos do primeiro dígito e chega ao meio dos códigos do segundo, sobre a posteriori agregada da seção 7. Doze pontos do caminho são decodificados, na ordem de leitura. Abaixo da figura está escrito qual é o dígito mais próximo em cada um deles.
+# **Agora a escolha é sua.** Dois dígitos e o tipo de caminho. O painel sai do meio dos códigos do primeiro dígito e chega ao meio dos códigos do segundo, sobre a posteriori agregada da seção 7 (de novo, a raiz quadrada). Doze pontos do caminho são decodificados, na ordem de leitura. Abaixo da figura está escrito qual é o dígito mais próximo em cada um deles.
 #
 # Experimente um par com outro dígito no meio. Experimente um par em lados opostos da origem, primeiro reto e depois esférico. Por fim, procure um caminho que atravesse uma parte branca do mapa, e veja o que o decodificador faz ali.
 
@@ -686,7 +699,7 @@ with torch.no_grad():
 centres = torch.stack([codes[labels == k].median(0).values for k in range(10)])
 steps = torch.linspace(0, 1, 12)[:, None]  # (12, 1)
 paths = {"straight": straight, "spherical": spherical}
-backdrop = q[inner, inner].T.float()
+backdrop = q[inner, inner].T.sqrt().float()
 
 
 def walk(first, last, way):
@@ -749,6 +762,7 @@ left.bar(range(10), kl_means[by_kl], color=figures.COLORS["kl"], hatch="//")
 left.set(ylabel="nats", title=say("latent-kl-each"))
 right.bar(range(10), spread[by_kl], color=figures.COLORS["q"])
 right.axhline(0.01, color="black", linestyle=":")
+right.set(yscale="log", ylim=(0.003, 5))
 right.set(title=say("latent-spread-each"))
 for ax in (left, right):
     ax.set_xticks(range(10), names)
