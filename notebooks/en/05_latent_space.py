@@ -274,7 +274,7 @@ eps = torch.randn(10, 2, device=device)
 with torch.no_grad():
     rows = {
         say("latent-temperature", value=value): model.decode(value * eps)
-        for value in (0.3, 0.7, 1.0, 1.6, 2.5)
+        for value in (0.3, 1.0, 1.6, 2.5)
     }
 figures.gallery(rows, columns=10, alt=say("latent-alt-temperature"))
 
@@ -361,7 +361,7 @@ def tile_masses(edges):
     return side[:, None] * side  # (n, n)
 
 
-n = 10
+n = 8
 masses = tile_masses(equal_mass(n)[0])
 oracle = torch.from_numpy(stats.norm.cdf(equal_mass(n)[0].numpy())).diff()
 assert torch.allclose(masses, torch.full((n, n), 1 / n**2).double(), atol=1e-12)
@@ -375,7 +375,7 @@ print(say("latent-tile-mass", n=n, mass=masses[0, 0].item()))
 
 # %% key="coverage" tags=["nbval-check-output"]
 for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
-    masses = tile_masses(equal_steps(n, extent)[0])  # (10, 10)
+    masses = tile_masses(equal_steps(n, extent)[0])  # (8, 8)
     covered = (2 * Normal(0.0, 1.0).cdf(torch.tensor(extent).double()) - 1) ** 2
     assert abs(masses.sum() - covered) < 1e-6
     assert abs(covered - (2 * stats.norm.cdf(extent) - 1) ** 2) < 1e-6
@@ -384,7 +384,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latent-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the linear grid spends most of its page on what the model will almost never draw. On the right, each tile holds 1 draw in 100.
+# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the linear grid spends most of its page on what the model will almost never draw. On the right, each tile holds 1 draw in 64.
 
 # %% key="tiles"
 @torch.no_grad()
@@ -398,7 +398,7 @@ torch.manual_seed(0)
 draws = torch.randn(600, 2)
 grids = {"latent-equal-steps": equal_steps(n, 3.0), "latent-equal-mass": equal_mass(n)}
 figure = figures.Picture(say("latent-alt-grids"), 7.5, 7.9)
-figure.stored_dpi = figures.SHOWN_DPI  # 200 digits: a heavy picture
+figure.stored_dpi = figures.SHOWN_DPI  # 128 digits: a heavy picture
 axes = figure.subplots(2, 2)
 for (top, below), (key, (edges, points)) in zip(axes.T, grids.items(), strict=True):
     lines = edges.clamp(-4, 4)
@@ -410,7 +410,8 @@ for (top, below), (key, (edges, points)) in zip(axes.T, grids.items(), strict=Tr
     top.set_title(say(key), loc="left", fontsize=10)
     tiles = decode_grid(points)  # (n, n, 784)
     canvas = figures.mosaic(tiles.reshape(n * n, -1), columns=n, gap=0)
-    below.imshow(canvas, cmap="gray", vmin=0, vmax=1)
+    canvas = (15 * canvas).round() / 15  # 16 greys are enough here
+    below.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     shown = [0, n // 2, n - 1]
     names = [say("coordinate", value=points[k].item()) for k in shown]
     below.set_xticks([28 * (k + 0.5) for k in shown], names)
@@ -423,7 +424,7 @@ figure
 
 # %% key="up-checked"
 points = equal_mass(n)[1].float()
-tiles = decode_grid(points)  # (10, 10, 784)
+tiles = decode_grid(points)  # (8, 8, 784)
 with torch.no_grad():
     for row in range(n):
         for column in range(n):
@@ -442,7 +443,7 @@ assert torch.allclose(figures.manifold_tiles(model, n), tiles, atol=1e-5)
 # The grids show what the decoder would draw *anywhere*. The map shows where the images *are*. Each dot is the centre of a test image's cloud, one colour per digit; the rings hold 50% and 95% of the prior's mass.
 
 # %% key="map"
-figures.latent_map(model, test_images, count=4000)
+figures.latent_map(model, test_images, count=2000)
 
 # %% [markdown] key="aggregate-text"
 # The ELBO asked for clouds that, each on its own, resemble the prior. What about all of them together? The sum of the clouds has a name, the **aggregate posterior**:
@@ -497,6 +498,7 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
 # %% key="difference"
 figure, axes = figures.picture(say("latent-alt-difference"), columns=2, height=3.7)
 left, right = axes
+figure.stored_dpi = figures.SHOWN_DPI
 inner = slice(84, 317)  # from -3.5 to 3.5
 z1 = axis[inner]
 blue, q_color = figures.COLORS["prior"], figures.COLORS["q"]
@@ -719,6 +721,7 @@ def walk(first, last, way):
         left.text(*at.tolist(), str(digit), ha="center", va="center", bbox=plate)
     left.set(xlabel="$z_1$", ylabel="$z_2$", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5))
     figures.show_digits(right, tiles, columns=4)
+    figure.stored_dpi = figures.SHOWN_DPI  # sooner drawn
     return figure
 
 
@@ -773,20 +776,21 @@ figure
 # Next, **what each dimension does**. Take one image's code and move one coordinate at a time, from $-3$ to $3$, with the others at rest. That is a *traversal*. In the next picture each row moves one coordinate. Some rows change the slant or the width; some turn the digit into another. Nothing in the objective asked for one meaning per coordinate, and it shows: most rows change several things at once.
 
 # %% key="traversal"
-stops = torch.linspace(-3, 3, 7)
+stops = torch.linspace(-3, 3, 5)
 base = wide_mu[figures.one_of_each(test_images)[2]]  # (10,) the first 2
-z = base.repeat(10, 7, 1)  # (10, 7, 10): row, column, coordinate
+z = base.repeat(10, 5, 1)  # (10, 5, 10): row, column, coordinate
 for row, k in enumerate(by_kl.tolist()):
     z[row, :, k] = stops
 with torch.no_grad():
-    tiles = wide.decode(z.reshape(-1, 10).to(device)).cpu()  # (70, 784)
+    tiles = wide.decode(z.reshape(-1, 10).to(device)).cpu()  # (50, 784)
 
-figure, (ax,) = figures.picture(say("latent-alt-traversal"), width=4.6, height=6.2)
+figure, (ax,) = figures.picture(say("latent-alt-traversal"), width=3.6, height=6.2)
 figure.stored_dpi = figures.SHOWN_DPI
-ax.imshow(figures.mosaic(tiles, columns=7), cmap="gray", vmin=0, vmax=1)
+canvas = figures.mosaic(tiles, columns=5)
+ax.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 middles = [29 * k + 14 for k in range(10)]
 ax.set_yticks(middles, names)
-ax.set_xticks(middles[:7], [say("tick", value=value) for value in stops.tolist()])
+ax.set_xticks(middles[:5], [say("tick", value=value) for value in stops.tolist()])
 ax.set(xlabel=say("latent-coordinate"))
 figure
 
@@ -805,9 +809,10 @@ print(say("latent-pca", share=shares[:2].sum().item()))
 views = {"latent-pair": wide_mu[:, by_kl[:2]]}  # (10000, 2)
 views["latent-pca-title"] = centred @ directions[:2].T  # (10000, 2)
 figure, axes = figures.picture(say("latent-alt-pca"), columns=2, height=3.9)
+figure.stored_dpi = figures.SHOWN_DPI
 for ax, (key, points) in zip(axes, views.items(), strict=True):
     for digit, color in enumerate(figures.DIGIT_COLORS):
-        some = points[:1500][labels[:1500] == digit]  # (n, 2)
+        some = points[:1200][labels[:1200] == digit]  # (n, 2)
         ax.plot(*some.T, ".", ms=3, color=color)
         at = points[labels == digit].median(0).values.tolist()
         plate = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": color, "lw": 1.5}
@@ -837,7 +842,7 @@ assert sliders.sweep(handles) == 1 + 2 * 10  # zero, and both ends of each slide
 # - Record a path that spells your favourite year, and play it.
 
 # %% key="explorer"
-explorer = LatentExplorer(model, train_images)
+explorer = LatentExplorer(model, train_images, neighbours=False)
 explorer
 
 # %% key="explorer-checked"
