@@ -20,7 +20,7 @@
 #
 # **Time:** 30 minutes of reading; about half a minute of computing on two cores. The first time, add a minute: section 8 trains the VAE of lesson 00 and keeps it for the other lessons.
 #
-# In lesson 00 you climbed a number that was not the one you wanted. You wanted $\log p(x)$. You climbed the ELBO, which lies below it. If it lies a hair below, no harm is done. If it lies far below, and farther for some images than for others, then you trained another model than you think. **How far below does it lie?** At the end of the lesson you will have the answer for a trained VAE, in nats, image by image.
+# In lesson 00 you climbed a number that was not the one you wanted. You wanted $\log p(x)$. You climbed the ELBO, which lies below it. If it lies a hair below, no harm is done. If it lies far below, and farther for some images than for others, then you trained a model other than the one you think. **How far below does it lie?** At the end of the lesson you will have the answer for a trained VAE, in nats, image by image.
 
 # %% key="setup"
 import copy
@@ -106,7 +106,7 @@ figure
 # %% [markdown] key="quadrature"
 # ### The integral, done
 #
-# The integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ runs along a line. We cut the line into narrow steps and add up: that is *quadrature*. With 2,401 points, 0.01 apart, the sum is exact for all that follows, because nothing in our world is narrower than ten steps. We add logarithms with `logsumexp`, so that no term is rounded to zero.
+# The integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ runs along a line. We cut the line into narrow steps and add up: that is *quadrature*. With 2,401 points, 0.01 apart, the sum is exact, up to rounding, for all that follows, because nothing in our world is narrower than ten steps. We add logarithms with `logsumexp`, so that no term is rounded to zero.
 #
 # A density must integrate to 1. The next cell lays a grid over the plane of $x$, computes $p(x)$ at 12,851 points, and adds them up. It asks for 1 within $10^{-4}$.
 
@@ -172,11 +172,11 @@ figure
 #
 # $$p(x) \approx \hat p(x) = \frac{1}{n} \sum_{i=1}^{n} p(x \mid z_i), \qquad z_i \sim p(z).$$
 #
-# Its mean is right. The question is how far one try strays. For an average of $n$ independent terms, the relative variance is that of one term divided by $n$, and that of one term is one more integral, which we can do exactly:
+# On average $\hat p(x)$ is right. The question is how far one try strays. For an average of $n$ independent terms, the relative variance is that of one term divided by $n$, and that of one term is one more integral, which we can do exactly:
 #
 # $$\frac{\mathrm{Var}[\hat p(x)]}{p(x)^2} = \frac{\rho}{n}, \qquad \rho = \frac{\int p(x \mid z)^2\, p(z)\, dz}{p(x)^2} - 1 = \int \frac{p(z \mid x)^2}{p(z)}\, dz - 1.$$
 #
-# The last form says what costs: a posterior that is *narrow*, or *far from the prior*. To know $p(x)$ to 10%, that is $\log p(x)$ to about 0.1 nats, you need $n = \rho / 0.1^2$ draws. The next cell prints that for our three observations.
+# The last form says what costs: a posterior that is *narrow*, or *far from the prior*. To know $p(x)$ with an error of 10%, that is $\log p(x)$ with one of about 0.1 nats, you need $n = \rho / 0.1^2$ draws. The next cell prints that for our three observations.
 
 # %% key="naive-cost" tags=["nbval-check-output"]
 def log_normal(z, mu, logvar):
@@ -195,11 +195,11 @@ for name, x in observed.items():
 # %% [markdown] key="importance"
 # ### Look where it matters
 #
-# C asks for twenty thousand draws, because the prior hardly ever visits the place where its needle stands. *Importance sampling* draws from another density $q$, one that looks there, and corrects each draw by its weight:
+# C asks for more than eighteen thousand draws, because the prior hardly ever visits the place where its needle stands. *Importance sampling* draws from another density $q$, one that looks there, and corrects each draw by its weight:
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
-# It is the same integral, multiplied and divided by $q$. Let $g$ be a Gaussian placed by eye on the needle, with its width doubled to be safe. Why not take $q = g$? Because a second stretch of the curve also explains C, however badly. It holds a few hundred-thousandths of the posterior, and $g$ never goes there. On the day a draw does, its weight is astronomical. The next cell prints how much that costs, and the cure: **keep half of the prior**, $q = \frac{1}{2} g + \frac{1}{2} p$. Then no weight can exceed $2\, p(x \mid z)$.
+# It is the same integral, multiplied and divided by $q$. Let $g$ be a Gaussian placed by eye on the needle, with its width doubled to be safe. Why not take $q = g$? Because a second stretch of the curve also explains C, however badly. It holds a few hundred-thousandths of the posterior, and $g$ hardly ever goes there. On the day a draw does, its weight is astronomical. The next cell prints how much that costs, and the cure: **keep half of the prior**, $q = \frac{1}{2} g + \frac{1}{2} p$. Then no weight can exceed $2\, p(x \mid z)$.
 
 # %% key="importance-price" tags=["nbval-check-output"]
 x = observed["C"]
@@ -265,7 +265,7 @@ figure
 #
 # $$\mathrm{ELBO} = \mathbb{E}_{q}\!\left[\log \frac{p(x, z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q}\!\left[\frac{p(x, z)}{q(z)}\right] = \log p(x).$$
 #
-# In the next picture, $x$ is A and $q$ is a Gaussian that someone chose in a hurry. Each dot is a weight: its value across, its logarithm up. Twelve dots split $q$ into pieces of equal mass. The dashed line is the logarithm of the average; the solid one, the average of the logarithms. The band between them is what Jensen loses. Only if all weights were equal would the band close.
+# In the next picture, $x$ is A and $q$ is a Gaussian that someone chose in a hurry. Each dot is a weight: its value across, its logarithm up. The twelve dots stand for twelve pieces of $q$ of equal mass. The dashed line is the logarithm of the average; the solid one, the average of the logarithms, both over the whole of $q$. The band between them is what Jensen loses. Only if all weights were equal would the band close.
 
 # %% key="jensen-picture"
 def elbo(x, mu, logvar):
@@ -308,7 +308,7 @@ figure
 #
 # $$\log p(x) = \underbrace{\mathbb{E}_q\!\left[\log \frac{p(x, z)}{q(z)}\right]}_{\mathrm{ELBO}} + \underbrace{\mathbb{E}_q\!\left[\log \frac{q(z)}{p(z \mid x)}\right]}_{\mathrm{KL}(q \,\|\, p(z \mid x))}.$$
 #
-# There is no inequality in it. **What Jensen loses is a Kullback-Leibler divergence, from $q$ to the true posterior.** It is never negative, so the ELBO is a bound. It is zero only where $q$ is the posterior, so the bound can be tight. And since $\log p(x)$ does not depend on $q$, whatever raises the ELBO lowers the divergence by as much.
+# There is no inequality in it. **What Jensen loses is a Kullback-Leibler divergence, from $q$ to the true posterior.** It is never negative, so the ELBO is a bound. It is zero only where $q$ is the posterior, so the bound can be reached. And since $\log p(x)$ does not depend on $q$, whatever raises the ELBO lowers the divergence by as much.
 #
 # The next cell prints the first line for five values of $z$, and then the second for A and for B. The two terms on the right are computed apart: the ELBO from the joint, the KL from the normalised posterior. Then it closes the balance for 3,000 pairs of observation and $q$, to $10^{-6}$.
 
@@ -379,7 +379,7 @@ for x in observed.values():
 #
 # Choose an observation and move the mean $\mu$ and the width $\sigma$ of $q$. On the left, $q$ and the posterior. On the right, three bars that hang from zero. $\log p(x)$ never moves: no $q$ can change it. The ELBO hangs lower, and the gap fills exactly what is missing. The bars stop at the bottom of the picture; the numbers go on below it.
 #
-# Three things to try. With A, close the gap as far as you can: you will reach less than 0.08 nats, and never zero, because its posterior leans and a Gaussian does not. With B, try to beat 0.7. With C, put $\mu$ at 0 and see how dear it is to look in the wrong place.
+# Three things to try. With A, close the gap as far as you can: you will reach less than 0.08 nats, and never zero, because its posterior leans and a Gaussian does not. With B, try to get below 0.7. With C, put $\mu$ at 0 and see how dear it is to look in the wrong place.
 
 # %% key="pull-panel"
 FLOOR = -9.0  # nats, where the picture ends
@@ -489,7 +489,7 @@ figure
 # %% [markdown] key="ascent-ends"
 # The next cell prints the four ends. The balance holds along the whole way: each nat that the ELBO gains is a nat that the KL loses, because their sum cannot move. And each end is where the KL, computed on its own, is least in its neighbourhood.
 #
-# Only in its neighbourhood. Two ends are mirror images, with a gap of 0.70 nats. The one in the middle is a trap: a wide $q$ laid across both humps and the valley between them, with a gap of 5.34. From there every small step costs, so a gradient does not leave. What you start from matters.
+# Only in its neighbourhood. Of the three peaks, two are mirror images, with a gap of 0.70 nats. The one in the middle is a trap: a wide $q$ laid across both humps and the valley between them, with a gap of 5.34. From there every small step costs, so a gradient does not leave. What you start from matters.
 
 # %% key="ascent-checked" tags=["nbval-check-output"]
 for path, gradient in zip(paths, gradients, strict=True):
@@ -567,7 +567,7 @@ axes[0].plot(z, log_normal(z, *other).exp(), ":", color=COLORS["q"], lw=2)
 figure
 
 # %% [markdown] key="two-modes-moral"
-# A VAE maximises the ELBO, so it minimises $\mathrm{KL}(q \,\|\, p)$: it seeks a mode. Do not conclude that it must be so: it is a choice, made because an average over $q$ is one that we can sample.
+# A VAE's encoder maximises the ELBO; so, for a given decoder, it minimises $\mathrm{KL}(q \,\|\, p)$: it seeks a mode. Do not conclude that it must be so: it is a choice, made because we can sample from $q$, and not from the posterior.
 
 # %% [markdown] key="digit"
 # ## 8. The same balance, for a digit
@@ -588,7 +588,7 @@ print(say("elbo-data", name=train_images.name, device=device.type))
 del train_images
 
 # %% [markdown] key="digit-many"
-# First the whole picture: for 500 test images, the exact $\log p(x)$ by `exact.log_likelihood`, and the ELBO averaged over 64 draws. The histogram shows the gap of each image. With 64 draws the ELBO is itself an estimate, and where the gap is tiny the difference may even come out negative: whatever lies below a hundredth of a nat stands in the first bar. We do not pick by eye which digit to look at: we take the one whose gap is the *median*, the most ordinary of the 500.
+# First the whole picture: for 500 test images, the exact $\log p(x)$ by `exact.log_likelihood`, and the ELBO averaged over 64 draws. The histogram shows the gap of each image. With 64 draws the ELBO is itself an estimate, and where the gap is tiny the difference may even come out negative: whatever lies below a hundredth of a nat stands in the first bar. We do not pick by eye which digit to look at: we take the one whose gap is the *median*, the one in the middle of the 500.
 
 # %% key="digit-gaps"
 torch.manual_seed(0)
@@ -645,7 +645,7 @@ print(say("elbo-digit-gap", value=gap))
 print(say("elbo-digit-miss", value=packaged - bound - gap))
 
 # %% [markdown] key="digit-before"
-# It closes: the last line is what is left over. Now see what those nats look like. On the left, the digit. In the middle, the whole latent plane: the rings hold 50% and 95% of the prior, and the true posterior is that speck. On the right, the speck enlarged. In green, solid, the regions that hold 50% and 95% of the posterior; in orange, dashed, those of the encoder's $q$. The difference between the two shapes **is** the gap.
+# It closes: the last line is what is left over. Now see what those nats look like. On the left, the digit. In the middle, the whole latent plane: the rings hold 50% and 95% of the prior, and the true posterior is that speck. On the right, the speck enlarged. In green, solid, the regions that hold 50% and 95% of the posterior; in orange, dashed, those of the encoder's $q$. The gap measures the difference between the two shapes.
 
 # %% key="digit-picture"
 def levels_of(density, cell):  # the heights whose regions hold 95 % and 50 %
@@ -725,7 +725,7 @@ assert all(later > sooner + 10 for sooner, later in itertools.pairwise(powers))
 # %% [markdown] key="answer"
 # ## 9. So, how tight is it?
 #
-# The next cell gives the answer for the 500 test images. The mean of the gap comes with its standard error; beside it the median, and the share of images that lose less than one nat. The last line of assertions is the answer to the question of this lesson, as a measured fact: the ELBO lies below $\log p(x)$ by $\mathrm{KL}(q \,\|\, p(z \mid x))$, neither more nor less; for a typical image that is a nat or so out of more than a hundred; and for a few it is tens of nats, so the mean is far above the median.
+# The next cell gives the answer for the 500 test images. The mean of the gap comes with its standard error; beside it the median, and the share of images that lose less than one nat. The assertions at its end, with the balances that closed in sections 4 and 8, are the answer to the question of this lesson, as a measured fact: the ELBO lies below $\log p(x)$ by $\mathrm{KL}(q \,\|\, p(z \mid x))$, neither more nor less; for a typical image that is a nat or so; and for a few it is more than ten nats, so the mean is far above the median.
 
 # %% key="answer-measured"
 error = train.standard_error(gaps)
@@ -816,7 +816,7 @@ verdict
 # %% [markdown] key="exercise-mixture-text"
 # ### 4. Find the bug: a prior with phantom modes
 #
-# Another prior, then: a mixture of two Gaussians of equal weight, with centres at $(3, 3)$ and $(-3, -3)$ and identity covariance. The function below returns its log-density for each row of `z`, `(B, 2)`. It has made the rounds in published code. At the point $(3, -3)$, far from both centres, it says $-3.22$; the right value is $-19.84$. What did it put there, and how many modes does it have in all? Fix it.
+# Another prior, then: a mixture of two Gaussians of equal weight, with centres at $(3, 3)$ and $(-3, -3)$ and identity covariance. The function below is meant to return the log-density of that mixture for each row of `z`, `(B, 2)`. It has made the rounds in published code. At the point $(3, -3)$, far from both centres, it says $-3.22$; the right value is $-19.84$. What did it put there, and how many modes does it have in all? Fix it.
 
 # %% key="exercise-mixture" tags=["nbval-check-output"]
 centres = torch.tensor([[3.0, 3.0], [-3.0, -3.0]], dtype=torch.float64)  # (K, 2)
@@ -848,6 +848,6 @@ verdict
 # %% [markdown] key="solution-mixture-text"
 # <details><summary>Answer to the question</summary>
 #
-# A density of two coordinates that is a product of two one-dimensional mixtures: each coordinate picks its centre on its own. It has four modes of equal mass, at $(\pm 3, \pm 3)$, two of which nobody asked for. Summing over coordinates comes first, for each component; mixing comes after. Beware of the opposite consolation: training does not complain, because this density also integrates to one.
+# It put a mode there. The density that it returns is a product of two one-dimensional mixtures: each coordinate picks its centre on its own. It has four modes of equal mass, at $(\pm 3, \pm 3)$, two of which nobody asked for. Summing over coordinates comes first, for each component; mixing comes after. And training does not complain, because this density, too, integrates to one.
 #
 # </details>

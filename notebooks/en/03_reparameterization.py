@@ -14,7 +14,7 @@
 # %% [markdown] key="title"
 # # How does a gradient pass through a random draw?
 #
-# Between the encoder and the decoder stands a draw. Training needs a derivative, and a draw has none. Lesson 00 got past it with one line, $z = \mu + \sigma\,\varepsilon$. Why does that line work, what would the others cost, and when does it fail?
+# Between the encoder and the decoder stands a draw. Training needs a derivative, and a draw has none. Lesson 00 got past it with one line, $z = \mu + \sigma\,\varepsilon$. Why does that line work, what would the alternatives cost, and when does it fail?
 #
 # **By the end you will be able to** write four estimators of the same gradient, say which are unbiased and how noisy each one is, choose between them for a law you have never met, and recognise three bugs that raise no error. Wherever the exact gradient exists, you will have compared with it.
 #
@@ -62,7 +62,7 @@ assert sigma.grad is None
 # %% [markdown] key="average-text"
 # ## 2. What does have a derivative
 #
-# One draw has no derivative. But nobody trains on one draw. We want the *average* $\mathbb{E}_{q(z)}[f(z)]$ to grow, where $q = \mathcal{N}(\mu, \sigma^2)$. The average moves smoothly when $\mu$ moves, because the whole bell slides over $f$.
+# One draw has no derivative. But it is not one draw that we want to improve. We want the *average* $\mathbb{E}_{q(z)}[f(z)]$ to grow, where $q = \mathcal{N}(\mu, \sigma^2)$. The average moves smoothly when $\mu$ moves, because the whole bell slides over $f$.
 #
 # To have something to check against, take an $f$ whose average has a formula: $f(z) = z^2 + \sin 3z$. Under $q$,
 #
@@ -104,7 +104,7 @@ d_mu, d_logvar = exact_gradient.tolist()
 print(say("grad-exact", average=average(mu, logvar).item(), mu=d_mu, logvar=d_logvar))
 
 # %% [markdown] key="average-seen"
-# The picture shows both sides of the matter. On the left, $f$ and two bells. On the right, the average of $f$ as the bell slides: the ripples of $f$ are still there, but flatter, since the bell averages them. The dashed line touches the curve at our $\mu$; its slope is the number that the cell above printed.
+# The picture shows both sides of the matter. On the left, $f$ and two bells. On the right, the average of $f$ as the bell slides: the ripples of $f$ are still there, but flatter, since the bell averages them. The dashed line touches the curve at our $\mu$; its slope is the derivative in $\mu$ that the cell above printed.
 
 # %% key="average-picture"
 q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
@@ -134,11 +134,11 @@ figure
 #
 # $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[f(z)\, \nabla \log q(z)\big].$$
 #
-# This is the **score-function estimator** (Williams, 1992, calls it REINFORCE). It never differentiates $f$, which may be a game, a program or a person's answer. For the normal, the score has two lines. With $\varepsilon = (z - \mu)/\sigma$,
+# This is the **score-function estimator** (Williams, 1992, calls it REINFORCE). It never differentiates $f$, which may be a game, a program or a person's answer. For the normal, the score takes two lines. With $\varepsilon = (z - \mu)/\sigma$,
 #
 # $$\frac{\partial \log q}{\partial \mu} = \frac{\varepsilon}{\sigma}, \qquad \frac{\partial \log q}{\partial \log \sigma^2} = \frac{\varepsilon^2 - 1}{2}.$$
 #
-# The next cell draws 5,000 groups of four samples. Each group of four gives *one* estimate of the gradient. It demands that the mean of the 5,000 estimates lie within four standard errors of the exact gradient.
+# The next cell draws 5,000 groups of four samples. Each group of four gives *one* estimate of the gradient. The cell demands that the mean of the 5,000 estimates lie within four standard errors of the exact gradient.
 
 # %% key="score"
 groups, draws = 5000, 4
@@ -177,7 +177,7 @@ assert is_unbiased(by_score, exact_gradient)
 #
 # The mean stays right because the score averages to zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Look at the first equals sign: $b$ left the average. **It may, only if $b$ does not depend on this very draw.** A constant serves, and so does a function of the image, or the mean of the *other* draws of the group (*leave-one-out*).
 #
-# What about the mean of the whole group, the draw itself included? It looks the same. The next cell shows that it multiplies the gradient by $1 - 1/S$, *exactly*, draw by draw. With four samples, a quarter of the gradient is gone; with two, half.
+# What about the mean of the whole group, the draw itself included? It looks the same. The next cell shows that it multiplies the estimate above by $1 - 1/S$, *exactly*, draw by draw. With four samples, a quarter of the gradient is gone; with two, half.
 
 # %% key="baseline"
 values = f(z)  # (G, S)
@@ -277,7 +277,7 @@ print(say("grad-rsample", gap=(theirs - ours).abs().max().item()))
 #
 # All three estimators are right on average, and the closed form is right without averaging. What tells them apart is **variance**: how far one estimate, from one group of four draws, falls from the truth. In training there is one group per step, so the variance is what the optimizer suffers.
 #
-# A variance that comes from samples is itself uncertain. The *bootstrap* says by how much: draw 5,000 groups from our 5,000, with repetition, compute the variance again, and do that a thousand times. The middle 95% of the results is the interval in brackets. For two of the estimators the exact variance is known too, by the quadrature of section 2, and the cell demands that ours lie within four bootstrap standard errors of it.
+# A variance that comes from samples is itself uncertain. The *bootstrap* says by how much: draw 5,000 groups from our 5,000, with repetition, compute the variance again, and do that a thousand times. The middle 95% of the results is the interval in brackets. For two of the estimators the exact variance is known too, by the quadrature of section 2, and the cell demands that ours lie within four standard errors of it, as measured by the bootstrap.
 
 # %% key="race"
 def resampled_variances(estimates, repeats=1000):  # (..., G) to (..., R)
@@ -349,7 +349,7 @@ for name in ("score", "baseline"):
 #
 # Now move $\mu$, $\sigma$ and $\varepsilon$ yourself. On the left are the bell $q$, the point $z = \mu + \sigma\varepsilon$ and the slope of $f$ there. The arrow along the bottom is the step $\sigma\varepsilon$ from $\mu$ to $z$. On the right is the gradient that arrives: at $\mu$, since $\partial z/\partial \mu = 1$, the slope itself; at $\sigma$, since $\partial z / \partial \sigma = \varepsilon$, the slope times $\varepsilon$. The diamonds are the exact averages, which one draw never shows.
 #
-# Three things to try. With $\varepsilon = 0$, what reaches $\sigma$? Change the sign of $\varepsilon$: which of the two bars must change sign if $f$ were a straight line? And with $\sigma$ very small, whatever $\varepsilon$ is, how far is the upper bar from its diamond?
+# Three things to try. With $\varepsilon = 0$, what reaches $\sigma$? Change the sign of $\varepsilon$: if $f$ were a straight line, which of the two arrows would change sides? And with $\sigma$ very small, whatever $\varepsilon$ is, how far is the upper arrow from its diamond?
 
 # %% key="panel"
 def push(ax, start, end, height, width):
@@ -412,9 +412,9 @@ assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
 # %% [markdown] key="waves-text"
 # ## 8. Does the path always win?
 #
-# Many texts say so. It is not so. Take $f(z) = \sin(a z)$, with the phase averaged out. The score-function term never exceeds $|\varepsilon|/\sigma$, however fast $f$ ripples. The pathwise term is the slope, and that grows with $a$. By hand, the mean squares are $\frac{1}{2\sigma^2}$ and $\frac{a^2}{2}$, and the means are the same. **The lines cross exactly at $a\sigma = 1$**: where $f$ turns within one width of $q$.
+# Many texts say so. It is not so. Take $f(z) = \sin(a z + \varphi)$ and average each estimator's variance over all phases $\varphi$. The score-function term never exceeds $|\varepsilon|/\sigma$, however fast $f$ ripples. The pathwise term is the slope, and that grows with $a$. By hand, the mean squares are $\frac{1}{2\sigma^2}$ and $\frac{a^2}{2}$, and the two estimators have the same mean. **The lines cross exactly at $a\sigma = 1$**: where the phase of $f$ advances by one radian in one standard deviation of $q$.
 #
-# The next cell computes both by quadrature. And it tries the extreme case, a step: $f(z) = 1$ if $z > 0$, else $0$. Its slope is zero wherever there is one. The pathwise estimate is then zero at every draw: no noise at all, and wrong. The average does change with $\mu$, by $q(0)$.
+# The next cell computes both by quadrature. And it tries the extreme case, a step: $f(z) = 1$ if $z > 0$, else $0$. Its slope is zero wherever there is one. The pathwise estimate is then zero at every draw: no noise at all, and wrong. The average does change with $\mu$, and its derivative is $q(0)$.
 
 # %% key="waves" tags=["nbval-check-output"]
 fine, fine_weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(100))
@@ -532,7 +532,7 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
 # %% [markdown] key="vae-estimators-text"
 # The two columns come from different sums, and agree as far as sums over a grid can: the decoder has ReLUs, and with them creases.
 #
-# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The cell demands the four standard errors again, on each of the four numbers. Before you run it, guess the ratio. On the toy, $f$ was near 1. Here it is a log-probability of 784 pixels: tens or hundreds of nats, below zero, while what matters is by how *few* nats it changes within $q$.
+# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The cell demands the four standard errors again, on each of the four numbers. Before you run it, guess the ratio. On the toy, the average of $f$ was near 1. Here it is a log-probability of 784 pixels: tens or hundreds of nats below zero, while what matters is by how *few* nats it changes within $q$.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
@@ -579,7 +579,7 @@ for name in ("score", "baseline"):
 vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
 
 # %% [markdown] key="vae-noticed"
-# The last column of the first table says how many draws it takes for the noise in the gradient of $\mu$ to be only as large as the gradient itself. Without a baseline, the score function multiplies hundreds of nats by a random sign. The baseline removes most of that. What remains between it and the path is the second table's last line: a moderate factor, not thousands. Most of the famous gap was the missing baseline.
+# The last column of the first table says how many draws it takes for the noise in the gradient of $\mu$ to be only as large as the gradient itself. Without a baseline, the score function multiplies the whole log-likelihood by a random number of mean zero. The baseline removes nearly all of that. What remains between it and the path is the second table's last line: a moderate factor, not thousands. Most of the famous gap was the missing baseline.
 
 # %% [markdown] key="training-text"
 # ## 10. What it means for a training run
@@ -591,7 +591,7 @@ vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
 # - **baseline**: the score function with four draws per image and leave-one-out, four times the decoding.
 # - **path**: one draw.
 #
-# The last two are trained a second time with 20 latents instead of 2. The score function moves 20 numbers on the strength of one, the value of $f$; the path gets a slope for each.
+# The last two are trained a second time with 20 latents instead of 2. The score function moves all of them on the strength of one number, the value of $f$; the path gets a slope for each.
 
 # %% key="training"
 few = data.Images(
@@ -670,8 +670,8 @@ figure
 # %% [markdown] key="training-noticed"
 # Four things to notice.
 #
-# - **Blocked** learns, and that is the trap. The decoder improves; the encoder hears only the KL, obeys it, and makes all the clouds equal to the prior. The KL is zero: nothing of the image gets through.
-# - **Score** without a baseline stays near it, and differs from seed to seed.
+# - **Blocked** learns, and that is the trap. The decoder improves; the encoder hears only the KL, obeys it, and makes all the clouds practically equal to the prior. See the KL in the table: almost nothing of the image gets through.
+# - **Score** without a baseline ends near it, but not for the same reason: compare their KL. The encoder does get a gradient, with more noise in it than signal.
 # - **Baseline** and **path** all but tie with 2 latents. The trick is not magic: with a good baseline and four times the decoding, the old way works.
 # - With 20 latents the tie is over. The path leads with a quarter of the decoding.
 
@@ -680,13 +680,13 @@ figure
 #
 # A network's output $\theta$ is any real number. What should it be: $\sigma^2$ itself, $\log \sigma^2$, or something whose *softplus*, $\log(1 + e^\theta)$, is $\sigma^2$?
 #
-# It is often said that the exponential gives better gradients at small variances. Let us look. In terms of the variance $v$ that each one produces, $dv/d\theta$ is $v$ for the exponential and $1 - e^{-v}$ for softplus. When $v$ is small, those are **the same number**, up to $v^2/2$. They part company on the other side: for large $v$, softplus moves at speed 1, and the exponential in proportion.
+# It is often said that the exponential gives better gradients at small variances. Let us look. In terms of the variance $v$ that each one produces, $dv/d\theta$ is $v$ for the exponential and $1 - e^{-v}$ for softplus. When $v$ is small, those are **the same number**, up to $v^2/2$. They part company on the other side: for large $v$, the speed of softplus is 1, and that of the exponential is $v$.
 #
-# The exponential has three real advantages, all in the next cell:
+# The exponential has three real advantages, which the next two cells measure:
 #
 # - the KL needs $\log v$, and there it is. In float32 the softplus of $-110$ is zero, and its logarithm minus infinity;
 # - a step of $\theta$ means the same at every width: the squared score, averaged, is $\frac{1}{2}$ whatever $v$ is. For the variance itself, it is $\frac{1}{2v^2}$;
-# - any scale is a few steps away. And one danger: in float32, $e^{100}$ is infinite, hence the `clamp` of `nets.VAE`.
+# - a large variance is near: $\theta = \log v$ reaches $v$, while softplus needs $\theta \approx v$. And there is one danger: in float32, $e^{100}$ is infinite, hence the `clamp` of `nets.VAE`.
 
 # %% key="logvar" tags=["nbval-check-output"]
 theta = torch.linspace(-9, 5, 141, dtype=torch.float64, requires_grad=True)
@@ -710,7 +710,7 @@ for variance in (1e-4, 1.0, 100.0):
     print(say("grad-speeds", v=variance, exp=variance, softplus=speed))
 
 # %% [markdown] key="logvar-steps-text"
-# And in steps? Start at $v = 1$ and let Adam, with a learning rate of 0.05, bring $\mathcal{N}(0, v)$ to a target of variance $t$ by the KL. Expect a tie at $t = 0.005$, which is the size of the posteriors of section 9, and a rout at $t = 100$. The variance itself as a parameter does not finish the first race: some step takes it below zero, where the logarithm does not exist.
+# And in steps? Start at $v = 1$ and let Adam, with a learning rate of 0.05, bring $\mathcal{N}(0, v)$ to a target of variance $t$ by the KL. Expect almost a tie at $t = 0.005$, a cloud as narrow as those of a VAE, and a rout at $t = 100$. The variance itself as a parameter does not finish the first race: some step takes it below zero, where the logarithm does not exist.
 
 # %% key="logvar-steps"
 forms = {
@@ -754,7 +754,7 @@ assert steps["raw", 0.005] < 0
 # %% [markdown] key="no-path-text"
 # ## 12. Laws without a path
 #
-# The path exists when $z$ can be written as a differentiable function of the parameters and of a noise that has none. The inverse of the distribution function always does it in one dimension, when it is smooth: a uniform noise goes in, $z$ comes out. For laws such as the gamma, the derivative comes from the distribution function itself, without inverting it. A law over *categories* has no path: its draw jumps, and between jumps its derivative is zero, like the step of section 8. PyTorch knows which is which.
+# The path exists when $z$ can be written as a differentiable function of the parameters and of a noise that has none. The inverse of the distribution function always does it in one dimension, when it is smooth: a uniform noise goes in, $z$ comes out. For laws such as the gamma, the derivative comes from the distribution function itself, without inverting it. A *discrete* law, over categories or counts, has no path: its draw jumps, and between jumps its derivative is zero, like the step of section 8. PyTorch knows which is which.
 
 # %% key="no-path" tags=["nbval-check-output"]
 for law in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
@@ -762,7 +762,7 @@ for law in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
     print(say("grad-has-path", name=law.__name__, answer=answer))
 
 # %% [markdown] key="gumbel-text"
-# What is done then? One may go back to the score function, with a baseline. Or one may **soften the draw**. Add to each logit a Gumbel noise, $-\log(-\log u)$, and keep the largest: that is an exact draw from the categorical. Put a softmax of temperature $\tau$ in place of "the largest", and there is a path: the *Gumbel-softmax* (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017). The price: the draw is no longer a category, but a mixture of them, and the gradient is that of another problem. It is **biased**. As $\tau$ falls, the bias goes away and the variance comes.
+# What is done then? One may go back to the score function, with a baseline. Or one may **soften the draw**. Add to each logit a Gumbel noise, $-\log(-\log u)$ with $u$ uniform, and keep the largest: that is an exact draw from the categorical. Put a softmax of temperature $\tau$ in place of "the largest", and there is a path: the *Gumbel-softmax* (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017). The price: the draw is no longer a category, but a mixture of them, and the gradient is that of another problem. It is **biased**. As $\tau$ falls, the bias goes away and the variance comes.
 #
 # With three categories the exact expectation is a sum of three terms, so both can be measured. The cell compares each temperature with it.
 
@@ -809,7 +809,7 @@ assert noises[-1] > 3 * categorical.var(0).sum()
 assert not is_unbiased(gradient.T[:, :, None], exact_three)
 
 # %% [markdown] key="gumbel-noticed"
-# Read the two last lines together. At the coldest temperature, the softened draw is still biased, and far noisier than the score function with a baseline, which has no bias at all. That is with three categories; with thousands, it may turn round. **There is no best estimator, only one that was measured on your problem.**
+# Read the two last lines together. At the coldest temperature, the softened draw is still biased, and far noisier than the score function with a baseline, which has no bias at all. That is with three categories; with thousands, the tables may turn. **There is no best estimator, only one that was measured on your problem.**
 
 # %% [markdown] key="landing-text"
 # ## 13. One last noise that can be removed
@@ -818,7 +818,7 @@ assert not is_unbiased(gradient.T[:, :, None], exact_three)
 #
 # Write the whole ELBO inside the average, $\log p(x, z) - \log q(z)$. If $q$ is the posterior, that is $\log p(x)$, the same number at every $z$: along the path, its slope is zero. What still moves is $\mu$ and $\sigma$ *inside* $\log q$, and that part is a score, which averages to zero. Drop it, by detaching the parameters in $\log q$, and the noise vanishes at the end of the road: *sticking the landing* (Roeder, Wu and Duvenaud, 2017).
 #
-# In a linear Gaussian model the posterior is known, and "zero" can be demanded to ten decimals. On the VAE the encoder is only near the posterior, so some noise is left. How much is measured.
+# In a linear Gaussian model the posterior is known, and "zero" can be demanded to ten decimals. On the VAE the encoder is only near the posterior, so some noise is left. How much? The cell measures it.
 
 # %% key="landing"
 torch.manual_seed(0)

@@ -225,7 +225,7 @@ def resident(model, images):
 
 
 # %% [markdown] key="unwatched"
-# ### Nobody asks in each step
+# ### Nobody asks anything in the middle of a step
 #
 # `loss.item()` looks innocent. But to hand you a number the device has to finish everything it was asked for, and meanwhile it receives no new orders. On a GPU, the queue runs dry fifty times in fifty steps. On a CPU, host and device are the same, and this rung is worth little.
 #
@@ -287,7 +287,7 @@ def logits_rung(model, images):
 # %% [markdown] key="fused"
 # ### Fused Adam
 #
-# Adam updates ten tensors, and for each it does a whole series of small operations. `fused=True` does everything in one go: the weights, the gradients and the two moments are read once instead of many times. On a GPU it also saves dozens of orders in each step; the next cell counts them.
+# Adam updates ten tensors, and for each it does a whole series of small operations. `fused=True` does everything in one go: the weights, the gradients and the two moments are read once instead of many times. On a GPU it also saves many orders in each step. The next cell counts the operations of one step of Adam, with and without.
 
 # %% key="rung-fused"
 PARAMETERS = [torch.zeros(3) for _ in nets.VAE().parameters()]
@@ -348,7 +348,7 @@ def packaged(**options):
 # %% [markdown] key="precision"
 # ### Fewer digits
 #
-# A float32 has 24 bits of precision, a bfloat16 has 8. Half the bytes travel, and processors with units for it multiply several times as fast. There are two ways to ask for that:
+# A float32 has 24 bits of precision, a bfloat16 has 8. Half the bytes travel, and processors with units for it can multiply a good deal faster. There are two ways to ask for that:
 #
 # - `torch.set_float32_matmul_precision("medium")` keeps everything in float32 and lets the inside of the products use bfloat16. In the package: `fit(..., precision="medium")`.
 # - `torch.autocast` runs the layers in bfloat16 altogether. The weights, Adam and the loss stay in float32: sums of 784 terms are no place to save digits.
@@ -414,7 +414,7 @@ names = {name: say(f"gpu-rung-{name}") for name in rungs | larger}
 # %% [markdown] key="climb"
 # ## 5. The climb
 #
-# Now all of them, in turns. A laptop slows down when it gets warm, and a neighbour on the same server slows it down for as long as it likes. So we never time one contestant alone: each turn runs all of them once, in another order. What we report is each rung's fastest turn: whatever disturbs a turn can only slow it down.
+# Now all of them, in turns. A laptop slows down when it gets warm, and a server when a neighbour works on it. So we never time one contestant alone: each turn runs all of them once, in another order. What we report is each rung's fastest turn: whatever disturbs a turn can only slow it down. (`fit` brings a clock of its own, which leaves the preparations out.)
 #
 # Each turn has a seed of its own, from which every rung starts: the same weights, the same order of images, the same noise. After its epoch each model is judged on 2,000 test images, with the same noise for all.
 
@@ -458,7 +458,7 @@ elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (turns, 200
 #
 # **The wide ruler.** Suppose that a rung draws noise of its own. Then its mean over $n$ seeds and that of the usual loop differ by chance, with standard error $s \sqrt{2/n}$, where $s$ is the standard deviation from seed to seed. The test images are a sample, too: the difference, image by image, has a standard error of its own. The two add up in squares. A rung passes if it stays within two of these errors.
 #
-# **The narrow ruler.** The wide one would let a rung pass that costs a whole nat. But ours draw *the same* noise. Up to rounding, two correct rungs must give the same model, and the difference must be near zero: not in the mean, but in each seed. On a CPU the next cell demands 0.05 nats of all the float32 rungs.
+# **The narrow ruler.** The wide one would let a rung pass that costs a whole nat. But ours draw *the same* noise. Up to rounding, two correct rungs must give the same model, and the difference must be near zero: not in the mean, but in each seed. On a CPU the next cell demands less than 0.05 nats of all the rungs whose products are in float32.
 
 # %% key="ruler-applied"
 first = elbo["usual"].mean(1)  # (turns,) nats
@@ -485,7 +485,7 @@ print(say("gpu-ruler", spread=spread, turns=turns, **values))
 # %% [markdown] key="table"
 # ### The table
 #
-# Images per second, how many times the usual loop that is, and which share of the limit. Then the test ELBO, its difference from the usual loop and the two standard errors. The last two rows have larger batches, which we come to below. The limit is that of float32 products; with fewer digits one may get beyond it.
+# Images per second, how many times the usual loop that is, and which share of the limit. Then the test ELBO, its difference from the usual loop and, after the ±, twice the standard error of that. The last two rows have larger batches, which we come to below. The limit is that of float32 products; with fewer digits one may get beyond it.
 #
 # Your numbers will differ from those stored here. What to look for: where the largest jump is, and whether the last column of the first rows deserves its two decimals.
 
@@ -554,7 +554,7 @@ print(say("gpu-larger", lost=-lost, left=-left_over))
 # %% [markdown] key="where"
 # ## 7. Where the time goes
 #
-# A profiler writes down when each operation begins and ends. Its lists are long; we want four numbers. So we climb from each operation to those that contain it, and put it into one of four boxes: **data**, **matrix products**, **optimiser**, and **the rest**, which is activations, loss, sums and noise. What is left of the clock is Python itself and, on a GPU, a device without orders.
+# A profiler writes down when each operation begins and ends. Its lists are long; we want four numbers. So we climb from each operation to those that contain it, and put it into one of four boxes: **data**, **matrix products**, **optimizer**, and **the rest**, which is activations, loss, sums and noise. What is left of the clock is Python itself and, on a GPU, a device without orders.
 #
 # Watching costs time, above all where operations are many and small. Read the bars as shares.
 
@@ -627,11 +627,11 @@ draw_boxes(spent)
 # %% [markdown] key="where-noticed"
 # The hatched bar is the useful work. Every loop multiplies the same matrices, so that it should be equally long in all panels; where it is not, you see the moods of the machine, and how far such a picture can be trusted. All that the ladder does is to make the *other* bars shorter. That is also why it ends: when only the products are left, the next step is another processor, or other arithmetic.
 #
-# ## 8. The host is never waited for
+# ## 8. The device is never waited for
 #
-# "No host synchronisation" is easily said. One forgotten `if loss > best:` and each step waits again, because Python needs the number to choose its way. How does one prove that a step asks for nothing?
+# "No synchronization" is easily said. One forgotten `if loss > best:` and each step waits again, because Python needs the number to choose its way. How does one prove that a step asks for nothing?
 #
-# On CUDA, PyTorch has a switch: `torch.cuda.set_sync_debug_mode("error")` turns every wait into an exception. On a CPU there is no queue, but the same question can be asked. Every operation passes through PyTorch's *dispatcher*, and a dispatch mode sees them pass. Only one operation hands a number to Python: `_local_scalar_dense`, which is what `.item()`, `float(...)` and `if ...:` become. And numbers leave an accelerator only by a copy. The guard below forbids both.
+# On CUDA, PyTorch has a switch: `torch.cuda.set_sync_debug_mode("error")` turns every wait into an exception. On a CPU there is no queue, but the same question can be asked. Every operation passes through PyTorch's *dispatcher*, and a dispatch mode sees them pass. A number reaches Python, nearly always, by one operation: `_local_scalar_dense`, which is what `.item()`, `float(...)` and `if ...:` become. And numbers leave an accelerator only by a copy. The guard below forbids both.
 
 # %% key="guard"
 class NeverWaits(TorchDispatchMode):
@@ -678,7 +678,7 @@ for name, answer in found.items():
 # %% [markdown] key="guard-package"
 # The guard goes red for the loop with `.item()` and stays green for the other two: our hand-written one and the step of the package.
 #
-# What does it not see? On a CPU, `.tolist()` and `.numpy()` read the memory directly and pass by the dispatcher; on a GPU they are copies, and it sees them. `checks_training.Waits` closes the gap with a second guard, above, which watches the methods that Python calls. It also shows something that surprises: Adam, if it is *not* fused, asks too. It keeps a counter of its steps and reads it with `.item()`. On a GPU that counter lives with the host, and nobody waits.
+# What does it not see? On a CPU, `.tolist()` and `.numpy()` read the memory directly and pass by the dispatcher; on a GPU they are copies, and it sees them. `checks_training.Waits` closes the gap with a second guard, above, which watches the methods that Python calls on a tensor. Neither sees operations such as `nonzero` and `torch.equal`, which wait on a GPU, too; there PyTorch's switch catches them. The guard also shows something that surprises: Adam, if it is *not* fused, asks too. It keeps a counter of its steps and reads it with `.item()`. On a GPU that counter lives with the host, and nobody waits.
 
 # %% key="guard-checked"
 def asked_by(work):
@@ -702,7 +702,7 @@ print(say("gpu-adam-asks", plain=counts[False], fused=counts[True]))
 # %% [markdown] key="stored"
 # ## 9. The same table, measured at leisure
 #
-# A small part and three turns are enough to see the ladder, not to quote it. The benchmark of the course climbs the same rungs with all 60,000 images, for several epochs and several seeds. The next cell reads what it wrote, and says on which machine it was written. There the bits are drawn anew in every batch, and the usual loop draws them in its own way, so the noise differs from rung to rung: it is the wide ruler that applies.
+# A small part and a few turns are enough to see the ladder, not to quote it. The benchmark of the course climbs nearly the same rungs with all 60,000 images, for several epochs and several seeds. The next cell reads what it wrote, and says on which machine it was written. The speeds are medians; the times and the shares are medians of the ratios within each turn, so they are not exactly the quotient of the speeds. There the bits are drawn anew in every batch, and the usual loop draws them in its own way, so the noise differs from rung to rung: it is the wide ruler that applies.
 
 # %% key="stored-table"
 RESULTS = Path("../../benchmarks/results")
@@ -741,9 +741,9 @@ for kind in ("cpu", "cuda"):
 # %% [markdown] key="panel"
 # ## 10. The thing to pull: batch and precision
 #
-# Each point is a way to train: to the right, faster; upwards, a better test ELBO after the same number of epochs. Pull the two sliders. The filled point is your choice; hollow ones are the others that were measured. The third slider says who measured them: the course's benchmark, or this notebook, on your machine, a moment ago (one turn, one short epoch).
+# Each point is a way to train: to the right, faster; upwards, a better test ELBO after the same number of epochs. Pull the sliders. The filled point is your choice; hollow ones are the others that were measured. The third slider says who measured them: the course's benchmark, or this notebook, on your machine, a moment ago (one turn, one short epoch).
 #
-# Look for three things. How far to the right does a larger batch carry you, and how far down? Is there a batch size after which nothing is gained? Does precision cost nats on your machine, and does it pay? Where a combination was not measured, the panel says so and guesses nothing.
+# Look for three things. How far to the right does a larger batch carry you, and how far down? Is there a batch size after which nothing is gained? On your machine, do fewer digits cost nats? And do they pay? Where a combination was not measured, the panel says so and guesses nothing.
 
 # %% key="panel-measured"
 BATCHES, PRECISIONS = (32, 128, 512, 2048), train.PRECISIONS
@@ -912,7 +912,7 @@ print(say("gpu-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()))
 # %% [markdown] key="processes"
 # ## 12. Several processes
 #
-# One processor is full. How do several share the work? Each process holds a copy of the model and takes *its share of the batch*. It computes the gradient of its share. Then all of them average their gradients and take the same step. The average of the shares' gradients is the gradient of the whole batch, because the loss is a mean. If the shares are not equal, each must weigh as many as its images. First the arithmetic, in this process, with shares of 43, 43 and 42 images.
+# One processor is full. How do several share the work? Each process holds a copy of the model and takes *its share of the batch*. It computes the gradient of its share. Then all of them average their gradients and take the same step. The average of the shares' gradients is the gradient of the whole batch, because the loss is a mean. If the shares are not equal, each must count in proportion to its images. First the arithmetic, in this process, with shares of 43, 43 and 42 images.
 
 # %% key="processes-arithmetic"
 class Given(nets.VAE):
@@ -944,7 +944,7 @@ assert len(whole) == 631_188  # as many as weights
 print(say("gpu-shares-far", far=far))
 
 # %% [markdown] key="torchrun"
-# Now really. `torchrun` starts the processes and tells each of them, through environment variables, its number (`RANK`) and how many they are (`WORLD_SIZE`). `DistributedDataParallel` wraps the model: during `backward`, as soon as a layer's gradient is ready, it is averaged with those of the others while the layers below are still computing. The function in the next cell is what each process runs. We write it to a file and start two.
+# Now really. `torchrun` starts the processes and tells each of them, through environment variables, its number (`RANK`) and how many they are (`WORLD_SIZE`). `DistributedDataParallel` wraps the model: during `backward`, as soon as a group of gradients is ready, it is averaged with those of the others while the layers below are still computing. The function in the next cell is what each process runs. We write it to a file and start two.
 
 # %% key="torchrun-run"
 def worker(folder):
@@ -1019,7 +1019,7 @@ else:
 #
 # `--batch-size` is the size over all processes. That is what makes the answer the same: 512 shared by four is 128 for each, and a batch of 512 is what section 6 says it is. Those who keep 128 *per process* and add processes climb the same false rung, without noticing.
 #
-# And the speed? Processes have to talk in every step, here 631,188 numbers, one for each weight. For a network this small the talk may well cost more than the sharing gains. With large networks the computing grows faster than the talking. The next cell reads what was measured.
+# And the speed? Processes have to talk in every step, here 631,188 numbers, one for each weight. For a network this small the talk may well cost more than the sharing gains. The computing grows with the batch of each process, and the talking does not. Sharing pays with larger batches per process, or in layers that use each weight many times, such as convolutions. The next cell reads what was measured.
 
 # %% key="processes-measured"
 measured = read("growth_cpu")
@@ -1138,7 +1138,7 @@ verdict
 # %% [markdown] key="exercise-amdahl-text"
 # ### 4. What is still to be gained?
 #
-# A part of your program takes the fraction `share` of the time. You make that part `factor` times as fast. How many times as fast is the whole? Then look at the bars of section 7: how much would an infinitely fast optimiser gain?
+# A part of your program takes the fraction `share` of the time. You make that part `factor` times as fast. How many times as fast is the whole? Then look at the bars of section 7: how much would an infinitely fast optimizer gain?
 
 # %% key="exercise-amdahl" tags=["nbval-check-output"]
 def my_amdahl(share, factor):
@@ -1157,8 +1157,8 @@ assert verdict
 verdict
 
 # %% [markdown] key="solution-amdahl-text"
-# <details><summary>Answer to the question about the optimiser</summary>
+# <details><summary>Answer to the question about the optimizer</summary>
 #
-# With an infinite factor, $1 / (1 - s)$ remains, where $s$ is the optimiser's share. A part that takes a fifth of the time gains a quarter at most, however clever you are. That is Amdahl's law, and the reason to look at the profile before writing a line of code.
+# With an infinite factor, $1 / (1 - s)$ remains, where $s$ is the optimizer's share. A part that takes a fifth of the time gains a quarter at most, however clever you are. That is Amdahl's law, and the reason to look at the profile before writing a line of code.
 #
 # </details>

@@ -20,7 +20,7 @@
 #
 # **Tempo:** 30 minutos de leitura; cerca de meio minuto de máquina em dois núcleos. Na primeira vez, some um minuto: a seção 8 treina o VAE da lição 00 e o guarda para as outras lições.
 #
-# Na lição 00 você subiu um número que não era o que queria. Queria $\log p(x)$. Subiu o ELBO, que fica abaixo dele. Se fica um fio abaixo, nada se perde. Se fica muito abaixo, e mais para umas imagens que para outras, então você treinou outro modelo sem saber. **A que distância ele fica?** No fim da lição você terá a resposta para um VAE treinado, em nats, imagem por imagem.
+# Na lição 00 você subiu um número que não era o que queria. Queria $\log p(x)$. Subiu o ELBO, que fica abaixo dele. Se fica um fio de cabelo abaixo, nada se perde. Se fica muito abaixo, e mais para umas imagens que para outras, então você treinou outro modelo sem saber. **A que distância ele fica?** No fim da lição você terá a resposta para um VAE treinado, em nats, imagem por imagem.
 
 # %% key="setup"
 import copy
@@ -106,7 +106,7 @@ figure
 # %% [markdown] key="quadrature"
 # ### A integral, feita
 #
-# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ corre ao longo de uma reta. Cortamos a reta em passos estreitos e somamos: isso é *quadratura*. Com 2.401 pontos, a 0,01 um do outro, a soma é exata para tudo o que segue, porque nada no nosso mundo é mais estreito que dez passos. Somamos logaritmos com `logsumexp`, para que nenhum termo se arredonde para zero.
+# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ corre ao longo de uma reta. Cortamos a reta em passos estreitos e somamos: isso é *quadratura*. Com 2.401 pontos, a 0,01 um do outro, a soma é exata, a menos do arredondamento, para tudo o que segue, porque nada no nosso mundo é mais estreito que dez passos. Somamos logaritmos com `logsumexp`, para que nenhum termo se arredonde para zero.
 #
 # Uma densidade precisa integrar 1. A próxima célula estende uma grade sobre o plano de $x$, calcula $p(x)$ em 12.851 pontos e soma tudo. Ela exige 1 com erro de até $10^{-4}$.
 
@@ -172,11 +172,11 @@ figure
 #
 # $$p(x) \approx \hat p(x) = \frac{1}{n} \sum_{i=1}^{n} p(x \mid z_i), \qquad z_i \sim p(z).$$
 #
-# A média dela está certa. A questão é quanto uma tentativa se desvia. Numa média de $n$ termos independentes, a variância relativa é a de um termo dividida por $n$, e a de um termo é mais uma integral, que sabemos fazer com exatidão:
+# Em média, $\hat p(x)$ acerta. A questão é quanto uma tentativa se desvia. Numa média de $n$ termos independentes, a variância relativa é a de um termo dividida por $n$, e a de um termo é mais uma integral, que sabemos fazer com exatidão:
 #
 # $$\frac{\mathrm{Var}[\hat p(x)]}{p(x)^2} = \frac{\rho}{n}, \qquad \rho = \frac{\int p(x \mid z)^2\, p(z)\, dz}{p(x)^2} - 1 = \int \frac{p(z \mid x)^2}{p(z)}\, dz - 1.$$
 #
-# A última forma diz o que custa caro: uma posteriori *estreita*, ou *longe da priori*. Para conhecer $p(x)$ a 10%, isto é, $\log p(x)$ a cerca de 0,1 nat, são precisas $n = \rho / 0{,}1^2$ amostras. A próxima célula imprime esse número para as nossas três observações.
+# A última forma diz o que custa caro: uma posteriori *estreita*, ou *longe da priori*. Para conhecer $p(x)$ com erro de 10%, isto é, $\log p(x)$ com erro de cerca de 0,1 nat, são precisas $n = \rho / 0{,}1^2$ amostras. A próxima célula imprime esse número para as nossas três observações.
 
 # %% key="naive-cost" tags=["nbval-check-output"]
 def log_normal(z, mu, logvar):
@@ -195,11 +195,11 @@ for name, x in observed.items():
 # %% [markdown] key="importance"
 # ### Procurar onde importa
 #
-# C pede vinte mil amostras, porque a priori quase nunca visita o lugar onde está a sua agulha. A *amostragem por importância* amostra de outra densidade $q$, que procura ali, e corrige cada amostra pelo seu peso:
+# C pede mais de dezoito mil amostras, porque a priori quase nunca visita o lugar onde está a sua agulha. A *amostragem por importância* amostra de outra densidade $q$, que procura ali, e corrige cada amostra pelo seu peso:
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
-# É a mesma integral, multiplicada e dividida por $q$. Seja $g$ uma gaussiana posta a olho sobre a agulha, com a largura dobrada por segurança. Por que não tomar $q = g$? Porque um segundo trecho da curva também explica C, ainda que mal. Ele guarda uns centésimos de milésimo da posteriori, e $g$ nunca vai lá. No dia em que uma amostra vai, o peso dela é astronômico. A próxima célula imprime quanto isso custa, e o remédio: **guardar metade da priori**, $q = \frac{1}{2} g + \frac{1}{2} p$. Assim nenhum peso passa de $2\, p(x \mid z)$.
+# É a mesma integral, multiplicada e dividida por $q$. Seja $g$ uma gaussiana posta a olho sobre a agulha, com a largura dobrada por segurança. Por que não tomar $q = g$? Porque um segundo trecho da curva também explica C, ainda que mal. Ele guarda uns poucos centésimos de milésimo da posteriori, e $g$ praticamente nunca vai lá. No dia em que uma amostra vai, o peso dela é astronômico. A próxima célula imprime quanto isso custa, e o remédio: **guardar metade da priori**, $q = \frac{1}{2} g + \frac{1}{2} p$. Assim nenhum peso passa de $2\, p(x \mid z)$.
 
 # %% key="importance-price" tags=["nbval-check-output"]
 x = observed["C"]
@@ -265,7 +265,7 @@ figure
 #
 # $$\mathrm{ELBO} = \mathbb{E}_{q}\!\left[\log \frac{p(x, z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q}\!\left[\frac{p(x, z)}{q(z)}\right] = \log p(x).$$
 #
-# Na próxima figura, $x$ é A e $q$ é uma gaussiana que alguém escolheu com pressa. Cada ponto é um peso: na horizontal, o seu valor; na vertical, o seu logaritmo. Doze pontos dividem $q$ em pedaços de mesma massa. A linha tracejada é o logaritmo da média; a cheia, a média dos logaritmos. A faixa entre elas é o que Jensen perde. Só se todos os pesos fossem iguais a faixa se fecharia.
+# Na próxima figura, $x$ é A e $q$ é uma gaussiana que alguém escolheu com pressa. Cada ponto é um peso: na horizontal, o seu valor; na vertical, o seu logaritmo. Os doze pontos representam doze pedaços de $q$ de mesma massa. A linha tracejada é o logaritmo da média; a cheia, a média dos logaritmos, as duas sobre $q$ inteira. A faixa entre elas é o que Jensen perde. Só se todos os pesos fossem iguais a faixa se fecharia.
 
 # %% key="jensen-picture"
 def elbo(x, mu, logvar):
@@ -308,7 +308,7 @@ figure
 #
 # $$\log p(x) = \underbrace{\mathbb{E}_q\!\left[\log \frac{p(x, z)}{q(z)}\right]}_{\mathrm{ELBO}} + \underbrace{\mathbb{E}_q\!\left[\log \frac{q(z)}{p(z \mid x)}\right]}_{\mathrm{KL}(q \,\|\, p(z \mid x))}.$$
 #
-# Não há desigualdade nenhuma aí. **O que Jensen perde é uma divergência de Kullback-Leibler, de $q$ até a posteriori verdadeira.** Ela nunca é negativa, logo o ELBO é um limite inferior. Ela só é zero onde $q$ é a posteriori, logo o limite pode ser justo. E, como $\log p(x)$ não depende de $q$, tudo o que o ELBO sobe a divergência desce.
+# Não há desigualdade nenhuma aí. **O que Jensen perde é uma divergência de Kullback-Leibler, de $q$ até a posteriori verdadeira.** Ela nunca é negativa, logo o ELBO é um limite inferior. Ela só é zero onde $q$ é a posteriori, logo o limite pode ser atingido. E, como $\log p(x)$ não depende de $q$, tudo o que o ELBO sobe, a divergência desce.
 #
 # A próxima célula imprime a primeira linha para cinco valores de $z$ e depois a segunda, para A e para B. Os dois termos da direita são calculados à parte: o ELBO com a conjunta, a KL com a posteriori normalizada. Depois ela fecha o balanço para 3.000 pares de observação e $q$, com erro de até $10^{-6}$.
 
@@ -379,7 +379,7 @@ for x in observed.values():
 #
 # Escolha uma observação e mova a média $\mu$ e a largura $\sigma$ de $q$. À esquerda, $q$ e a posteriori. À direita, três barras penduradas no zero. $\log p(x)$ não se mexe: nenhum $q$ pode mudá-lo. O ELBO pende mais baixo, e a lacuna preenche exatamente o que falta. As barras param no fim da figura; os números continuam abaixo dela.
 #
-# Três coisas para tentar. Com A, feche a lacuna o mais que puder: você chegará a menos de 0,08 nat, e nunca a zero, porque a posteriori é torta e a gaussiana não. Com B, tente passar de 0,7. Com C, ponha $\mu$ em 0 e veja como sai caro procurar no lugar errado.
+# Três coisas para tentar. Com A, feche a lacuna o mais que puder: você chegará a menos de 0,08 nat, e nunca a zero, porque a posteriori é torta e a gaussiana não. Com B, tente ficar abaixo de 0,7. Com C, ponha $\mu$ em 0 e veja como sai caro procurar no lugar errado.
 
 # %% key="pull-panel"
 FLOOR = -9.0  # nats, onde a figura acaba
@@ -489,7 +489,7 @@ figure
 # %% [markdown] key="ascent-ends"
 # A próxima célula imprime os quatro finais. O balanço vale no caminho inteiro: cada nat que o ELBO ganha é um nat que a KL perde, porque a soma não pode se mexer. E cada final está onde a KL, calculada por conta própria, é a menor da vizinhança.
 #
-# Só da vizinhança. Dois finais são imagens no espelho, com lacuna de 0,70 nat. O do meio é uma armadilha: uma $q$ larga, deitada sobre as duas corcovas e o vale entre elas, com lacuna de 5,34. Dali, todo passo pequeno custa, e um gradiente não sai. O ponto de partida importa.
+# Só da vizinhança. Dos três picos, dois são imagens no espelho um do outro, com lacuna de 0,70 nat. O do meio é uma armadilha: uma $q$ larga, deitada sobre as duas corcovas e o vale entre elas, com lacuna de 5,34. Dali, todo passo pequeno custa, e o gradiente não sai. O ponto de partida importa.
 
 # %% key="ascent-checked" tags=["nbval-check-output"]
 for path, gradient in zip(paths, gradients, strict=True):
@@ -519,7 +519,7 @@ assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 #
 # O preço de ignorar a metade dá para adivinhar. Dentro da sua corcova, $q$ é mais ou menos o dobro da posteriori, e $\log 2 = 0{,}693$. A lacuna que você viu é isso, mais o pouco que falta à própria corcova para ser gaussiana.
 #
-# Vire a divergência ao contrário e o desejo também se vira. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média sobre a posteriori: em nenhum lugar onde *ela* tem massa pode faltar $q$. Essa $q$ *cobre a massa*. O seu ótimo tem forma fechada, a média e a variância da posteriori. Subimos até ele por gradiente mesmo assim, e exigimos que a subida chegue a esses momentos.
+# Vire a divergência ao contrário e o desejo também se vira. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média sobre a posteriori: em nenhum lugar onde *ela* tem massa pode faltar $q$. Essa $q$ *cobre a massa*. O ótimo tem forma fechada: a média e a variância da posteriori. Chegamos a ele por gradiente mesmo assim, e exigimos que a subida chegue a esses momentos.
 
 # %% key="two-modes-checked" tags=["nbval-check-output"]
 posterior = log_posterior(x).exp()  # (Z,)
@@ -567,12 +567,12 @@ axes[0].plot(z, log_normal(z, *other).exp(), ":", color=COLORS["q"], lw=2)
 figure
 
 # %% [markdown] key="two-modes-moral"
-# Um VAE maximiza o ELBO, logo minimiza $\mathrm{KL}(q \,\|\, p)$: busca uma moda. Não conclua que tem de ser assim: é uma escolha, feita porque uma média sobre $q$ é uma média que sabemos amostrar.
+# O codificador de um VAE maximiza o ELBO; logo, para um decodificador dado, minimiza $\mathrm{KL}(q \,\|\, p)$: busca uma moda. Não conclua que tem de ser assim: é uma escolha, feita porque de $q$ sabemos amostrar, e da posteriori, não.
 
 # %% [markdown] key="digit"
 # ## 8. O mesmo balanço, para um dígito
 #
-# Agora deixe o brinquedo. O VAE da lição 00 tem duas latentes, portanto a sua integral corre sobre um plano, e um plano ainda se pode somar. Nada mais muda: 784 pixels no lugar de dois números, uma rede no lugar da curva, e o $q(z \mid x)$ do codificador no lugar de um escolhido por nós.
+# Agora deixe o brinquedo de lado. O VAE da lição 00 tem duas latentes, portanto a sua integral corre sobre um plano, e um plano ainda se pode somar. Nada mais muda: 784 pixels no lugar de dois números, uma rede no lugar da curva, e o $q(z \mid x)$ do codificador no lugar de um escolhido por nós.
 #
 # Se o modelo ainda não está guardado, a próxima célula o treina: cerca de um minuto.
 
@@ -588,7 +588,7 @@ print(say("elbo-data", name=train_images.name, device=device.type))
 del train_images
 
 # %% [markdown] key="digit-many"
-# Primeiro o quadro geral: para 500 imagens de teste, o $\log p(x)$ exato por `exact.log_likelihood` e o ELBO na média de 64 amostras. O histograma mostra a lacuna de cada imagem. Com 64 amostras, o próprio ELBO é uma estimativa, e onde a lacuna é minúscula a diferença pode até sair negativa: tudo o que fica abaixo de um centésimo de nat está na primeira barra. Não escolhemos no olho qual dígito examinar: tomamos o da lacuna *mediana*, o mais comum dos 500.
+# Primeiro o quadro geral: para 500 imagens de teste, o $\log p(x)$ exato por `exact.log_likelihood` e o ELBO na média de 64 amostras. O histograma mostra a lacuna de cada imagem. Com 64 amostras, o próprio ELBO é uma estimativa, e onde a lacuna é minúscula a diferença pode até sair negativa: tudo o que fica abaixo de um centésimo de nat está na primeira barra. Não escolhemos no olho qual dígito examinar: tomamos o da lacuna *mediana*, o que fica no meio dos 500.
 
 # %% key="digit-gaps"
 torch.manual_seed(0)
@@ -645,7 +645,7 @@ print(say("elbo-digit-gap", value=gap))
 print(say("elbo-digit-miss", value=packaged - bound - gap))
 
 # %% [markdown] key="digit-before"
-# Fecha: a última linha é a sobra. Agora veja que cara têm esses nats. À esquerda, o dígito. No meio, o plano latente inteiro: os anéis contêm 50% e 95% da priori, e a posteriori verdadeira é aquela manchinha. À direita, a manchinha ampliada. Em verde, linha cheia, as regiões que contêm 50% e 95% da posteriori; em laranja, tracejadas, as do $q$ do codificador. A diferença entre as duas formas **é** a lacuna.
+# Fecha: a última linha é a sobra. Agora veja que cara têm esses nats. À esquerda, o dígito. No meio, o plano latente inteiro: os anéis contêm 50% e 95% da priori, e a posteriori verdadeira é aquela manchinha. À direita, a manchinha ampliada. Em verde, linha cheia, as regiões que contêm 50% e 95% da posteriori; em laranja, tracejadas, as do $q$ do codificador. A lacuna mede a diferença entre as duas formas.
 
 # %% key="digit-picture"
 def levels_of(density, cell):  # as alturas cujas regiões contêm 95 % e 50 %
@@ -696,7 +696,7 @@ figure
 # %% [markdown] key="digit-cost"
 # ### Quantas amostras para este dígito?
 #
-# A fórmula da seção 2 vale sem mudança, com o plano no lugar da reta. A próxima célula calcula $\rho$ para este dígito: primeiro no modo ingênuo, que amostra da priori. Depois numa mistura, metade priori e metade $q$ do codificador: amostragem por importância com o codificador de guia. O número impresso é quantas amostras deixam $\log p(x)$ a cerca de 0,1 nat.
+# A fórmula da seção 2 vale sem mudança, com o plano no lugar da reta. A próxima célula calcula $\rho$ para este dígito: primeiro no modo ingênuo, que amostra da priori. Depois numa mistura, metade priori e metade $q$ do codificador: amostragem por importância com o codificador de guia. O número impresso é de quantas amostras se precisa para um erro de cerca de 0,1 nat em $\log p(x)$.
 #
 # Por que metade priori, outra vez? Porque só com $q$ **a variância é infinita**, e a quadratura mostra isso. A variância é uma integral de $p(z \mid x)^2 / q(z \mid x)$. Longe do centro, os logits deste decodificador não crescem mais depressa que $|z|$; por isso a posteriori, por estreita que seja no pico, não cai mais depressa que $e^{-z^2/2 - b|z|}$. As caudas de $q$ caem como $e^{-z^2 / 2\sigma^2}$. Com $\sigma^2 < \frac{1}{2}$, a razão cresce sem fim. As últimas linhas imprimem essa integral em quadrados cada vez maiores, como potência de dez. Ela não sossega. Com metade de priori na mistura, nenhum peso passa do dobro do que o modo ingênuo lhe daria.
 
@@ -725,7 +725,7 @@ assert all(later > sooner + 10 for sooner, later in itertools.pairwise(powers))
 # %% [markdown] key="answer"
 # ## 9. Então, quão apertado ele é?
 #
-# A próxima célula dá a resposta para as 500 imagens de teste. A média da lacuna vem com o seu erro padrão; ao lado, a mediana e a fração das imagens que perdem menos de um nat. As asserções do fim são a resposta à pergunta desta lição, como fato medido: o ELBO fica abaixo de $\log p(x)$ exatamente $\mathrm{KL}(q \,\|\, p(z \mid x))$, nem mais, nem menos; para uma imagem típica, isso é coisa de um nat em mais de cem; e para umas poucas são dezenas de nats, de modo que a média fica bem acima da mediana.
+# A próxima célula dá a resposta para as 500 imagens de teste. A média da lacuna vem com o seu erro padrão; ao lado, a mediana e a fração das imagens que perdem menos de um nat. As asserções do fim, com os balanços que fecharam nas seções 4 e 8, são a resposta à pergunta desta lição, como fato medido: o ELBO fica abaixo de $\log p(x)$ por $\mathrm{KL}(q \,\|\, p(z \mid x))$, nem mais, nem menos; para uma imagem típica, isso é coisa de um nat; e para umas poucas passa de dez nats, de modo que a média fica bem acima da mediana.
 
 # %% key="answer-measured"
 error = train.standard_error(gaps)
@@ -816,7 +816,7 @@ verdict
 # %% [markdown] key="exercise-mixture-text"
 # ### 4. Encontre o erro: uma priori com modas fantasmas
 #
-# Outra priori, então: uma mistura de duas gaussianas de mesmo peso, com centros em $(3, 3)$ e $(-3, -3)$ e covariância identidade. A função abaixo devolve a sua log-densidade em cada linha de `z`, `(B, 2)`. Ela já circulou em código publicado. No ponto $(3, -3)$, longe dos dois centros, ela diz $-3{,}22$; o valor certo é $-19{,}84$. O que foi que ela pôs ali, e quantas modas ela tem ao todo? Corrija-a.
+# Outra priori, então: uma mistura de duas gaussianas de mesmo peso, com centros em $(3, 3)$ e $(-3, -3)$ e covariância identidade. A função abaixo deveria devolver a log-densidade dessa mistura em cada linha de `z`, `(B, 2)`. Ela já circulou em código publicado. No ponto $(3, -3)$, longe dos dois centros, ela diz $-3{,}22$; o valor certo é $-19{,}84$. O que foi que ela pôs ali, e quantas modas ela tem ao todo? Corrija-a.
 
 # %% key="exercise-mixture" tags=["nbval-check-output"]
 centres = torch.tensor([[3.0, 3.0], [-3.0, -3.0]], dtype=torch.float64)  # (K, 2)
@@ -848,6 +848,6 @@ verdict
 # %% [markdown] key="solution-mixture-text"
 # <details><summary>Resposta da pergunta</summary>
 #
-# Uma densidade de duas coordenadas que é o produto de duas misturas de uma dimensão: cada coordenada escolhe o seu centro por conta própria. Ela tem quatro modas de mesma massa, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. Primeiro se soma sobre as coordenadas, em cada componente; só depois se mistura. E o treinamento não reclama, porque esta densidade também integra 1.
+# Ela pôs ali uma moda. A densidade que devolve é o produto de duas misturas de uma dimensão: cada coordenada escolhe o seu centro por conta própria. Ela tem quatro modas de mesma massa, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. Primeiro se soma sobre as coordenadas, em cada componente; só depois se mistura. E o treinamento não reclama, porque esta densidade também integra 1.
 #
 # </details>

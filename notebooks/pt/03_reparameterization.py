@@ -62,7 +62,7 @@ assert sigma.grad is None
 # %% [markdown] key="average-text"
 # ## 2. O que tem derivada
 #
-# Uma amostra não tem derivada. Mas ninguém treina com uma amostra só na cabeça. O que se quer aumentar é a *média* $\mathbb{E}_{q(z)}[f(z)]$, em que $q = \mathcal{N}(\mu, \sigma^2)$. E a média varia suavemente com $\mu$, porque o sino inteiro desliza sobre $f$.
+# Uma amostra não tem derivada. Mas não é uma amostra que se quer melhorar. O que se quer aumentar é a *média* $\mathbb{E}_{q(z)}[f(z)]$, em que $q = \mathcal{N}(\mu, \sigma^2)$. E a média varia suavemente com $\mu$, porque o sino inteiro desliza sobre $f$.
 #
 # Para ter com que comparar, tome uma $f$ cuja média tem fórmula: $f(z) = z^2 + \sin 3z$. Sob $q$,
 #
@@ -104,7 +104,7 @@ d_mu, d_logvar = exact_gradient.tolist()
 print(say("grad-exact", average=average(mu, logvar).item(), mu=d_mu, logvar=d_logvar))
 
 # %% [markdown] key="average-seen"
-# A figura mostra os dois lados da questão. À esquerda, $f$ e dois sinos. À direita, a média de $f$ enquanto o sino desliza: as ondas de $f$ continuam lá, porém mais rasas, porque o sino as aplaina. A reta tracejada toca a curva no nosso $\mu$; a sua inclinação é o número que a célula acima imprimiu.
+# A figura mostra os dois lados da questão. À esquerda, $f$ e dois sinos. À direita, a média de $f$ enquanto o sino desliza: as ondas de $f$ continuam lá, porém mais rasas, porque o sino as aplaina. A reta tracejada toca a curva no nosso $\mu$; a sua inclinação é a derivada em relação a $\mu$ que a célula acima imprimiu.
 
 # %% key="average-picture"
 q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
@@ -177,7 +177,7 @@ assert is_unbiased(by_score, exact_gradient)
 #
 # A média continua certa porque o escore tem média zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Repare no primeiro sinal de igual: $b$ saiu da média. **Isso só vale se $b$ não depende desta mesma amostra.** Serve uma constante, serve uma função da imagem, serve a média das *outras* amostras do grupo (*leave-one-out*).
 #
-# E a média do grupo inteiro, com a própria amostra dentro? Parece a mesma coisa. A próxima célula mostra que ela multiplica o gradiente por $1 - 1/S$, *exatamente*, amostra por amostra. Com quatro amostras, perde-se um quarto do gradiente; com duas, metade.
+# E a média do grupo inteiro, com a própria amostra dentro? Parece a mesma coisa. A próxima célula mostra que ela multiplica a estimativa anterior por $1 - 1/S$, *exatamente*, amostra por amostra. Com quatro amostras, perde-se um quarto do gradiente; com duas, metade.
 
 # %% key="baseline"
 values = f(z)  # (G, S)
@@ -277,7 +277,7 @@ print(say("grad-rsample", gap=(theirs - ours).abs().max().item()))
 #
 # Os três estimadores acertam na média, e a forma fechada acerta sem média nenhuma. O que os distingue é a **variância**: a que distância da verdade cai uma estimativa, feita com um grupo de quatro amostras. No treinamento há um grupo por passo, logo é a variância que o otimizador sofre.
 #
-# Uma variância calculada com amostras também é incerta. O *bootstrap* diz quanto: sorteie, com repetição, 5.000 grupos dos nossos 5.000, recalcule a variância e faça isso mil vezes. Os 95% centrais dos resultados são o intervalo entre colchetes. Para dois dos estimadores, a variância exata também é conhecida, pela quadratura da seção 2, e a célula exige que a nossa fique a menos de quatro erros padrão do bootstrap.
+# Uma variância calculada com amostras também é incerta. O *bootstrap* diz quanto: sorteie, com repetição, 5.000 grupos dos nossos 5.000, recalcule a variância e faça isso mil vezes. Os 95% centrais dos resultados são o intervalo entre colchetes. Para dois dos estimadores, a variância exata também é conhecida, pela quadratura da seção 2, e a célula exige que a nossa fique a menos de quatro erros padrão dela, medidos pelo bootstrap.
 
 # %% key="race"
 def resampled_variances(estimates, repeats=1000):  # (..., G) to (..., R)
@@ -332,7 +332,7 @@ figure
 # %% [markdown] key="race-ratio-text"
 # Os três montes de 5.000 estimativas têm os mesmos eixos; a linha tracejada é o gradiente exato, e os três têm nela a sua média. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **a variância mora nas caudas**.
 #
-# Em números? A próxima célula divide as variâncias. Uma razão de 3 significa que a função escore precisa de três vezes mais amostras para ser igualmente boa.
+# Em números? A próxima célula divide as variâncias. Uma razão de 3 significa que a função escore precisa do triplo de amostras para ser igualmente boa.
 
 # %% key="race-ratio"
 for name in ("score", "baseline"):
@@ -412,7 +412,7 @@ assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
 # %% [markdown] key="waves-text"
 # ## 8. A trajetória ganha sempre?
 #
-# Muitos textos dizem que sim. Não é verdade. Tome $f(z) = \sin(a z)$, tirando a média sobre a fase. O termo da função escore nunca passa de $|\varepsilon|/\sigma$, por mais depressa que $f$ ondule. O da trajetória é a inclinação, que cresce com $a$. À mão, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$, e as médias são iguais. **As curvas se cruzam exatamente em $a\sigma = 1$**: onde $f$ faz a curva dentro de uma largura de $q$.
+# Muitos textos dizem que sim. Não é verdade. Tome $f(z) = \sin(a z + \varphi)$ e, da variância de cada estimador, a média sobre todas as fases $\varphi$. O termo da função escore nunca passa de $|\varepsilon|/\sigma$, por mais depressa que $f$ ondule. O da trajetória é a inclinação, que cresce com $a$. À mão, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$, e os dois estimadores têm a mesma média. **As curvas se cruzam exatamente em $a\sigma = 1$**: onde a fase de $f$ avança um radiano em um desvio padrão de $q$.
 #
 # A próxima célula calcula as duas por quadratura. E experimenta o caso extremo, um degrau: $f(z) = 1$ se $z > 0$, senão $0$. A inclinação é zero onde quer que exista. A estimativa por trajetória é então zero em toda amostra: sem ruído algum, e errada. A média varia com $\mu$, e a derivada é $q(0)$.
 
@@ -532,7 +532,7 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
 # %% [markdown] key="vae-estimators-text"
 # As duas colunas vêm de somas diferentes e concordam até onde somas em grades podem concordar: o decodificador tem ReLUs, e com elas, vincos.
 #
-# Agora os estimadores, com 2.000 grupos de quatro amostras. A KL tem fórmula, e todos tiram dela essa parte do gradiente; só o termo de reconstrução é estimado. A célula volta a exigir os quatro erros padrão, em cada um dos quatro números. Antes de executar, arrisque um palpite para a razão. No exemplo de brinquedo, $f$ ficava perto de 1. Aqui ela é a log-probabilidade de 784 pixels: dezenas ou centenas de nats abaixo de zero, quando o que importa é em quão *poucos* nats ela muda dentro de $q$.
+# Agora os estimadores, com 2.000 grupos de quatro amostras. A KL tem fórmula, e todos tiram dela essa parte do gradiente; só o termo de reconstrução é estimado. A célula volta a exigir os quatro erros padrão, em cada um dos quatro números. Antes de executar, arrisque um palpite para a razão. No problema de brinquedo, a média de $f$ ficava perto de 1. Aqui ela é a log-probabilidade de 784 pixels: dezenas ou centenas de nats abaixo de zero, quando o que importa é em quão *poucos* nats ela muda dentro de $q$.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
@@ -579,7 +579,7 @@ for name in ("score", "baseline"):
 vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
 
 # %% [markdown] key="vae-noticed"
-# A última coluna da primeira tabela diz quantas amostras são precisas para que o ruído no gradiente de $\mu$ seja apenas do tamanho do próprio gradiente. Sem linha de base, a função escore multiplica centenas de nats por um sinal aleatório. A linha de base tira quase tudo isso. O que sobra entre ela e a trajetória é a última linha: um fator moderado, não milhares. A maior parte da famosa distância era a linha de base que faltava.
+# A última coluna da primeira tabela diz quantas amostras são precisas para que o ruído no gradiente de $\mu$ seja apenas do tamanho do próprio gradiente. Sem linha de base, a função escore multiplica a log-verossimilhança inteira por um número aleatório de média zero. A linha de base tira quase tudo isso. O que sobra entre ela e a trajetória é a última linha: um fator moderado, não milhares. A maior parte da famosa distância era a linha de base que faltava.
 
 # %% [markdown] key="training-text"
 # ## 10. O que isso significa num treinamento
@@ -591,7 +591,7 @@ vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
 # - **linha de base**: a função escore com quatro amostras por imagem e *leave-one-out*, o quádruplo de decodificações.
 # - **trajetória**: uma amostra.
 #
-# Os dois últimos são treinados uma segunda vez com 20 latentes em vez de 2. A função escore move 20 números com a força de um só, o valor de $f$; a trajetória recebe uma inclinação para cada.
+# Os dois últimos são treinados uma segunda vez com 20 latentes em vez de 2. A função escore move todas elas com a força de um número só, o valor de $f$; a trajetória recebe uma inclinação para cada uma.
 
 # %% key="training"
 few = data.Images(
@@ -670,8 +670,8 @@ figure
 # %% [markdown] key="training-noticed"
 # Repare em quatro coisas.
 #
-# - **Bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador só ouve a KL, obedece a ela e faz todas as nuvens iguais à priori. A KL é zero: nada da imagem passa.
-# - **Função escore** sem linha de base fica perto dele, e muda de semente para semente.
+# - **Bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador só ouve a KL, obedece a ela e faz todas as nuvens praticamente iguais à priori. Veja a KL na tabela: quase nada da imagem passa.
+# - **Função escore** sem linha de base termina perto dele, mas não pela mesma razão: compare a KL dos dois. Ao codificador chega um gradiente, e nele há mais ruído que sinal.
 # - **Linha de base** e **trajetória** quase empatam com 2 latentes. O truque não é mágica: com uma boa linha de base e o quádruplo de decodificações, o jeito antigo funciona.
 # - Com 20 latentes, acabou o empate. A trajetória vai na frente com um quarto das decodificações.
 
@@ -680,13 +680,13 @@ figure
 #
 # A saída $\theta$ de uma rede é um número real qualquer. O que ela deve ser: o próprio $\sigma^2$, $\log \sigma^2$, ou algo cuja *softplus*, $\log(1 + e^\theta)$, seja $\sigma^2$?
 #
-# Costuma-se dizer que a exponencial dá gradientes melhores em variâncias pequenas. Vejamos. Em termos da variância $v$ que cada uma produz, $dv/d\theta$ é $v$ na exponencial e $1 - e^{-v}$ na softplus. Quando $v$ é pequeno, esses são **o mesmo número**, a menos de $v^2/2$. Elas se separam do outro lado: para $v$ grande, a softplus anda com velocidade 1, e a exponencial, em proporção.
+# Costuma-se dizer que a exponencial dá gradientes melhores em variâncias pequenas. Vejamos. Em termos da variância $v$ que cada uma produz, $dv/d\theta$ é $v$ na exponencial e $1 - e^{-v}$ na softplus. Quando $v$ é pequeno, esses são **o mesmo número**, a menos de $v^2/2$. Elas se separam do outro lado: para $v$ grande, a velocidade da softplus é 1; a da exponencial é $v$.
 #
-# A exponencial tem três vantagens reais, todas na próxima célula:
+# A exponencial tem três vantagens reais, que as duas próximas células medem:
 #
 # - a KL precisa de $\log v$, e ele já está ali. Em float32, a softplus de $-110$ é zero, e o logaritmo dela, menos infinito;
 # - um passo de $\theta$ significa o mesmo em qualquer largura: o quadrado do escore tem média $\frac{1}{2}$, seja qual for $v$. Para a própria variância, essa média é $\frac{1}{2v^2}$;
-# - qualquer escala fica a poucos passos. E um perigo: em float32, $e^{100}$ é infinito, daí o `clamp` de `nets.VAE`.
+# - uma variância grande fica perto: chega-se a $v$ com $\theta = \log v$, enquanto a softplus precisa de $\theta \approx v$. E há um perigo: em float32, $e^{100}$ é infinito, daí o `clamp` de `nets.VAE`.
 
 # %% key="logvar" tags=["nbval-check-output"]
 theta = torch.linspace(-9, 5, 141, dtype=torch.float64, requires_grad=True)
@@ -710,7 +710,7 @@ for variance in (1e-4, 1.0, 100.0):
     print(say("grad-speeds", v=variance, exp=variance, softplus=speed))
 
 # %% [markdown] key="logvar-steps-text"
-# E em passos? Parta de $v = 1$ e deixe o Adam, com taxa de aprendizado 0,05, levar $\mathcal{N}(0, v)$ até um alvo de variância $t$ pela KL. Espere um empate em $t = 0{,}005$, que é o tamanho das posterioris da seção 9, e uma goleada em $t = 100$. A própria variância como parâmetro não termina a primeira corrida: algum passo a leva para baixo de zero, onde o logaritmo não existe.
+# E em passos? Parta de $v = 1$ e deixe o Adam, com taxa de aprendizado 0,05, levar $\mathcal{N}(0, v)$ até um alvo de variância $t$ pela KL. Espere quase um empate em $t = 0{,}005$, uma nuvem estreita como as de um VAE, e uma goleada em $t = 100$. A própria variância como parâmetro não termina a primeira corrida: algum passo a leva para baixo de zero, onde o logaritmo não existe.
 
 # %% key="logvar-steps"
 forms = {
@@ -754,7 +754,7 @@ assert steps["raw", 0.005] < 0
 # %% [markdown] key="no-path-text"
 # ## 12. Leis sem trajetória
 #
-# A trajetória existe quando $z$ se escreve como função derivável dos parâmetros e de um ruído que não os tem. Em uma dimensão, a inversa da função de distribuição sempre serve, se for suave: entra um ruído uniforme, sai $z$. Para leis como a gama, a derivada sai da própria função de distribuição, sem que se precise invertê-la. Uma lei sobre *categorias* não tem trajetória: a amostra dá saltos, e entre um salto e outro a derivada é zero, como no degrau da seção 8. O PyTorch sabe quais são quais.
+# A trajetória existe quando $z$ se escreve como função derivável dos parâmetros e de um ruído que não os tem. Em uma dimensão, a inversa da função de distribuição sempre serve, desde que seja suave: entra um ruído uniforme, sai $z$. Para leis como a gama, a derivada sai da própria função de distribuição, sem que se precise invertê-la. Uma lei *discreta*, sobre categorias ou contagens, não tem trajetória: a amostra dá saltos, e entre um salto e outro a derivada é zero, como no degrau da seção 8. O PyTorch sabe qual é qual.
 
 # %% key="no-path" tags=["nbval-check-output"]
 for law in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
@@ -762,7 +762,7 @@ for law in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
     print(say("grad-has-path", name=law.__name__, answer=answer))
 
 # %% [markdown] key="gumbel-text"
-# O que se faz então? Pode-se voltar à função escore, com linha de base. Ou pode-se **amolecer o sorteio**. Some a cada logit um ruído de Gumbel, $-\log(-\log u)$, e fique com o maior: é uma amostra exata da categórica. Ponha no lugar de "o maior" uma softmax de temperatura $\tau$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). O preço: a amostra já não é uma categoria, e sim uma mistura delas, e o gradiente é o de outro problema. Ele é **enviesado**. À medida que $\tau$ cai, o viés vai embora e chega a variância.
+# O que se faz então? Pode-se voltar à função escore, com linha de base. Ou pode-se **amolecer o sorteio**. Some a cada logit um ruído de Gumbel, $-\log(-\log u)$ com $u$ uniforme, e fique com o maior: é uma amostra exata da categórica. Ponha no lugar de "o maior" uma softmax de temperatura $\tau$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). O preço: a amostra já não é uma categoria, e sim uma mistura delas, e o gradiente é o de outro problema. Ele é **enviesado**. À medida que $\tau$ cai, o viés vai embora e chega a variância.
 #
 # Com três categorias, a esperança exata é uma soma de três termos, e dá para medir as duas coisas. A célula compara cada temperatura com ela.
 
@@ -851,7 +851,7 @@ print(say("grad-landing", **middle, a=ends[0], b=ends[1]))
 # %% [markdown] key="answer"
 # ## 14. A resposta
 #
-# Como um gradiente atravessa um sorteio? **Não atravessa. Ele contorna.** O ruído é sorteado fora, os parâmetros trabalham dentro, e a média tem um gradiente que tanto a densidade quanto a trajetória podem levar. A próxima célula repete o que este caderno mediu.
+# Como um gradiente atravessa um sorteio? **Não atravessa: contorna.** O ruído é sorteado fora, os parâmetros trabalham dentro, e a média tem um gradiente que tanto a densidade quanto a trajetória podem levar. A próxima célula repete o que este caderno mediu.
 
 # %% key="answer-measured"
 middle = vae_ratio.median().item()

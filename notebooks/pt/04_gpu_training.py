@@ -56,7 +56,7 @@ use_language("pt")
 # %% [markdown] key="work"
 # ## 1. Quanta conta é?
 #
-# Antes de perguntar se um programa é lento, pergunte o que ele tem de fazer. Na nossa rede, quase toda a conta está nos produtos de matrizes. Uma camada de $a$ entradas e $b$ saídas faz, para cada imagem, $a b$ multiplicações e outras tantas somas: $2ab$ operações. A volta faz mais dois produtos: um para o gradiente dos pesos, outro para o da entrada. Só a primeira camada dispensa o segundo, porque ninguém pede o gradiente dos pixels.
+# Antes de perguntar se um programa é lento, pergunte o que ele tem de fazer. Na nossa rede, quase toda a conta está nos produtos de matrizes. Uma camada de $a$ entradas e $b$ saídas faz, para cada imagem, $a b$ multiplicações e outras tantas somas: $2ab$ operações. A passagem de volta faz mais dois produtos: um para o gradiente dos pesos, outro para o da entrada. Só a primeira camada dispensa o segundo, porque ninguém pede o gradiente dos pixels.
 #
 # A próxima célula conta à mão e depois deixa o contador do próprio PyTorch observar um passo de verdade. Os dois têm de concordar.
 
@@ -156,7 +156,7 @@ print(say("gpu-square", side=1024, giga=square_speed(1024) / 1e9))
 #
 # Este é o laço que muitos tutoriais mostram. Um `DataLoader` busca as imagens uma a uma, e cada uma vira figura, depois tensor, depois parte de um lote. A perda passa por uma sigmoide. E `loss.item()` vai para uma lista, para depois desenhar uma curva.
 #
-# Duas coisas são nossas. A ordem das imagens quem sorteia somos nós, e o carregador ganha um gerador só dele. Assim, todos os degraus abaixo verão **as mesmas imagens na mesma ordem, e sortearão o mesmo ruído**. Guarde isso: vai fazer diferença.
+# Duas coisas são nossas. Somos nós que sorteamos a ordem das imagens, e o carregador ganha um gerador só dele. Assim, todos os degraus abaixo verão **as mesmas imagens na mesma ordem, e sortearão o mesmo ruído**. Guarde isso: vai fazer diferença.
 
 # %% key="usual-loop"
 to_tensor = transforms.ToTensor()
@@ -204,7 +204,7 @@ def usual(model, images):
 # %% [markdown] key="ladder"
 # ## 4. A escada
 #
-# Cada degrau muda uma coisa do anterior. Primeiro escrevemos todos; a medição, juntos, vem depois.
+# Cada degrau muda uma coisa em relação ao anterior. Primeiro escrevemos todos; depois os medimos juntos.
 #
 # ### Os dados moram no dispositivo
 #
@@ -287,7 +287,7 @@ def logits_rung(model, images):
 # %% [markdown] key="fused"
 # ### Adam fundido
 #
-# O Adam atualiza dez tensores e faz, em cada um, uma série inteira de operações pequenas. Com `fused=True`, faz tudo de uma vez: os pesos, os gradientes e os dois momentos são lidos uma vez, e não muitas. Numa GPU, isso ainda poupa dezenas de ordens por passo; a próxima célula as conta.
+# O Adam atualiza dez tensores e faz, em cada um, uma série inteira de operações pequenas. Com `fused=True`, faz tudo de uma vez: os pesos, os gradientes e os dois momentos são lidos uma vez, e não muitas. Numa GPU, isso ainda poupa muitas ordens por passo. A próxima célula conta as operações de um passo do Adam, com e sem.
 
 # %% key="rung-fused"
 PARAMETERS = [torch.zeros(3) for _ in nets.VAE().parameters()]
@@ -348,7 +348,7 @@ def packaged(**options):
 # %% [markdown] key="precision"
 # ### Menos dígitos
 #
-# Um float32 tem 24 bits de precisão; um bfloat16, 8. Viaja metade dos bytes, e os processadores que têm unidades para isso multiplicam várias vezes mais rápido. Há duas maneiras de pedir:
+# Um float32 tem 24 bits de precisão; um bfloat16, 8. Viaja metade dos bytes, e os processadores que têm unidades para isso podem multiplicar bem mais depressa. Há duas maneiras de pedir:
 #
 # - `torch.set_float32_matmul_precision("medium")` mantém tudo em float32 e permite bfloat16 dentro dos produtos. No pacote: `fit(..., precision="medium")`.
 # - `torch.autocast` executa as camadas inteiras em bfloat16. Os pesos, o Adam e a perda continuam em float32: somas de 784 termos não são lugar de economizar dígitos.
@@ -384,12 +384,12 @@ def bfloat16(model, images):
 # **`torch.compile`** lê o passo e o escreve de novo, com as operações vizinhas derretidas numa só. Custa uma linha:
 #
 # ```python
-# compiled = torch.compile(model)  # then call compiled(x) in the loop
+# compiled = torch.compile(model)  # depois, chame compiled(x) no laço
 # ```
 #
 # Aqui não o executamos: compilar demora muito mais que a época que queremos cronometrar. Para uma rede grande, que treina por horas, não é nada. (`benchmarks/training.py --compile` mede.) Repare que o código fundido sorteia o ruído de outro jeito, de modo que a mesma semente dá outro treinamento.
 #
-# **Um grafo CUDA** grava as ordens de um passo e depois repete todas com uma única ordem. Nada pode mudar de um passo para outro, a não ser o conteúdo de tensores que ficam no lugar. `graphs.CapturedStep` faz isso em umas trinta linhas: copia os índices do lote para um lugar fixo e repete. Duas coisas se esquecem com facilidade. A gravação precisa de uns passos de aquecimento, que não podem deixar rastro nos pesos, no Adam nem na sequência aleatória. E quem chama `.item()` dentro do passo não consegue gravá-lo: a gravação dá erro. `fit` usa o grafo sozinho onde houver CUDA.
+# **Um grafo CUDA** grava as ordens de um passo e depois repete todas com uma única ordem. Nada pode mudar de um passo para outro, a não ser o conteúdo de tensores que ficam no lugar. `graphs.CapturedStep` faz isso em umas trinta linhas: copia os índices do lote para um lugar fixo e repete. Duas coisas se esquecem com facilidade. A gravação precisa de uns passos de aquecimento, que não podem deixar rastro nos pesos, no Adam nem na sequência aleatória. E quem chama `.item()` dentro do passo não consegue gravá-lo: a gravação dá erro. `fit` usa o grafo por conta própria onde houver CUDA.
 
 # %% key="rungs"
 rungs = {
@@ -414,7 +414,7 @@ names = {name: say(f"gpu-rung-{name}") for name in rungs | larger}
 # %% [markdown] key="climb"
 # ## 5. A subida
 #
-# Agora todos eles, em turnos. Um notebook desacelera quando esquenta, e um vizinho no mesmo servidor o desacelera enquanto quiser. Por isso, nunca se cronometra um concorrente sozinho: cada turno executa todos uma vez, em outra ordem. O que se relata é o turno mais rápido de cada degrau: o que atrapalha um turno só consegue atrasá-lo.
+# Agora todos eles, em turnos. Um notebook desacelera quando esquenta; um servidor, quando um vizinho trabalha nele. Por isso, nunca se cronometra um concorrente sozinho: cada turno executa todos uma vez, em outra ordem. O que se relata é o turno mais rápido de cada degrau: o que atrapalha um turno só consegue atrasá-lo. (O `fit` traz o seu próprio relógio, que não conta os preparativos.)
 #
 # Cada turno tem a sua semente, da qual partem todos os degraus: os mesmos pesos, a mesma ordem das imagens, o mesmo ruído. Depois da sua época, cada modelo é julgado em 2.000 imagens de teste, com o mesmo ruído para todos.
 
@@ -456,9 +456,9 @@ elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (turnos, 20
 #
 # Antes da tabela: quando dois ELBOs são *diferentes*? Treine o laço usual com outra semente, e ele varia alguns nats. Uma diferença menor que essa não diz nada, a menos que se tome cuidado.
 #
-# **A régua larga.** Suponha que um degrau sorteie um ruído só dele. Então a sua média sobre $n$ sementes e a do laço usual diferem por acaso, com erro padrão $s \sqrt{2/n}$, em que $s$ é o desvio padrão de uma semente a outra. As imagens de teste também são uma amostra: a diferença, imagem a imagem, tem o seu próprio erro padrão. Os dois se somam em quadrados. Um degrau passa se fica a menos de dois desses erros.
+# **A régua larga.** Suponha que um degrau sorteie um ruído só dele. Então a sua média sobre $n$ sementes e a do laço usual diferem por acaso, com erro padrão $s \sqrt{2/n}$, em que $s$ é o desvio padrão de uma semente a outra. As imagens de teste também são uma amostra: a diferença, imagem a imagem, tem o seu próprio erro padrão. Os dois se somam pelos quadrados. Um degrau passa se fica a menos de dois desses erros.
 #
-# **A régua estreita.** A larga deixaria passar um degrau que custasse um nat inteiro. Mas os nossos sorteiam *o mesmo* ruído. A menos de arredondamentos, dois degraus corretos têm de dar o mesmo modelo, e a diferença tem de ser quase zero: não na média, mas em cada semente. Numa CPU, a próxima célula exige 0,05 nats de todos os degraus em float32.
+# **A régua estreita.** A larga deixaria passar um degrau que custasse um nat inteiro. Mas os nossos sorteiam *o mesmo* ruído. A menos de arredondamentos, dois degraus corretos têm de dar o mesmo modelo, e a diferença tem de ser quase zero: não na média, mas em cada semente. Numa CPU, a próxima célula exige menos de 0,05 nat de todos os degraus cujos produtos são em float32.
 
 # %% key="ruler-applied"
 first = elbo["usual"].mean(1)  # (turnos,) nats
@@ -485,7 +485,7 @@ print(say("gpu-ruler", spread=spread, turns=turns, **values))
 # %% [markdown] key="table"
 # ### A tabela
 #
-# Imagens por segundo, quantas vezes o laço usual isso é, e que fração do limite. Depois o ELBO de teste, a diferença para o laço usual e os dois erros padrão. As duas últimas linhas têm lotes maiores, dos quais falamos logo abaixo. O limite é o dos produtos em float32; com menos dígitos, dá para passar dele.
+# Imagens por segundo, quantas vezes o laço usual isso é, e que fração do limite. Depois o ELBO de teste, a diferença para o laço usual e, depois do ±, o dobro do seu erro padrão. As duas últimas linhas têm lotes maiores, dos quais falamos logo abaixo. O limite é o dos produtos em float32; com menos dígitos, dá para passar dele.
 #
 # Os seus números serão diferentes dos guardados aqui. O que procurar: onde está o maior salto, e se a última coluna das primeiras linhas merece as suas duas casas decimais.
 
@@ -543,7 +543,7 @@ draw_ladder([*names])
 #
 # Com 512 imagens por passo, os produtos ficam maiores e o processador gosta mais deles: mais imagens por segundo. Parece o degrau mais fácil de todos. Agora olhe o ELBO dele na tabela. Está muito fora da régua, e a próxima célula exige que esteja. Uma época tem um quarto dos passos, e cada passo tem o mesmo comprimento: o modelo simplesmente aprendeu menos.
 #
-# **Pela nossa própria regra, isto não é um degrau.** É uma troca: tantas imagens por segundo por tantos nats. Parte dela se recompra com passos mais longos. A média de quatro vezes mais imagens tem metade do ruído, logo o passo pode ser maior; a linha de baixo multiplica a taxa de aprendizado por quatro, como o lote. A célula exige que isso recupere mais da metade da perda. Para outros modelos não há garantia: com Adam, há quem use a raiz quadrada. Mede-se.
+# **Pela nossa própria regra, isto não é um degrau.** É uma troca: tantas imagens por segundo por tantos nats. Parte dela se recompra com passos mais longos. A média do quádruplo de imagens tem metade do ruído, logo o passo pode ser maior; a linha seguinte da tabela multiplica a taxa de aprendizado por quatro, como o lote. A célula exige que isso recupere mais da metade da perda. Para outros modelos não há garantia: com Adam, há quem use a raiz quadrada. Mede-se.
 
 # %% key="larger-checked"
 (lost, error), (left_over, _) = difference("batch"), difference("batch-rate")
@@ -631,7 +631,7 @@ draw_boxes(spent)
 #
 # "Sem sincronização" é fácil de dizer. Um `if loss > best:` esquecido, e cada passo volta a esperar, porque o Python precisa do número para escolher o caminho. Como provar que um passo não pede nada?
 #
-# Em CUDA, o PyTorch tem uma chave: `torch.cuda.set_sync_debug_mode("error")` transforma cada espera em exceção. Numa CPU não há fila, mas a mesma pergunta pode ser feita. Toda operação passa pelo *dispatcher* do PyTorch, e um modo de despacho as vê passar. Uma única operação entrega um número ao Python: `_local_scalar_dense`, que é o que se tornam `.item()`, `float(...)` e `if ...:`. E números só saem de um acelerador por uma cópia. O guarda abaixo proíbe as duas coisas.
+# Em CUDA, o PyTorch tem uma chave: `torch.cuda.set_sync_debug_mode("error")` transforma cada espera em exceção. Numa CPU não há fila, mas a mesma pergunta pode ser feita. Toda operação passa pelo despachante (*dispatcher*) do PyTorch, e um modo de despacho as vê passar. O número chega ao Python, quase sempre, por uma única operação: `_local_scalar_dense`, que é o que se tornam `.item()`, `float(...)` e `if ...:`. E números só saem de um acelerador por uma cópia. O guarda abaixo proíbe as duas coisas.
 
 # %% key="guard"
 class NeverWaits(TorchDispatchMode):
@@ -678,7 +678,7 @@ for name, answer in found.items():
 # %% [markdown] key="guard-package"
 # O guarda fica vermelho com o laço que usa `.item()` e verde com os outros dois: o nosso, escrito à mão, e o passo do pacote.
 #
-# O que ele não vê? Numa CPU, `.tolist()` e `.numpy()` leem a memória diretamente e não passam pelo despacho; numa GPU são cópias, e ele as vê. `checks_training.Waits` fecha a brecha com um segundo guarda, mais acima, que observa os métodos que o Python chama num tensor. Ele ainda revela uma surpresa: o Adam, quando *não* é fundido, também pergunta. Ele mantém um contador de passos e o lê com `.item()`. Numa GPU, esse contador mora do lado do Python, e ninguém espera.
+# O que ele não vê? Numa CPU, `.tolist()` e `.numpy()` leem a memória diretamente e não passam pelo despacho; numa GPU são cópias, e ele as vê. `checks_training.Waits` fecha a brecha com um segundo guarda, mais acima, que observa os métodos que o Python chama num tensor. Nenhum dos dois vê operações como `nonzero` e `torch.equal`, que numa GPU também esperam; lá, quem as pega é a chave do PyTorch. O guarda ainda revela uma surpresa: o Adam, quando *não* é fundido, também pergunta. Ele mantém um contador de passos e o lê com `.item()`. Numa GPU, esse contador mora na memória da CPU, e ninguém espera.
 
 # %% key="guard-checked"
 def asked_by(work):
@@ -702,7 +702,7 @@ print(say("gpu-adam-asks", plain=counts[False], fused=counts[True]))
 # %% [markdown] key="stored"
 # ## 9. A mesma tabela, medida com calma
 #
-# Uma parte pequena e poucos turnos bastam para ver a escada, não para citá-la. O programa de medição do curso sobe os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. A próxima célula lê o que ele escreveu e diz em que máquina foi escrito. Lá, os bits são sorteados de novo a cada lote, e o laço usual os sorteia do seu jeito, de modo que o ruído difere de um degrau a outro: a régua que vale é a larga.
+# Uma parte pequena e poucos turnos bastam para ver a escada, não para citá-la. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. A próxima célula lê o que ele escreveu e diz em que máquina foi escrito. As velocidades são medianas; as vezes e as frações, medianas das razões de cada turno, e por isso não são exatamente o quociente das velocidades. Lá, os bits são sorteados de novo a cada lote, e o laço usual os sorteia do seu jeito, de modo que o ruído difere de um degrau a outro: a régua que vale é a larga.
 
 # %% key="stored-table"
 RESULTS = Path("../../benchmarks/results")
@@ -739,11 +739,11 @@ for kind in ("cpu", "cuda"):
     print()
 
 # %% [markdown] key="panel"
-# ## 10. O que puxar: lote e precisão
+# ## 10. Para puxar: lote e precisão
 #
 # Cada ponto é um modo de treinar: para a direita, mais rápido; para cima, um ELBO de teste melhor depois do mesmo número de épocas. Mova os controles. O ponto cheio é a sua escolha; os vazados são os outros que foram medidos. O terceiro controle diz quem mediu: o programa do curso, ou este caderno, na sua máquina, há pouco (um turno, uma época curta).
 #
-# Procure três coisas. Até onde um lote maior leva você para a direita, e quanto para baixo? Há um tamanho de lote a partir do qual nada mais se ganha? Na sua máquina, a precisão custa nats, e compensa? Onde uma combinação não foi medida, o painel diz isso e não inventa nada.
+# Procure três coisas. Até onde um lote maior leva você para a direita, e quanto para baixo? Há um tamanho de lote a partir do qual nada mais se ganha? Na sua máquina, menos dígitos custam nats? E compensam? Onde uma combinação não foi medida, o painel diz isso e não inventa nada.
 
 # %% key="panel-measured"
 BATCHES, PRECISIONS = (32, 128, 512, 2048), train.PRECISIONS
@@ -898,7 +898,7 @@ assert torch.equal(weights, undisturbed)
 #
 # A célula acima já usou a promessa: no mesmo dispositivo, com a mesma versão do PyTorch e o mesmo número de threads, a mesma semente dá o mesmo treinamento, bit a bit. A próxima célula exige isso, e também que outra semente dê outro.
 #
-# O que uma semente *não* promete: o mesmo treinamento em outro dispositivo, com outro número de threads ou em outra versão. Ali o ruído pode vir de outro gerador, e as somas são repartidas em outros lugares. A soma em ponto flutuante não é associativa, e cada repartição arredonda do seu jeito. Bastam três números para ver.
+# O que uma semente *não* promete: o mesmo treinamento em outro dispositivo, com outro número de threads ou em outra versão. Ali o ruído pode vir de outro gerador, e as somas são repartidas em outros lugares. A soma em ponto flutuante não é associativa, e cada repartição arredonda do seu jeito. Bastam três números para ver isso.
 
 # %% key="seeds-kept" tags=["nbval-check-output"]
 _, again = trained(born(nets.VAE, 7), seed=8)
@@ -912,7 +912,7 @@ print(say("gpu-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()))
 # %% [markdown] key="processes"
 # ## 12. Vários processos
 #
-# Um processador está cheio. Como vários repartem o trabalho? Cada processo tem uma cópia do modelo e fica com *a sua parte do lote*. Calcula o gradiente da sua parte. Depois, todos tiram a média dos gradientes e dão o mesmo passo. A média dos gradientes das partes é o gradiente do lote inteiro, porque a perda é uma média. Se as partes não são iguais, cada uma deve pesar conforme as suas imagens. Primeiro a conta, neste processo mesmo, com partes de 43, 43 e 42 imagens.
+# Um processador está cheio. Como vários repartem o trabalho? Cada processo tem uma cópia do modelo e fica com *a sua parte do lote*. Calcula o gradiente da sua parte. Depois, todos tiram a média dos gradientes e dão o mesmo passo. A média dos gradientes das partes é o gradiente do lote inteiro, porque a perda é uma média. Se as partes não são iguais, cada uma deve pesar conforme o número das suas imagens. Primeiro a conta, neste processo mesmo, com partes de 43, 43 e 42 imagens.
 
 # %% key="processes-arithmetic"
 class Given(nets.VAE):
@@ -944,7 +944,7 @@ assert len(whole) == 631_188  # tantos quantos os pesos
 print(say("gpu-shares-far", far=far))
 
 # %% [markdown] key="torchrun"
-# Agora de verdade. O `torchrun` inicia os processos e diz a cada um, por variáveis de ambiente, o seu número (`RANK`) e quantos são (`WORLD_SIZE`). `DistributedDataParallel` envolve o modelo: durante o `backward`, assim que o gradiente de uma camada fica pronto, tira-se a média com os dos outros, enquanto as camadas de baixo ainda calculam. A função da próxima célula é o que cada processo executa. Nós a escrevemos num arquivo e iniciamos dois.
+# Agora de verdade. O `torchrun` inicia os processos e diz a cada um, por variáveis de ambiente, o seu número (`RANK`) e quantos são (`WORLD_SIZE`). `DistributedDataParallel` envolve o modelo: durante o `backward`, assim que um grupo de gradientes fica pronto, tira-se a média com os dos outros, enquanto as camadas de baixo ainda calculam. A função da próxima célula é o que cada processo executa. Nós a escrevemos num arquivo e iniciamos dois.
 
 # %% key="torchrun-run"
 def worker(folder):
@@ -1014,12 +1014,12 @@ else:
 # Em duas máquinas, o mesmo comando em cada uma, com um ponto de encontro comum:
 #
 # ```
-# torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint first-machine:29500 -m vae_teach.train --batch-size 512
+# torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint primeira-maquina:29500 -m vae_teach.train --batch-size 512
 # ```
 #
 # `--batch-size` é o tamanho somado sobre todos os processos. É isso que mantém a resposta: 512 repartidos por quatro são 128 para cada um, e um lote de 512 é o que a seção 6 diz que é. Quem mantém 128 *por processo* e acrescenta processos sobe o mesmo falso degrau, sem perceber.
 #
-# E a velocidade? Os processos precisam conversar a cada passo, aqui sobre 631.188 números, um por peso. Para uma rede tão pequena, a conversa pode custar mais do que a divisão rende. Em redes grandes, a conta cresce mais depressa que a conversa. A próxima célula lê o que foi medido.
+# E a velocidade? Os processos precisam conversar a cada passo, aqui sobre 631.188 números, um por peso. Para uma rede tão pequena, a conversa pode custar mais do que a divisão rende. A conta cresce com o lote de cada processo, e a conversa não. A divisão compensa com lotes maiores por processo, ou em camadas que usam cada peso muitas vezes, como as convoluções. A próxima célula lê o que foi medido.
 
 # %% key="processes-measured"
 measured = read("growth_cpu")
@@ -1083,9 +1083,9 @@ assert verdict
 verdict
 
 # %% [markdown] key="exercise-mean-text"
-# ### 2. Ache os bugs
+# ### 2. Encontre os erros
 #
-# Esta função deveria devolver o ELBO médio de todas as imagens. `score(x)` dá um número por imagem, `(B,)`. Ela circulou em código publicado: roda, e o número parece plausível. São dois bugs, um atrás do outro. O segundo só aparece quando o primeiro se vai, e só se o último lote é menor que os outros.
+# Esta função deveria devolver o ELBO médio de todas as imagens. `score(x)` dá um número por imagem, `(B,)`. Ela circulou em código publicado: roda, e o número parece plausível. São dois erros, um atrás do outro. O segundo só aparece quando o primeiro se vai, e só se o último lote é menor que os outros.
 
 # %% key="exercise-mean" tags=["nbval-check-output"]
 def my_mean_elbo(score, batches):
