@@ -686,7 +686,7 @@ figure
 #
 # - the KL needs $\log v$, and there it is. In float32 the softplus of $-110$ is zero, and its logarithm minus infinity;
 # - a step of $\theta$ means the same at every width: the squared score, averaged, is $\frac{1}{2}$ whatever $v$ is. For the variance itself, it is $\frac{1}{2v^2}$;
-# - a large variance is near: $\theta = \log v$ reaches $v$, while softplus needs $\theta \approx v$. And there is one danger: in float32, $e^{100}$ is infinite, hence the `clamp` of `nets.VAE`.
+# - a large variance is near: $v$ is reached with $\theta = \log v$, while softplus needs $\theta \approx v$. And there is one danger: in float32, $e^{100}$ is infinite, hence the `clamp` of `nets.VAE`.
 
 # %% key="logvar" tags=["nbval-check-output"]
 theta = torch.linspace(-9, 5, 141, dtype=torch.float64, requires_grad=True)

@@ -1019,7 +1019,7 @@ else:
 #
 # `--batch-size` is the size over all processes. That is what makes the answer the same: 512 shared by four is 128 for each, and a batch of 512 is what section 6 says it is. Those who keep 128 *per process* and add processes climb the same false rung, without noticing.
 #
-# And the speed? Processes have to talk in every step, here 631,188 numbers, one for each weight. For a network this small the talk may well cost more than the sharing gains. The computing grows with the batch of each process, and the talking does not. Sharing pays with larger batches per process, or in layers that use each weight many times, such as convolutions. The next cell reads what was measured.
+# And the speed? Processes have to talk in every step, here 631,188 numbers, one for each weight. For a network this small the talk may well cost more than the sharing gains. The computing grows with the batch of each process, and the talking does not. Sharing pays with larger batches per process, or in layers that use each weight many times, such as convolutions. The next cell reads what was measured; there, ± is a single standard error.
 
 # %% key="processes-measured"
 measured = read("growth_cpu")

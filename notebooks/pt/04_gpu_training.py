@@ -1019,7 +1019,7 @@ else:
 #
 # `--batch-size` é o tamanho somado sobre todos os processos. É isso que mantém a resposta: 512 repartidos por quatro são 128 para cada um, e um lote de 512 é o que a seção 6 diz que é. Quem mantém 128 *por processo* e acrescenta processos sobe o mesmo falso degrau, sem perceber.
 #
-# E a velocidade? Os processos precisam conversar a cada passo, aqui sobre 631.188 números, um por peso. Para uma rede tão pequena, a conversa pode custar mais do que a divisão rende. A conta cresce com o lote de cada processo, e a conversa não. A divisão compensa com lotes maiores por processo, ou em camadas que usam cada peso muitas vezes, como as convoluções. A próxima célula lê o que foi medido.
+# E a velocidade? Os processos precisam conversar a cada passo, aqui sobre 631.188 números, um por peso. Para uma rede tão pequena, a conversa pode custar mais do que a divisão rende. A conta cresce com o lote de cada processo, e a conversa não. A divisão compensa com lotes maiores por processo, ou em camadas que usam cada peso muitas vezes, como as convoluções. A próxima célula lê o que foi medido; nela, o ± é um erro padrão só.
 
 # %% key="processes-measured"
 measured = read("growth_cpu")
