@@ -105,7 +105,7 @@ print(say("latent-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item
 # %% [markdown] key="trial-text"
 # Now the model. If the KL is guilty, taking it away should sharpen the pictures. If ignorance is guilty, telling the decoder more should sharpen them. We do both, apart from each other.
 #
-# - **Without the KL.** We take the trained encoder and decoder, throw away the KL and the noise, and go on training for two epochs. What is left is an *autoencoder*: a point for each image, and nothing to pay for it. It starts where the VAE arrived, so nobody can call it badly trained.
+# - **Without the KL.** We take the trained encoder and decoder, throw away the KL and the noise, and go on training for two epochs. What is left is an *autoencoder*: a point for each image, and nothing to pay for it. It starts where the VAE arrived: it begins at no disadvantage.
 # - **With the KL, and ten latents.** A new VAE, from scratch, for two epochs only.
 
 # %% key="trial"
@@ -132,7 +132,7 @@ train.fit(wide, train_images, epochs=2, device=device, progress=False)
 wide = wide.eval()
 
 # %% [markdown] key="verdict-text"
-# For the 10,000 test images, the table gives the grey of the reconstruction and its squared error, $\lVert x - m \rVert^2$, both in pixels. The last row is the least that any model can reach: the test bits were drawn from grey levels, and not even the true grey levels would have guessed the draw.
+# For the 10,000 test images, the table gives the grey of the reconstruction and its squared error, $\lVert x - m \rVert^2$, both in pixels. The last row is the noise of the draw itself: the test bits were drawn from grey levels, and not even the true grey levels would have guessed the outcome. Only a model that keeps that very noise in its code gets below it.
 #
 # Then the pictures. Compare the second row with the third, and both with the fourth.
 
@@ -177,7 +177,7 @@ rows |= {say(key): m for key, m in rebuilt(x[chosen]).items()}
 figures.gallery(rows, columns=10, alt=say("latent-alt-trial"))
 
 # %% [markdown] key="trial-noticed"
-# **Acquitted.** Without the KL, the autoencoder stays as grey as before, to within a few per cent. With the KL in full force, five times as many latents take away a third of the grey. The KL does have a say, but an indirect one: it is a price on information, and a model may decide that a detail is not worth its price. Here two numbers are simply too few.
+# **Acquitted.** Without the KL, the autoencoder stays as grey as before, to within a few per cent. With the KL in full force, ten latents instead of two take away more than a fifth of the grey; on MNIST, a third. The KL does have a say, but an indirect one: it is a price on information, and a model may decide that a detail is not worth its price. Here two numbers are simply too few.
 #
 # One more thing in the table: in each row, grey and squared error agree to about a tenth. The decoder knows how ignorant it is. Section 4 says why the two should be equal.
 
@@ -384,7 +384,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latent-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the linear grid spends most of its page on what the model will almost never draw. On the right, each tile holds 1 draw in 64.
+# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the linear grid spends most of its page on what the model will almost never draw. On the right, each tile holds, on average, 1 draw in 64.
 
 # %% key="tiles"
 @torch.no_grad()
@@ -446,7 +446,7 @@ assert torch.allclose(figures.manifold_tiles(model, n), tiles, atol=1e-5)
 figures.latent_map(model, test_images, count=2000)
 
 # %% [markdown] key="aggregate-text"
-# The ELBO asked for clouds that, each on its own, resemble the prior. What about all of them together? The sum of the clouds has a name, the **aggregate posterior**:
+# The ELBO asked for clouds that, each on its own, resemble the prior. What about all of them together? The average of the clouds has a name, the **aggregate posterior**:
 #
 # $$q(z) = \frac{1}{N} \sum_{n=1}^{N} q(z \mid x_n).$$
 #
@@ -589,7 +589,7 @@ told = {"information": information, "error": information_error}
 print(say("latent-split", kl=kl, distance=distance, **told))
 
 # %% [markdown] key="holes-text"
-# Nearly all of the KL is information: a few nats that tell which image it was. The rest is the mismatch.
+# Nearly all of the KL is information: a few nats that help to tell which image it was. The rest is the mismatch.
 #
 # And what does the decoder draw in the holes? The next picture takes 4,000 draws from the prior: above, ten places inside the outer ring where $q$ is largest beside $p$; below, ten where it is smallest. "Every point decodes to a valid image", one reads. See for yourself.
 
@@ -675,7 +675,7 @@ axes[0].legend(fontsize=8, frameon=False)
 figure
 
 # %% [markdown] key="shell-measured-text"
-# Does the decoder notice? The ten-latent model of section 2 can tell. Its pictures halfway along straight paths between draws of the prior are greyer than those at the draws themselves; halfway along spherical paths they are not. The middle of the straight path slips inside the shell, towards the average of everything.
+# Does the decoder notice? The ten-latent model of section 2 can tell. Its pictures halfway along straight paths between draws of the prior are greyer than those at the draws themselves; halfway along spherical paths they are not. The middle of the straight path leaves the shell on its inner side, towards the average of everything.
 
 # %% key="shell-measured"
 torch.manual_seed(0)
@@ -795,7 +795,7 @@ ax.set(xlabel=say("latent-coordinate"))
 figure
 
 # %% [markdown] key="pca-text"
-# Last, **a flat view**. One can look at a pair of dimensions, or at the two principal components of the codes (PCA): the two directions along which they spread most. The next picture puts them side by side. Do not expect the separation of the map of section 7. The KL asked for a round cloud in ten dimensions, so no two directions hold much more than their share of the spread, which would be 20% for any two of ten.
+# Last, **a flat view**. One can look at a pair of dimensions, or at the two principal components of the codes (PCA): the two directions along which they spread most. The next picture puts them side by side. Do not expect the separation of the map of section 7. The KL asked for a round cloud in ten dimensions, so two directions hold only a part of the spread. The share of two directions among ten equal ones would be 20%; the cell prints that of the best two.
 
 # %% key="pca"
 centred = wide_mu - wide_mu.mean(0)  # (10000, 10)

@@ -105,7 +105,7 @@ print(say("latent-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item
 # %% [markdown] key="trial-text"
 # Agora, o modelo. Se a culpa é da KL, tirá-la deve deixar as imagens mais nítidas. Se a culpa é da ignorância, o que deve ajudar é contar mais ao decodificador. Fazemos as duas coisas, uma separada da outra.
 #
-# - **Sem a KL.** Tomamos o codificador e o decodificador já treinados, jogamos fora a KL e o ruído e seguimos treinando por duas épocas. O que sobra é um *autocodificador*: um ponto por imagem, e nada a pagar por ele. Ele parte de onde o VAE chegou, e ninguém pode dizer que foi mal treinado.
+# - **Sem a KL.** Tomamos o codificador e o decodificador já treinados, jogamos fora a KL e o ruído e seguimos treinando por duas épocas. O que sobra é um *autocodificador*: um ponto por imagem, e nada a pagar por ele. Ele parte de onde o VAE chegou: não começa em desvantagem.
 # - **Com a KL, e dez latentes.** Um VAE novo, do zero, por apenas duas épocas.
 
 # %% key="trial"
@@ -132,7 +132,7 @@ train.fit(wide, train_images, epochs=2, device=device, progress=False)
 wide = wide.eval()
 
 # %% [markdown] key="verdict-text"
-# Para as 10.000 imagens de teste, a tabela dá o cinza da reconstrução e o seu erro quadrático, $\lVert x - m \rVert^2$, os dois em pixels. A última linha é o mínimo que um modelo pode alcançar: os bits de teste foram sorteados dos níveis de cinza, e nem os níveis verdadeiros teriam adivinhado o sorteio.
+# Para as 10.000 imagens de teste, a tabela dá o cinza da reconstrução e o seu erro quadrático, $\lVert x - m \rVert^2$, os dois em pixels. A última linha é o ruído do próprio sorteio: os bits de teste foram sorteados dos níveis de cinza, e nem os níveis verdadeiros teriam adivinhado o resultado. Só fica abaixo dela um modelo que guarde no código o próprio ruído.
 #
 # Depois vêm as imagens. Compare a segunda linha com a terceira, e as duas com a quarta.
 
@@ -177,7 +177,7 @@ rows |= {say(key): m for key, m in rebuilt(x[chosen]).items()}
 figures.gallery(rows, columns=10, alt=say("latent-alt-trial"))
 
 # %% [markdown] key="trial-noticed"
-# **Absolvida.** Sem a KL, o autocodificador continua tão cinza quanto antes, a menos de uns poucos por cento. Com a KL em pleno vigor, cinco vezes mais latentes levam embora um terço do cinza. A KL tem algo a dizer, mas de forma indireta: ela é um preço sobre a informação, e um modelo pode decidir que um detalhe não vale o que custa. Aqui, dois números são simplesmente poucos.
+# **Absolvida.** Sem a KL, o autocodificador continua tão cinza quanto antes, a menos de uns poucos por cento. Com a KL em pleno vigor, dez latentes no lugar de duas levam embora mais de um quinto do cinza; no MNIST, um terço. A KL tem algo a dizer, mas de forma indireta: ela é um preço sobre a informação, e um modelo pode decidir que um detalhe não vale o que custa. Aqui, dois números são simplesmente poucos.
 #
 # Mais uma coisa na tabela: em cada linha, cinza e erro quadrático concordam a menos de um décimo, mais ou menos. O decodificador sabe o tamanho da própria ignorância. A seção 4 diz por que os dois deveriam ser iguais.
 
@@ -266,7 +266,7 @@ print(say("latent-apart", error=error, **told))
 # %% [markdown] key="temperature-text"
 # ## 5. Temperatura
 #
-# Muitas galerias são sorteadas de $z \sim \mathcal{N}(0, T^2 I)$ com uma *temperatura* $T$ abaixo de 1, e não avisam. O que isso muda? Na próxima figura, cada coluna conserva o seu $\varepsilon$, e $z = T \varepsilon$ se afasta do centro por um raio à medida que $T$ cresce. Leia as colunas de cima para baixo.
+# Muitas galerias são sorteadas de $z \sim \mathcal{N}(0, T^2 I)$ com uma *temperatura* $T$ abaixo de 1, e não avisam. O que isso muda? Na próxima figura, cada coluna conserva o seu $\varepsilon$, e $z = T \varepsilon$ se afasta do centro ao longo de um raio à medida que $T$ cresce. Leia as colunas de cima para baixo.
 
 # %% key="temperature-picture"
 torch.manual_seed(4)
@@ -279,7 +279,7 @@ with torch.no_grad():
 figures.gallery(rows, columns=10, alt=say("latent-alt-temperature"))
 
 # %% [markdown] key="diversity-text"
-# A baixa temperatura, todas as imagens são parentes da que está no meio. A alta, elas deixam a parte habitada do plano, e o decodificador tem de inventar.
+# Em temperatura baixa, todas as imagens são parentes da que está no meio. Em temperatura alta, elas deixam a parte habitada do plano, e o decodificador tem de inventar.
 #
 # Dois números contam a história. A **diversidade** é a variância *entre* as médias, $\sum_d \mathrm{Var}[m_d]$. O **cinza** é a variância *dentro* de cada uma. A lei da variância total soma as duas, e para pixels binários o total só depende da imagem média $\bar m$:
 #
@@ -384,7 +384,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latent-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# Na próxima figura, a metade esquerda tem passos iguais de $-3$ a $3$, e a direita tem massas iguais. Em cima, 600 sorteios da priori sobre as bordas dos ladrilhos. Embaixo, o decodificador no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: a grade linear gasta a maior parte da página com o que o modelo quase nunca sorteia. À direita, cabe a cada ladrilho 1 sorteio em 64.
+# Na próxima figura, a metade esquerda tem passos iguais de $-3$ a $3$, e a direita tem massas iguais. Em cima, 600 sorteios da priori sobre as bordas dos ladrilhos. Embaixo, o decodificador no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: a grade linear gasta a maior parte da página com o que o modelo quase nunca sorteia. À direita, cabe a cada ladrilho, em média, 1 sorteio em 64.
 
 # %% key="tiles"
 @torch.no_grad()
@@ -446,7 +446,7 @@ assert torch.allclose(figures.manifold_tiles(model, n), tiles, atol=1e-5)
 figures.latent_map(model, test_images, count=2000)
 
 # %% [markdown] key="aggregate-text"
-# O ELBO pediu nuvens que, cada uma por si, se parecessem com a priori. E todas juntas? A soma das nuvens tem nome, a **posteriori agregada**:
+# O ELBO pediu nuvens que, cada uma por si, se parecessem com a priori. E todas juntas? A média das nuvens tem nome, a **posteriori agregada**:
 #
 # $$q(z) = \frac{1}{N} \sum_{n=1}^{N} q(z \mid x_n).$$
 #
@@ -589,7 +589,7 @@ told = {"information": information, "error": information_error}
 print(say("latent-split", kl=kl, distance=distance, **told))
 
 # %% [markdown] key="holes-text"
-# Quase toda a KL é informação: uns poucos nats que dizem que imagem era. O resto é o desacordo.
+# Quase toda a KL é informação: uns poucos nats que ajudam a dizer qual era a imagem. O resto é o desacordo.
 #
 # E o que o decodificador desenha nos buracos? A próxima figura toma 4.000 sorteios da priori: em cima, dez lugares dentro do anel externo em que $q$ é maior em comparação com $p$; embaixo, dez em que é menor. "Todo ponto se decodifica numa imagem válida", lê-se por aí. Veja você.
 
@@ -675,7 +675,7 @@ axes[0].legend(fontsize=8, frameon=False)
 figure
 
 # %% [markdown] key="shell-measured-text"
-# O decodificador percebe? O modelo de dez latentes da seção 2 pode dizer. A meio caminho das retas entre sorteios da priori, as suas imagens são mais cinzentas do que nos próprios sorteios; a meio caminho dos arcos, não são. O meio da reta escorrega para dentro da casca, em direção à média de tudo.
+# O decodificador percebe? O modelo de dez latentes da seção 2 pode dizer. A meio caminho das retas entre sorteios da priori, as suas imagens são mais cinzentas do que nos próprios sorteios; a meio caminho dos arcos, não são. O meio da reta sai da casca pelo lado de dentro, em direção à média de tudo.
 
 # %% key="shell-measured"
 torch.manual_seed(0)
@@ -746,7 +746,7 @@ assert torch.allclose(last, centres[7], atol=1e-5)
 # %% [markdown] key="wide-text"
 # ## 9. Mais de duas latentes
 #
-# Com dez latentes, não há plano para estender sobre a mesa. Pergunte primeiro **que dimensões estão em uso**. Uma latente que o decodificador ignora gasta KL e não compra nada, e o treinamento a devolve à priori: a sua KL vai a zero, e a sua média deixa de variar de imagem para imagem. A próxima figura mostra as duas coisas para cada dimensão do modelo de dez latentes, da maior KL para a menor. A linha pontilhada é um limiar usual para chamar uma dimensão de "ativa", a variância 0,01.
+# Com dez latentes, não há plano para estender sobre a mesa. Pergunte primeiro **que dimensões estão em uso**. Uma latente que o decodificador ignora gasta KL e não compra nada, e o treinamento a leva de volta à priori: a sua KL vai a zero, e a sua média deixa de variar de imagem para imagem. A próxima figura mostra as duas coisas para cada dimensão do modelo de dez latentes, da maior KL para a menor. A linha pontilhada é um limiar usual para chamar uma dimensão de "ativa", a variância 0,01.
 
 # %% key="wide-bars"
 with torch.no_grad():
@@ -795,7 +795,7 @@ ax.set(xlabel=say("latent-coordinate"))
 figure
 
 # %% [markdown] key="pca-text"
-# Por fim, **uma vista plana**. Pode-se olhar um par de dimensões, ou os dois componentes principais dos códigos (PCA): as duas direções em que eles mais se espalham. A próxima figura põe os dois lado a lado. Não espere a separação do mapa da seção 7. A KL pediu uma nuvem redonda em dez dimensões; por isso nenhum par de direções tem muito mais do que a sua cota do espalhamento, que seria de 20% para duas de dez quaisquer.
+# Por fim, **uma vista plana**. Pode-se olhar um par de dimensões, ou os dois componentes principais dos códigos (PCA): as duas direções em que eles mais se espalham. A próxima figura põe os dois lado a lado. Não espere a separação do mapa da seção 7. A KL pediu uma nuvem redonda em dez dimensões; por isso um par de direções guarda só uma parte do espalhamento. A cota de duas direções entre dez iguais seria de 20%; a célula imprime a das duas melhores.
 
 # %% key="pca"
 centred = wide_mu - wide_mu.mean(0)  # (10000, 10)
