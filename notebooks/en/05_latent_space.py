@@ -260,6 +260,8 @@ apart = (bits - m).square().sum(-1)  # (4000,)
 difference = apart - grey(m)  # (4000,)
 mean, error = difference.mean().item(), train.standard_error(difference)
 assert abs(mean) < 4 * error
+lit = (bits - m).sum(-1)  # (4000,) pixels lit beyond what the mean says
+assert abs(lit.mean()) < 4 * train.standard_error(lit)
 told = {"apart": apart.mean().item(), "grey": grey(m).mean().item()}
 print(say("latent-apart", error=error, **told))
 
@@ -443,7 +445,7 @@ assert torch.allclose(figures.manifold_tiles(model, n), tiles, atol=1e-5)
 # The grids show what the decoder would draw *anywhere*. The map shows where the images *are*. Each dot is the centre of a test image's cloud, one colour per digit; the rings hold 50% and 95% of the prior's mass.
 
 # %% key="map"
-figures.latent_map(model, test_images, count=2000)
+figures.latent_map(model, test_images, count=1500)
 
 # %% [markdown] key="aggregate-text"
 # The ELBO asked for clouds that, each on its own, resemble the prior. What about all of them together? The average of the clouds has a name, the **aggregate posterior**:
@@ -513,7 +515,7 @@ left.legend(fontsize=7, loc="upper right")
 
 gap = (q - p)[inner, inner].T
 most = p.max().item()  # no deficit can be deeper; the highest surplus is cut there
-signed = LinearSegmentedColormap.from_list("signed", [blue, "white", q_color])
+signed = LinearSegmentedColormap.from_list("signed", [blue, "white", q_color], N=25)
 shown = right.pcolormesh(z1, z1, gap, cmap=signed, vmin=-most, vmax=most)
 smooth = F.avg_pool2d(gap[None, None], 9, 1, 4)[0, 0]  # for the lines only
 levels = {"levels": [-0.02, 0.02], "linestyles": ["--", "-"], "linewidths": 0.8}
@@ -536,11 +538,10 @@ figure
 log_ratio = q.clamp_min(1e-300).log() - p.log()  # (G, G)
 distance = (q * log_ratio).sum().item() * cell
 
-each = []
-for some_mu, some_logvar in zip(mu.split(1000), logvar.split(1000), strict=True):
-    first, second = factors(some_mu, some_logvar)  # (B, G) each
-    each.append((first @ log_ratio * second).sum(1) * cell)
-each = torch.cat(each)  # (60000,) nats
+each = torch.empty(len(mu), dtype=torch.float64)  # (60000,) nats
+for some in torch.arange(len(mu)).split(1000):
+    first, second = factors(mu[some], logvar[some])  # (B, G) each
+    each[some] = (first @ log_ratio * second).sum(1) * cell
 distance_error = train.standard_error(each)
 
 assert abs(each.mean() - distance) < 1e-6
@@ -568,7 +569,7 @@ torch.manual_seed(0)
 chosen = torch.randperm(len(mu))[:500]
 z = mu[chosen] + (0.5 * logvar[chosen]).exp() * torch.randn(500, 2).double()  # (500, 2)
 own = densities.log_normal(z, mu[chosen], logvar[chosen])  # (500,)
-clouds = (densities.log_normal(some[:, None], mu, logvar) for some in z.split(25))
+clouds = (densities.log_normal(some[:, None], mu, logvar) for some in z.split(5))
 log_q = torch.cat([each.logsumexp(1) for each in clouds])  # (500,), over 60,000 clouds
 others = log_q + torch.log1p(-torch.exp(own - log_q).clamp(max=1 - 1e-12))
 log_q, others = log_q - math.log(len(mu)), others - math.log(len(mu) - 1)
@@ -636,9 +637,9 @@ def spherical(a, b, t):
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / angle.sin()
 
 
-a, b = torch.tensor([[2.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+a, b = torch.tensor([[2, 0], [1, 3**0.5]], dtype=torch.float64)  # 60 degrees apart
 t = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]  # (5, 1)
-turn = torch.pi / 2 * t
+turn = math.pi / 3 * t
 circle = 2 * torch.cat((turn.cos(), turn.sin()), 1)  # (5, 2)
 assert torch.allclose(spherical(a, b, t), circle, atol=1e-6)
 middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
@@ -693,14 +694,14 @@ assert difference.mean() > 10 * train.standard_error(difference)
 # %% [markdown] key="panel-text"
 # **Now you choose.** Two digits, and the kind of path. The panel starts at the middle of the first digit's codes and ends at the middle of the second's, over the aggregate posterior of section 7 (again its square root). Twelve points of the path are decoded, in reading order. Below the picture stands which digit is nearest at each of them.
 #
-# Try a pair with another digit in between. Try a pair on opposite sides of the origin, straight and then spherical. Then look for a path that crosses a white part of the map, and see what the decoder does there.
+# Try a pair with another digit in between. Try a pair on opposite sides of the origin, straight and then spherical. There $\sin \theta$ is small, and the spherical path swings far out. Then look for a path that crosses a white part of the map, and see what the decoder does there.
 
 # %% key="panel"
 with torch.no_grad():
     codes = model.encode(test_images.pixels)[0].cpu()  # (10000, 2)
 centres = torch.stack([codes[labels == k].median(0).values for k in range(10)])
 steps = torch.linspace(0, 1, 12)[:, None]  # (12, 1)
-paths = {"straight": straight, "spherical": spherical}
+paths = {"latent-straight": straight, "latent-spherical": spherical}
 backdrop = q[inner, inner].T.sqrt().float()
 
 
@@ -711,7 +712,7 @@ def walk(first, last, way):
     nearest = torch.cdist(z, codes).topk(25, largest=False).indices  # (12, 25)
     passed = " ".join(str(k) for k in labels[nearest].mode(1).values.tolist())
     length = z.diff(dim=0).norm(dim=1).sum().item()
-    told = {"first": first, "last": last, "way": say(f"latent-{way}")}
+    told = {"first": first, "last": last, "way": say(way)}
     alt = say("latent-alt-walk", passed=passed, length=length, **told)
     figure, (left, right) = figures.picture(alt, columns=2, height=3.5)
     left.imshow(backdrop, cmap="Oranges", origin="lower", extent=(-3.5, 3.5) * 2)
@@ -730,18 +731,17 @@ panel = sliders.panel(
     walk,
     first=sliders.choice(say("latent-from"), digits, value=3),
     last=sliders.choice(say("latent-to"), digits, value=7),
-    way=sliders.choice(
-        say("latent-path"), [(say(f"latent-{way}"), way) for way in paths]
-    ),
+    way=sliders.choice(say("latent-path"), [(say(way), way) for way in paths]),
 )
 panel
 
 # %% key="panel-moved"
 assert sliders.sweep(panel) == 6  # the start, and each control at its other ends
-with torch.no_grad():
-    arrival = model.decode(centres[7:8].to(device))[0].cpu()
-last = spherical(centres[3], centres[7], steps)[-1]  # (2,)
-assert torch.allclose(last, centres[7], atol=1e-5)
+for way in paths:  # from 1 to 7, whatever the path, and back to 3
+    panel.controls["first"].value, panel.controls["way"].value = 1, way
+    drawn = torch.from_numpy(panel.picture.axes[0].lines[0].get_xydata()).float()
+    assert torch.allclose(drawn[[0, -1]], centres[[1, 7]], atol=1e-4)
+panel.controls["first"].value, panel.controls["way"].value = 3, "latent-straight"
 
 # %% [markdown] key="wide-text"
 # ## 9. More than two latents
@@ -812,7 +812,7 @@ figure, axes = figures.picture(say("latent-alt-pca"), columns=2, height=3.9)
 figure.stored_dpi = figures.SHOWN_DPI
 for ax, (key, points) in zip(axes, views.items(), strict=True):
     for digit, color in enumerate(figures.DIGIT_COLORS):
-        some = points[:1200][labels[:1200] == digit]  # (n, 2)
+        some = points[:1000][labels[:1000] == digit]  # (n, 2)
         ax.plot(*some.T, ".", ms=3, color=color)
         at = points[labels == digit].median(0).values.tolist()
         plate = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": color, "lw": 1.5}

@@ -164,7 +164,7 @@ for key in greys:
 
 two, free, ten = (greys[key].mean().item() for key in list(greys)[:3])
 assert abs(free - two) < 0.08 * two  # sem a KL: quase nada muda
-assert ten < 0.8 * two  # com a KL e mais latentes: ao menos um quinto a menos
+assert ten < 0.8 * two  # com a KL e mais latentes: um quinto a menos, ou mais
 for key in greys:
     assert abs(greys[key].mean() / errors[key].mean() - 1) < 0.25
 gained = greys["latent-ae-2"] - greys["latent-vae-10"]
@@ -219,7 +219,7 @@ for digit in (easy, hard):
     print(say("latent-class-cost", digit=digit, kl=kls[digit].item(), **told))
 gap = costs[hard] - costs[easy]
 assert gap > 4 * torch.hypot(whiskers[hard], whiskers[easy])
-assert ((without - costs) > 4 * whiskers).all()  # a latente compensa em todos os dígitos
+assert ((without - costs) > 4 * whiskers).all()  # compensa em todo dígito
 
 # %% [markdown] key="classes-noticed"
 # O dígito fácil tem pouca tinta e poucas formas; os difíceis têm muitas formas, que dois números não bastam para distinguir. Repare também nas partes laranja. Elas variam menos, mas variam: um dígito que mora longe do centro do plano, ou cuja nuvem é estreita, gasta mais KL.
@@ -260,6 +260,8 @@ apart = (bits - m).square().sum(-1)  # (4000,)
 difference = apart - grey(m)  # (4000,)
 mean, error = difference.mean().item(), train.standard_error(difference)
 assert abs(mean) < 4 * error
+lit = (bits - m).sum(-1)  # (4000,) pixels acesos além do que a média diz
+assert abs(lit.mean()) < 4 * train.standard_error(lit)
 told = {"apart": apart.mean().item(), "grey": grey(m).mean().item()}
 print(say("latent-apart", error=error, **told))
 
@@ -389,7 +391,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
 # %% key="tiles"
 @torch.no_grad()
 def decode_grid(points):
-    z2, z1 = torch.meshgrid(points.flip(0), points, indexing="ij")  # linha 0: o maior z2
+    z2, z1 = torch.meshgrid(points.flip(0), points, indexing="ij")  # linha 0: z2 maior
     z = torch.stack((z1, z2), -1).float().to(device)  # (n, n, 2)
     return model.decode(z.reshape(-1, 2)).cpu().reshape(len(points), len(points), -1)
 
@@ -443,7 +445,7 @@ assert torch.allclose(figures.manifold_tiles(model, n), tiles, atol=1e-5)
 # As grades mostram o que o decodificador desenharia *em qualquer lugar*. O mapa mostra onde as imagens *estão*. Cada ponto é o centro da nuvem de uma imagem de teste, uma cor por dígito; os anéis contêm 50% e 95% da massa da priori.
 
 # %% key="map"
-figures.latent_map(model, test_images, count=2000)
+figures.latent_map(model, test_images, count=1500)
 
 # %% [markdown] key="aggregate-text"
 # O ELBO pediu nuvens que, cada uma por si, se parecessem com a priori. E todas juntas? A média das nuvens tem nome, a **posteriori agregada**:
@@ -513,7 +515,7 @@ left.legend(fontsize=7, loc="upper right")
 
 gap = (q - p)[inner, inner].T
 most = p.max().item()  # nenhuma falta é mais funda; a sobra mais alta é cortada aí
-signed = LinearSegmentedColormap.from_list("signed", [blue, "white", q_color])
+signed = LinearSegmentedColormap.from_list("signed", [blue, "white", q_color], N=25)
 shown = right.pcolormesh(z1, z1, gap, cmap=signed, vmin=-most, vmax=most)
 smooth = F.avg_pool2d(gap[None, None], 9, 1, 4)[0, 0]  # só para as linhas
 levels = {"levels": [-0.02, 0.02], "linestyles": ["--", "-"], "linewidths": 0.8}
@@ -536,16 +538,15 @@ figure
 log_ratio = q.clamp_min(1e-300).log() - p.log()  # (G, G)
 distance = (q * log_ratio).sum().item() * cell
 
-each = []
-for some_mu, some_logvar in zip(mu.split(1000), logvar.split(1000), strict=True):
-    first, second = factors(some_mu, some_logvar)  # (B, G) cada um
-    each.append((first @ log_ratio * second).sum(1) * cell)
-each = torch.cat(each)  # (60000,) nats
+each = torch.empty(len(mu), dtype=torch.float64)  # (60000,) nats
+for some in torch.arange(len(mu)).split(1000):
+    first, second = factors(mu[some], logvar[some])  # (B, G) cada um
+    each[some] = (first @ log_ratio * second).sum(1) * cell
 distance_error = train.standard_error(each)
 
 assert abs(each.mean() - distance) < 1e-6
 assert distance > 10 * distance_error  # q(z) não é a priori
-empty = (p * (q < p / 2)).sum().item() * cell  # massa da priori onde q é menos da metade de p
+empty = (p * (q < p / 2)).sum().item() * cell  # massa da priori
 print(say("latent-distance", distance=distance, error=distance_error, empty=empty))
 
 # %% [markdown] key="bias-text"
@@ -568,7 +569,7 @@ torch.manual_seed(0)
 chosen = torch.randperm(len(mu))[:500]
 z = mu[chosen] + (0.5 * logvar[chosen]).exp() * torch.randn(500, 2).double()  # (500, 2)
 own = densities.log_normal(z, mu[chosen], logvar[chosen])  # (500,)
-clouds = (densities.log_normal(some[:, None], mu, logvar) for some in z.split(25))
+clouds = (densities.log_normal(some[:, None], mu, logvar) for some in z.split(5))
 log_q = torch.cat([each.logsumexp(1) for each in clouds])  # (500,), sobre 60.000 nuvens
 others = log_q + torch.log1p(-torch.exp(own - log_q).clamp(max=1 - 1e-12))
 log_q, others = log_q - math.log(len(mu)), others - math.log(len(mu) - 1)
@@ -612,7 +613,7 @@ def apart(order, count=10, distance=0.4):
 with torch.no_grad():
     drawn = model.decode(z.to(device)).cpu()  # (4000, 784)
 inside = order[z[order].norm(dim=1) < radius]  # dentro do anel de 95%
-crowded, holes = drawn[apart(inside.flip(0))], drawn[apart(inside)]  # (10, 784) cada uma
+crowded, holes = drawn[apart(inside.flip(0))], drawn[apart(inside)]  # (10, 784)
 rows = {say("latent-crowded"): crowded, say("latent-holes"): holes}
 figures.gallery(rows, columns=10, alt=say("latent-alt-holes"))
 
@@ -636,9 +637,9 @@ def spherical(a, b, t):
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / angle.sin()
 
 
-a, b = torch.tensor([[2.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+a, b = torch.tensor([[2, 0], [1, 3**0.5]], dtype=torch.float64)  # 60 graus entre eles
 t = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]  # (5, 1)
-turn = torch.pi / 2 * t
+turn = math.pi / 3 * t
 circle = 2 * torch.cat((turn.cos(), turn.sin()), 1)  # (5, 2)
 assert torch.allclose(spherical(a, b, t), circle, atol=1e-6)
 middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
@@ -693,14 +694,14 @@ assert difference.mean() > 10 * train.standard_error(difference)
 # %% [markdown] key="panel-text"
 # **Agora a escolha é sua.** Dois dígitos e o tipo de caminho. O painel sai do meio dos códigos do primeiro dígito e chega ao meio dos códigos do segundo, sobre a posteriori agregada da seção 7 (de novo, a raiz quadrada). Doze pontos do caminho são decodificados, na ordem de leitura. Abaixo da figura está escrito qual é o dígito mais próximo em cada um deles.
 #
-# Experimente um par com outro dígito no meio. Experimente um par em lados opostos da origem, primeiro reto e depois esférico. Por fim, procure um caminho que atravesse uma parte branca do mapa, e veja o que o decodificador faz ali.
+# Experimente um par com outro dígito no meio. Experimente um par em lados opostos da origem, primeiro reto e depois esférico. Ali $\sin \theta$ é pequeno, e o caminho esférico se abre para longe. Por fim, procure um caminho que atravesse uma parte branca do mapa, e veja o que o decodificador faz ali.
 
 # %% key="panel"
 with torch.no_grad():
     codes = model.encode(test_images.pixels)[0].cpu()  # (10000, 2)
 centres = torch.stack([codes[labels == k].median(0).values for k in range(10)])
 steps = torch.linspace(0, 1, 12)[:, None]  # (12, 1)
-paths = {"straight": straight, "spherical": spherical}
+paths = {"latent-straight": straight, "latent-spherical": spherical}
 backdrop = q[inner, inner].T.sqrt().float()
 
 
@@ -711,7 +712,7 @@ def walk(first, last, way):
     nearest = torch.cdist(z, codes).topk(25, largest=False).indices  # (12, 25)
     passed = " ".join(str(k) for k in labels[nearest].mode(1).values.tolist())
     length = z.diff(dim=0).norm(dim=1).sum().item()
-    told = {"first": first, "last": last, "way": say(f"latent-{way}")}
+    told = {"first": first, "last": last, "way": say(way)}
     alt = say("latent-alt-walk", passed=passed, length=length, **told)
     figure, (left, right) = figures.picture(alt, columns=2, height=3.5)
     left.imshow(backdrop, cmap="Oranges", origin="lower", extent=(-3.5, 3.5) * 2)
@@ -730,18 +731,17 @@ panel = sliders.panel(
     walk,
     first=sliders.choice(say("latent-from"), digits, value=3),
     last=sliders.choice(say("latent-to"), digits, value=7),
-    way=sliders.choice(
-        say("latent-path"), [(say(f"latent-{way}"), way) for way in paths]
-    ),
+    way=sliders.choice(say("latent-path"), [(say(way), way) for way in paths]),
 )
 panel
 
 # %% key="panel-moved"
 assert sliders.sweep(panel) == 6  # o início e as outras pontas de cada controle
-with torch.no_grad():
-    arrival = model.decode(centres[7:8].to(device))[0].cpu()
-last = spherical(centres[3], centres[7], steps)[-1]  # (2,)
-assert torch.allclose(last, centres[7], atol=1e-5)
+for way in paths:  # do 1 ao 7, pelos dois caminhos, e de volta ao 3
+    panel.controls["first"].value, panel.controls["way"].value = 1, way
+    drawn = torch.from_numpy(panel.picture.axes[0].lines[0].get_xydata()).float()
+    assert torch.allclose(drawn[[0, -1]], centres[[1, 7]], atol=1e-4)
+panel.controls["first"].value, panel.controls["way"].value = 3, "latent-straight"
 
 # %% [markdown] key="wide-text"
 # ## 9. Mais de duas latentes
@@ -750,7 +750,7 @@ assert torch.allclose(last, centres[7], atol=1e-5)
 
 # %% key="wide-bars"
 with torch.no_grad():
-    wide_mu, wide_logvar = (part.cpu() for part in wide.encode(x))  # (10000, 10) cada uma
+    wide_mu, wide_logvar = (part.cpu() for part in wide.encode(x))  # (10000, 10)
 kl_each = 0.5 * (wide_mu.square() + wide_logvar.exp() - 1 - wide_logvar)  # (B, L)
 total = densities.kl_to_standard_normal(wide_mu, wide_logvar)  # (B,)
 assert torch.allclose(kl_each.sum(-1), total, atol=1e-4)
@@ -812,7 +812,7 @@ figure, axes = figures.picture(say("latent-alt-pca"), columns=2, height=3.9)
 figure.stored_dpi = figures.SHOWN_DPI
 for ax, (key, points) in zip(axes, views.items(), strict=True):
     for digit, color in enumerate(figures.DIGIT_COLORS):
-        some = points[:1200][labels[:1200] == digit]  # (n, 2)
+        some = points[:1000][labels[:1000] == digit]  # (n, 2)
         ax.plot(*some.T, ".", ms=3, color=color)
         at = points[labels == digit].median(0).values.tolist()
         plate = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": color, "lw": 1.5}
