@@ -177,7 +177,7 @@ rows |= {say(key): m for key, m in rebuilt(x[chosen]).items()}
 figures.gallery(rows, columns=10, alt=say("latent-alt-trial"))
 
 # %% [markdown] key="trial-noticed"
-# **Acquitted.** Without the KL, the autoencoder stays as grey as before, to within a few per cent. With the KL in full force, ten latents instead of two take away more than a fifth of the grey; on MNIST, a third. The KL does have a say, but an indirect one: it is a price on information, and a model may decide that a detail is not worth its price. Here two numbers are simply too few.
+# **Acquitted.** Without the KL, and with two epochs to make use of its freedom, the autoencoder stays as grey as before, to within a few per cent. With the KL in full force, ten latents instead of two take away more than a fifth of the grey; on MNIST, a third. The KL does have a say, but an indirect one: it is a price on information, and a model may decide that a detail is not worth its price. Here two numbers are simply too few.
 #
 # One more thing in the table: in each row, grey and squared error agree to about a tenth. The decoder knows how ignorant it is. Section 4 says why the two should be equal.
 

@@ -177,7 +177,7 @@ rows |= {say(key): m for key, m in rebuilt(x[chosen]).items()}
 figures.gallery(rows, columns=10, alt=say("latent-alt-trial"))
 
 # %% [markdown] key="trial-noticed"
-# **Absolvida.** Sem a KL, o autocodificador continua tão cinza quanto antes, a menos de uns poucos por cento. Com a KL em pleno vigor, dez latentes no lugar de duas levam embora mais de um quinto do cinza; no MNIST, um terço. A KL tem algo a dizer, mas de forma indireta: ela é um preço sobre a informação, e um modelo pode decidir que um detalhe não vale o que custa. Aqui, dois números são simplesmente poucos.
+# **Absolvida.** Sem a KL, e com duas épocas para aproveitar a liberdade, o autocodificador continua tão cinza quanto antes, a menos de uns poucos por cento. Com a KL em pleno vigor, dez latentes no lugar de duas levam embora mais de um quinto do cinza; no MNIST, um terço. A KL tem algo a dizer, mas de forma indireta: ela é um preço sobre a informação, e um modelo pode decidir que um detalhe não vale o que custa. Aqui, dois números são simplesmente poucos.
 #
 # Mais uma coisa na tabela: em cada linha, cinza e erro quadrático concordam a menos de um décimo, mais ou menos. O decodificador sabe o tamanho da própria ignorância. A seção 4 diz por que os dois deveriam ser iguais.
 
