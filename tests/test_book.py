@@ -247,7 +247,7 @@ def test_every_module_is_in_the_reference(book, language):
     text = (book / language / "api.html").read_text(encoding="utf-8")
     modules = [path.stem for path in (ROOT / "vae_teach").glob("[a-z]*.py")]
     for module in modules:
-        assert f'id="api-{module}"' in text
+        assert f'id="api-{module.replace("_", "-")}"' in text
     assert 'id="vae_teach.densities.log_bernoulli"' in text
     assert re.search(r'class="docstrings[^"]*" lang="en"', text)
 

@@ -804,7 +804,8 @@ LINES = dict(zip(PRECISIONS, ("-", "--", ":"), strict=True))
 def draw_choice(batch, precision, source):
     measured = sources[source]
     points, chosen = measured["points"], (batch, precision)
-    setting = say("gpu-setting", batch=batch, precision=say(f"gpu-precision-{precision}"))
+    products_in = say(f"gpu-precision-{precision}")
+    setting = say("gpu-setting", batch=batch, precision=products_in)
     about = {"images": measured["images"], "epochs": measured["epochs"]}
     where = say(f"gpu-source-{source}")
     if chosen in points:
@@ -838,7 +839,8 @@ panel = sliders.panel(
     draw_choice,
     batch=sliders.choice(say("gpu-choose-batch"), BATCHES, value=128),
     precision=sliders.choice(
-        say("gpu-choose-precision"), [(say(f"gpu-precision-{p}"), p) for p in PRECISIONS]
+        say("gpu-choose-precision"),
+        [(say(f"gpu-precision-{p}"), p) for p in PRECISIONS],
     ),
     source=sliders.choice(
         say("gpu-choose-source"), [(say(f"gpu-source-{s}"), s) for s in sources]
