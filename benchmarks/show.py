@@ -74,8 +74,9 @@ WORDS = {
         "high": "TF32",
         "medium": "bfloat16",
         "lessons": "The lessons",
-        "lessons-text": "Each in a fresh kernel, exercises and solutions included, "
-        "with the shared model already in the cache.",
+        "lessons-text": "One after the other, each in a fresh kernel, exercises and "
+        "solutions included. The first that needs the shared model trains it; the "
+        "others find it.",
         "lessons-head": ["lesson", "seconds", "memory at most (MB)", "size (kB)"],
         "explorer": "The explorer",
         "explorer-text": "784-400-2 in {browser}. While a point is dragged, the page "
@@ -180,8 +181,9 @@ WORDS = {
         "high": "TF32",
         "medium": "bfloat16",
         "lessons": "As lições",
-        "lessons-text": "Cada uma num kernel novo, com exercícios e soluções, e com o "
-        "modelo comum já guardado.",
+        "lessons-text": "Uma depois da outra, cada uma num kernel novo, com exercícios "
+        "e soluções. A primeira que precisa do modelo comum o treina; as outras o "
+        "encontram pronto.",
         "lessons-head": ["lição", "segundos", "memória máxima (MB)", "tamanho (kB)"],
         "explorer": "O explorador",
         "explorer-text": "784-400-2 no {browser}. Enquanto se arrasta um ponto, a "

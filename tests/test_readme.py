@@ -64,7 +64,8 @@ def test_the_elbo_of_each_seed_is_the_measured_one(language):
 @pytest.mark.parametrize("language", PAGES)
 def test_time_and_memory_of_the_tour_are_the_measured_ones(language):
     (row,) = [r for r in results("notebooks") if r["notebook"] == "en/00_tour"]
-    assert f"{number(row['peak_memory_mb'] / 1000, 1, language)} GB" in read(language)
+    peak = max(row["peak_memory_mb"] for row in results("notebooks"))
+    assert f"{number(peak / 1000, 1, language)} GB" in read(language)
     assert f"{round(row['seconds'])} s" in read(language)
 
 

@@ -128,3 +128,12 @@ def test_other_bad_controls_get_one_sentence():
 @pytest.mark.parametrize(("step", "shown"), [(0.1, ".1f"), (0.05, ".2f"), (1, ".0f")])
 def test_a_slider_shows_as_many_decimals_as_it_moves_by(step, shown):
     assert sliders.slider("h", 0, 3, step=step).readout_format == shown
+
+
+def test_a_choice_is_as_wide_as_its_longest_text():
+    def width(options):
+        return int(sliders.choice("source", options).layout.width.removesuffix("em"))
+
+    assert width(["a", "b"]) == width([1, 2]) == 22
+    long = "a machine of the course, on a CPU"
+    assert width([("b", 0), (long, 1)]) > 13 + 0.6 * len(long)

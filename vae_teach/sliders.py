@@ -211,11 +211,15 @@ def choice(
     """
     if not options:
         raise ValueError(say("choice-empty"))
+    texts = [
+        str(option[0] if isinstance(option, tuple) else option) for option in options
+    ]
+    letters = len(label) + max(map(len, texts))  # shown beside the track, and uncut
     handle = widgets.SelectionSlider(
         options=options,
         description=label,
         style={"description_width": "initial"},
-        layout={"width": "22em"},
+        layout={"width": f"{max(22, 13 + 0.7 * letters):.0f}em", "flex": "0 0 auto"},
     )
     if value is not None:
         handle.value = value
