@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -67,11 +68,15 @@ def running_lab(course, home, *arguments):
 
 
 def wait_for(process, home, patience=120):
-    """Return the Lab that the server describes in Jupyter's runtime folder."""
+    """Return the Lab that the server describes in Jupyter's runtime folder.
+
+    It writes the description before it opens its port, so the port is asked too.
+    """
     for _ in range(5 * patience):
         for file in (home / "RUNTIME").glob("jpserver-*.json"):
-            with contextlib.suppress(json.JSONDecodeError):  # still being written
+            with contextlib.suppress(json.JSONDecodeError, ConnectionRefusedError):
                 about = json.loads(file.read_text(encoding="utf-8"))
+                socket.create_connection(("127.0.0.1", about["port"]), 30).close()
                 url = f"http://127.0.0.1:{about['port']}"
                 return Lab(url, about["token"], about["pid"])
         if process.poll() is not None:
