@@ -6,12 +6,14 @@ Writes results/training_cpu.json, or results/training_cuda.json.
 
 Each rung changes one thing of the rung before, and trains a model of its own through
 all rounds, one epoch a turn, so that its test ELBO stands beside its speed. The limit
-is the time of the step's matrix products alone, same shapes, in the same turns.
+is the time of the step's matrix products alone, same shapes, in the same turns, by the
+faster of the libraries that PyTorch has for them.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import report
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from vae_teach import data, nets, train
+from vae_teach import data, nets, products, train
 from vae_teach.densities import kl_to_standard_normal, log_bernoulli
 from vae_teach.parallel import Team
 
@@ -74,10 +76,12 @@ class Loop(Rung):
         loss: Loss,
         waits: bool = False,
         fused: bool = False,
+        onednn: bool = False,
         compiled: bool = False,
     ) -> None:
         super().__init__(seed, device)
         self.batches, self.loss, self.waits = batches, loss, waits
+        self.layers = products.by_onednn(device) if onednn else nullcontext()
         self.called = torch.compile(self.model) if compiled else self.model
         rate = {"lr": LEARNING_RATE, "fused": fused}
         self.optimizer = torch.optim.Adam(self.model.parameters(), **rate)
@@ -86,7 +90,8 @@ class Loop(Rung):
         """Encode, draw, decode, differentiate, step; add up the loss."""
         total: float | Tensor = 0.0
         for x in self.batches():
-            loss = self.loss(self.called, x.to(self.device))
+            with self.layers:
+                loss = self.loss(self.called, x.to(self.device))
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -171,6 +176,13 @@ def ladder(
         "logits": loop(near, from_logits),
         "fused": loop(near, from_logits, fused=True),
     }
+    limits = {"limit": lambda: limit(device, len(images), by_mm)}
+    if device.type == "cpu" and products.available():
+        rungs["onednn"] = loop(near, from_logits, fused=True, onednn=True)
+        limits = {
+            "limit-mkl": limits["limit"],
+            "limit": lambda: limit(device, len(images), by_onednn),
+        }
     if compiled:
         rungs["compiled"] = loop(near, from_logits, fused=True, compiled=True)
     if on_cuda:
@@ -180,37 +192,46 @@ def ladder(
         rungs[f"fit-{precision}"] = Fit(seed, device, images, precision=precision)
     for size in LARGER:
         rungs[f"fit-{size}"] = Fit(seed, device, images, batch_size=size)
-    return rungs | {"limit": lambda: limit(device, len(images))}
+    return rungs | limits
 
 
-def limit(device: torch.device, count: int) -> float:
+def limit(
+    device: torch.device, count: int, multiply: Callable[[Tensor, Tensor, Tensor], Any]
+) -> float:
     """Return the seconds of an epoch's matrix products, in float32 and nothing else.
 
     Forward one product a layer; backward one for its weights and, but for the first
-    layer, one for its input. Results go to places that are already there.
+    layer, one for its input. ``multiply`` gets both factors and a place for the result.
     """
     sizes = [(784, 400), (400, 4), (2, 400), (400, 784)]  # mu and logvar side by side
-    products = []
+    pairs: list[tuple[Tensor, Tensor]] = []
     for number, (wide, narrow) in enumerate(sizes):
         x = torch.randn(BATCH_SIZE, wide, device=device)
         weight = torch.randn(narrow, wide, device=device)
         y = torch.randn(BATCH_SIZE, narrow, device=device)
-        products += [(x, weight.T), (y.T, x)] + ([(y, weight)] if number else [])
-    pairs = [(a, b, a @ b) for a, b in products]
-    steps = -(-count // BATCH_SIZE)
-    for _ in range(WARM):
-        _multiply(pairs)
-    wait(device)
+        pairs += [(x, weight.T), (y.T, x)] + ([(y, weight)] if number else [])
+    step = [(a, b, a @ b) for a, b in pairs]
+
+    def take(steps: int) -> None:
+        for _ in range(steps):
+            for a, b, out in step:
+                multiply(a, b, out)
+        wait(device)
+
+    take(WARM)
     start = time.perf_counter()
-    for _ in range(steps):
-        _multiply(pairs)
-    wait(device)
+    take(-(-count // BATCH_SIZE))
     return time.perf_counter() - start
 
 
-def _multiply(pairs: list[tuple[Tensor, Tensor, Tensor]]) -> None:
-    for a, b, out in pairs:
-        torch.mm(a, b, out=out)
+def by_mm(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """Multiply as PyTorch does by itself, into a place that is there."""
+    torch.mm(a, b, out=out)
+
+
+def by_onednn(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """Multiply as the package's step does; the result needs no place."""
+    products.linear(a, b.T)
 
 
 def elbo_of(rung: Rung, test: data.Images) -> float:

@@ -23,12 +23,14 @@ ARROWS = {
     "checkpoints": COMMON,
     "data": COMMON | {"strokes"},
     "bounds": COMMON | {"densities"},
-    "exact": COMMON | {"bounds", "densities"},
+    "exact": COMMON | {"bounds", "densities", "products"},
     "annealing": COMMON | {"bounds", "densities", "nets"},
     "parallel": COMMON,
     "graphs": set(),
+    "products": set(),
     "train": COMMON
-    | {"bounds", "checkpoints", "data", "densities", "graphs", "nets", "parallel"},
+    | {"bounds", "checkpoints", "data", "densities", "graphs", "nets", "parallel"}
+    | {"products"},
     "command": COMMON | {"data", "figures", "nets", "parallel", "train"},
     "figures": COMMON | {"bounds", "data", "densities", "nets", "train"},
     "sliders": COMMON | {"figures", "nets"},

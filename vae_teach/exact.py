@@ -23,6 +23,7 @@ from vae_teach.densities import (
     log_standard_normal,
 )
 from vae_teach.guards import check_floating, check_width
+from vae_teach.products import linear
 from vae_teach.words import say
 
 SCOUT_SPACING = 0.15  # of the grid that finds the mass: twice a usual posterior's width
@@ -191,7 +192,7 @@ def _log_joint(model: LatentModel, z: Tensor) -> Callable[[Tensor, slice], Tenso
         return lambda x, part: prior[part] + _in_parts(model, x, z[part])
     logits = model.decode_logits(z)  # (G, D)
     constant = prior - log_partition(logits)
-    return lambda x, part: torch.addmm(constant[part], x, logits[part].T)
+    return lambda x, part: linear(x, logits[part], constant[part])
 
 
 def _in_parts(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from vae_teach.graphs import CapturedStep, Step
 from vae_teach.guards import check_choice, check_count, find_device
 from vae_teach.nets import VAE
 from vae_teach.parallel import Team
+from vae_teach.products import by_onednn
 from vae_teach.words import say
 
 Row = dict[str, float]
@@ -156,6 +157,7 @@ class _Run:
     ) -> None:
         self.model, self.images, self.team = model, images, team
         self.net = team.wrap(model)  # what a step calls
+        self.layers = by_onednn(images.pixels.device)
         on_cuda = images.pixels.is_cuda
         self.optimizer = Adam(
             model.parameters(), lr=learning_rate, fused=True, capturable=on_cuda
@@ -187,7 +189,8 @@ class _Run:
     def step(self, chosen: Tensor) -> None:
         """Climb once: the gradient of the mean ELBO of the images ``chosen``, (B,)."""
         x = self.images.take(self.team.share(chosen))  # (B, D)
-        logits, mu, logvar = self.net(x)  # (B, D), (B, L), (B, L)
+        with self.layers:
+            logits, mu, logvar = self.net(x)  # (B, D), (B, L), (B, L)
         reconstruction = log_bernoulli(x, logits).sum()
         kl = kl_to_standard_normal(mu, logvar).sum()
         # Gradients are averaged over processes, so each share weighs `size` times more.
@@ -359,7 +362,7 @@ def trained(
 
 def _code() -> str:
     """Return a digest of the modules that decide what training makes."""
-    names = ("bounds", "data", "densities", "graphs", "nets", "train")
+    names = ("bounds", "data", "densities", "graphs", "nets", "products", "train")
     sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in names]
     return hashlib.sha256(b"".join(sources)).hexdigest()
 

@@ -1,0 +1,117 @@
+"""The matrix products of a training step on an x86 processor, by oneDNN.
+
+PyTorch brings two libraries for products in float32 and sends a linear layer to the one
+called MKL. The other, oneDNN, is PyTorch's own choice where it compiles or quantizes.
+On processors that MKL was not written for, oneDNN may take half the time, with as many
+digits: ``benchmarks/training.py`` measures it. Introduced in lesson 04.
+"""
+
+import functools
+import platform
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+X86 = ("x86_64", "AMD64")
+SMALLEST = 64  # rows or columns of a product; below, calling oneDNN takes longer
+
+
+@functools.cache
+def available() -> bool:
+    """Tell whether PyTorch reaches oneDNN here: on x86, in a build that has it.
+
+    The operation is one that PyTorch's compiler calls. It is not documented, so it is
+    tried once, and whoever lacks it keeps PyTorch's own products. Introduced in
+    lesson 04.
+    """
+    if platform.machine() not in X86 or not torch.backends.mkldnn.is_available():
+        return False
+    x, weight = torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    try:
+        return torch.equal(_product(x, weight, None), weight.T)
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x W^T + b, as ``F.linear``: by oneDNN where that is faster.
+
+    That is for float32 matrices on a CPU with no side below ``SMALLEST``, unless the
+    precision of products was set to ``"medium"``: PyTorch has a way of its own there.
+    Gradients of any order are products again, and take the same way.
+
+    Args:
+        x: (B, K).
+        weight: (N, K).
+        bias: (N,), or None.
+
+    Returns:
+        (B, N).
+
+    Introduced in lesson 04.
+    """
+    if available() and _suits(x, weight):
+        return _Linear.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def by_onednn(place: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which linear layers on ``place`` are ``linear``.
+
+    It changes nothing but the time that they take, within float32's rounding, and it
+    may be entered again and again. Introduced in lesson 04.
+    """
+    return _Layers() if place.type == "cpu" and available() else nullcontext()
+
+
+class _Layers(TorchFunctionMode):
+    """Calls ``linear`` where a layer calls ``F.linear``."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        called = linear if function is F.linear else function
+        return called(*args, **(kwargs or {}))
+
+
+class _Linear(torch.autograd.Function):
+    """A linear layer whose value and two gradients are one product each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        to_x, to_weight, to_bias = ctx.needs_input_grad
+        return (
+            linear(gradient, weight.T) if to_x else None,  # (B, K)
+            linear(gradient.T, x.T) if to_weight else None,  # (N, K)
+            gradient.sum(0) if to_bias else None,  # (N,)
+        )
+
+
+def _suits(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.is_cpu
+        and x.dim() == 2
+        and x.dtype == weight.dtype == torch.float32
+        and min(*x.shape, *weight.shape) >= SMALLEST
+        and torch.get_float32_matmul_precision() != "medium"
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
