@@ -249,10 +249,12 @@ def summary(
     with the standard error of that mean.
     """
     rows = turns.compare(seconds, against="usual")
-    of_limit = turns.compare(seconds, against="limit")
+    for name in [name for name in seconds if name.startswith("limit")]:
+        shares = turns.compare(seconds, against=name)
+        for row, share in zip(rows, shares, strict=True):
+            row[f"share_of_{name}"] = share["times_faster"]
     first = torch.tensor(elbos["usual"])
-    for row, share in zip(rows, of_limit, strict=True):
-        row["share_of_limit"] = share["times_faster"]
+    for row in rows:
         if row["name"] in elbos:
             own = torch.tensor(elbos[row["name"]])
             row["test_elbo"] = round(own.mean().item(), 3)

@@ -23,6 +23,7 @@
 # **Time:** 30 minutes of reading; about half a minute of computing on one core.
 
 # %% key="setup"
+import copy
 import functools
 import inspect
 import json
@@ -32,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 os.environ["KINETO_LOG_LEVEL"] = "99"  # before torch: its profiler writes a diary
@@ -49,6 +51,7 @@ from torchvision import transforms
 
 from vae_teach import checks_training, data, densities, figures, nets, sliders, train
 from vae_teach.parallel import Team
+from vae_teach.products import available, by_onednn, linear
 from vae_teach.words import say, use_language
 
 use_language("en")
@@ -100,7 +103,7 @@ print(say("gpu-machine", device=device.type, threads=torch.get_num_threads()))
 # %% [markdown] key="limit"
 # ## 2. The limit
 #
-# No loop can finish an image sooner than its matrix products. So let us time the products alone: the same shapes as in a training step, nothing in between, results written to places that already exist. The second number is for a large square product, the kind of work a processor likes best.
+# No loop can finish an image sooner than its matrix products. So let us time the products alone: the same shapes as in a training step, nothing in between, results written to places that already exist. PyTorch may bring more than one library that can multiply. Where there is a second one the cell times it too, and **the limit is the faster of the two**. The last number is for a large square product, the kind of work a processor likes best.
 #
 # One detail separates a measurement from a guess. A GPU takes orders and returns at once, long before the work is done. Whoever stops the clock without waiting for the device has measured how fast one can give orders. Hence `synchronize`.
 
@@ -137,7 +140,12 @@ def multiply(pairs):
         torch.mm(a, b, out=out)
 
 
-def limit_of(batch_size):
+def multiply_by_onednn(pairs):
+    for a, b, _ in pairs:
+        linear(a, b.T)  # a b
+
+
+def limit_of(batch_size, multiply):
     pairs = products(batch_size)
     return batch_size / seconds_of(lambda: multiply(pairs), 20)  # images per second
 
@@ -147,8 +155,13 @@ def square_speed(side):
     return 2 * side**3 / seconds_of(lambda: torch.mm(a, b, out=out), 2)
 
 
-limit = limit_of(BATCH)
-print(say("gpu-limit", speed=limit, giga=limit * operations / 1e9))
+ways = {"mm": multiply}
+if device.type == "cpu" and available():
+    ways["onednn"] = multiply_by_onednn
+limits = {name: limit_of(BATCH, way) for name, way in ways.items()}
+limit = max(limits.values())
+for name, seen in limits.items():
+    print(say(f"gpu-limit-{name}", speed=seen, giga=seen * operations / 1e9))
 print(say("gpu-square", side=1024, giga=square_speed(1024) / 1e9))
 
 # %% [markdown] key="usual"
@@ -322,6 +335,47 @@ def fused(model, images):
     return total
 
 
+# %% [markdown] key="onednn"
+# ### Who multiplies
+#
+# By now most of a step is matrix products, and these look out of reach. But somebody has to compute them. For an x86 processor PyTorch brings two libraries that can, called MKL and oneDNN, and it sends a linear layer in float32 to the first. The same product, with as many digits, may take much less time in the other. Section 2 has timed both.
+#
+# How do you change the library and leave the model alone? `by_onednn` is a context. Within it, whoever calls `F.linear` gets the package's `linear`, which asks oneDNN if the matrices are large enough to be worth it, and its backward pass does the same. The next cell compares a layer and its gradient with the same layer in float64, by either way. On a GPU, or on a processor of another family, the context does nothing, and the table will not have this rung.
+
+
+# %% key="rung-onednn"
+def value_and_gradient(layer, x):
+    y = layer(x)  # (128, 400)
+    return y, torch.autograd.grad(y.square().sum(), layer.weight)[0]
+
+
+torch.manual_seed(0)
+layer, x = torch.nn.Linear(784, 400), torch.randn(128, 784)
+exact = value_and_gradient(copy.deepcopy(layer).double(), x.double())
+for name in ways:
+    with by_onednn(x.device) if name == "onednn" else nullcontext():
+        found = value_and_gradient(layer, x)
+    pairs = zip(found, exact, strict=True)
+    far = max(((ours - y).abs().max() / y.abs().max()).item() for ours, y in pairs)
+    assert far < 1e-5
+    print(say(f"gpu-far-{name}", far=far))
+
+
+def onednn(model, images):
+    order = torch.randperm(len(images), device=device)
+    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
+    total = torch.zeros((), device=device)
+    for chosen in order.split(BATCH):
+        x = images.pixels.index_select(0, chosen)  # (B, 784)
+        with by_onednn(device):  # this is new
+            loss = from_logits(x, *model(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.detach()
+    return total
+
+
 # %% [markdown] key="package"
 # ### The package, and what it adds
 #
@@ -398,8 +452,10 @@ rungs = {
     "unwatched": unwatched,
     "logits": logits_rung,
     "fused": fused,
-    "fit": packaged(capture=False),
 }
+if "onednn" in ways:
+    rungs["onednn"] = onednn
+rungs["fit"] = packaged(capture=False)
 if device.type == "cuda":
     rungs |= {"graph": packaged(), "high": packaged(precision="high")}
 rungs["medium"] = packaged(precision="medium")
@@ -475,7 +531,7 @@ for name in rungs:
     far, error = difference(name)
     assert abs(far) <= 2 * error, name
 if device.type == "cpu":
-    for name in ("resident", "unwatched", "logits", "fused", "fit"):
+    for name in (name for name in rungs if name not in ("medium", "bfloat16")):
         far = elbo[name].mean(1) - first  # (turns,)
         assert far.abs().max() < 0.05, name
 hand = torch.stack([elbo[name].mean(1) - first for name in rungs if name != "bfloat16"])
@@ -559,7 +615,7 @@ print(say("gpu-larger", lost=-lost, left=-left_over))
 # Watching costs time, above all where operations are many and small. Read the bars as shares.
 
 # %% key="where-measured"
-PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm"}
+PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear_pointwise"}
 
 
 def box_of(event):
@@ -625,7 +681,7 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# The hatched bar is the useful work. Every loop multiplies the same matrices, so that it should be equally long in all panels; where it is not, you see the moods of the machine, and how far such a picture can be trusted. All that the ladder does is to make the *other* bars shorter. That is also why it ends: when only the products are left, the next step is another processor, or other arithmetic.
+# The hatched bar is the useful work. All four loops multiply the same matrices, and in the first three panels the same library does it. There the bar should be equally long; where it is not, you see the moods of the machine, and how far such a picture can be trusted. Only in the last panel may it shrink, if oneDNN could be reached. Every other rung makes the *other* bars shorter. That is also why the ladder ends: when only the products are left, the next step is another processor, or other arithmetic.
 #
 # ## 8. The device is never waited for
 #
@@ -1040,7 +1096,7 @@ else:
 # %% [markdown] key="answer"
 # ## 13. The answer
 #
-# What does it take to keep the processor busy? Data that are already there. Orders that do not wait for answers. Few large operations instead of many small ones. Only as many digits as the answer needs. And a ruler beside the clock. On the machine where this notebook was run last, that came to:
+# What does it take to keep the processor busy? Data that are already there. Orders that do not wait for answers. Few large operations instead of many small ones. A library that suits the processor. Only as many digits as the answer needs. And a ruler beside the clock. On the machine where this notebook was run last, that came to:
 
 # %% key="answer-measured"
 best = max(rungs, key=speed.get)

@@ -23,6 +23,7 @@
 # **Tempo:** 30 minutos de leitura; cerca de meio minuto de máquina em um núcleo.
 
 # %% key="setup"
+import copy
 import functools
 import inspect
 import json
@@ -32,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 os.environ["KINETO_LOG_LEVEL"] = "99"  # antes do torch: o perfilador escreve um diário
@@ -49,6 +51,7 @@ from torchvision import transforms
 
 from vae_teach import checks_training, data, densities, figures, nets, sliders, train
 from vae_teach.parallel import Team
+from vae_teach.products import available, by_onednn, linear
 from vae_teach.words import say, use_language
 
 use_language("pt")
@@ -100,7 +103,7 @@ print(say("gpu-machine", device=device.type, threads=torch.get_num_threads()))
 # %% [markdown] key="limit"
 # ## 2. O limite
 #
-# Nenhum laço termina uma imagem antes dos seus produtos de matrizes. Então cronometremos só os produtos: as mesmas formas de um passo de treinamento, nada no meio, e o resultado escrito em lugares que já existem. O segundo número é de um produto quadrado e grande, o tipo de trabalho de que um processador mais gosta.
+# Nenhum laço termina uma imagem antes dos seus produtos de matrizes. Então cronometremos só os produtos: as mesmas formas de um passo de treinamento, nada no meio, e o resultado escrito em lugares que já existem. O PyTorch pode trazer mais de uma biblioteca que multiplica. Onde há uma segunda, a célula cronometra também essa, e **o limite é o da mais rápida**. O último número é de um produto quadrado e grande, o tipo de trabalho de que um processador mais gosta.
 #
 # Um detalhe separa a medida do palpite. Uma GPU recebe ordens e responde na hora, muito antes de o trabalho ficar pronto. Quem para o relógio sem esperar pelo dispositivo mediu a rapidez com que se dão ordens. Daí o `synchronize`.
 
@@ -137,7 +140,12 @@ def multiply(pairs):
         torch.mm(a, b, out=out)
 
 
-def limit_of(batch_size):
+def multiply_by_onednn(pairs):
+    for a, b, _ in pairs:
+        linear(a, b.T)  # a b
+
+
+def limit_of(batch_size, multiply):
     pairs = products(batch_size)
     return batch_size / seconds_of(lambda: multiply(pairs), 20)  # imagens por segundo
 
@@ -147,8 +155,13 @@ def square_speed(side):
     return 2 * side**3 / seconds_of(lambda: torch.mm(a, b, out=out), 2)
 
 
-limit = limit_of(BATCH)
-print(say("gpu-limit", speed=limit, giga=limit * operations / 1e9))
+ways = {"mm": multiply}
+if device.type == "cpu" and available():
+    ways["onednn"] = multiply_by_onednn
+limits = {name: limit_of(BATCH, way) for name, way in ways.items()}
+limit = max(limits.values())
+for name, seen in limits.items():
+    print(say(f"gpu-limit-{name}", speed=seen, giga=seen * operations / 1e9))
 print(say("gpu-square", side=1024, giga=square_speed(1024) / 1e9))
 
 # %% [markdown] key="usual"
@@ -322,6 +335,47 @@ def fused(model, images):
     return total
 
 
+# %% [markdown] key="onednn"
+# ### Quem multiplica
+#
+# A esta altura, a maior parte de um passo são produtos de matrizes, e eles parecem fora do nosso alcance. Mas alguém tem de calculá-los. Para um processador x86, o PyTorch traz duas bibliotecas capazes disso, a MKL e a oneDNN, e manda as camadas lineares em float32 para a primeira. O mesmo produto, com os mesmos dígitos, pode levar muito menos tempo na outra. A seção 2 cronometrou as duas.
+#
+# Como trocar de biblioteca sem mexer no modelo? `by_onednn` é um contexto. Dentro dele, quem chama `F.linear` recebe a função `linear` do pacote, que recorre à oneDNN quando as matrizes são grandes o bastante para valer a pena; na volta, faz o mesmo. A próxima célula compara uma camada e o seu gradiente com a mesma camada em float64, pelos dois caminhos. Numa GPU, ou num processador de outra família, o contexto não faz nada, e a tabela fica sem este degrau.
+
+
+# %% key="rung-onednn"
+def value_and_gradient(layer, x):
+    y = layer(x)  # (128, 400)
+    return y, torch.autograd.grad(y.square().sum(), layer.weight)[0]
+
+
+torch.manual_seed(0)
+layer, x = torch.nn.Linear(784, 400), torch.randn(128, 784)
+exact = value_and_gradient(copy.deepcopy(layer).double(), x.double())
+for name in ways:
+    with by_onednn(x.device) if name == "onednn" else nullcontext():
+        found = value_and_gradient(layer, x)
+    pairs = zip(found, exact, strict=True)
+    far = max(((ours - y).abs().max() / y.abs().max()).item() for ours, y in pairs)
+    assert far < 1e-5
+    print(say(f"gpu-far-{name}", far=far))
+
+
+def onednn(model, images):
+    order = torch.randperm(len(images), device=device)
+    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
+    total = torch.zeros((), device=device)
+    for chosen in order.split(BATCH):
+        x = images.pixels.index_select(0, chosen)  # (B, 784)
+        with by_onednn(device):  # a novidade
+            loss = from_logits(x, *model(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.detach()
+    return total
+
+
 # %% [markdown] key="package"
 # ### O pacote, e o que ele acrescenta
 #
@@ -398,8 +452,10 @@ rungs = {
     "unwatched": unwatched,
     "logits": logits_rung,
     "fused": fused,
-    "fit": packaged(capture=False),
 }
+if "onednn" in ways:
+    rungs["onednn"] = onednn
+rungs["fit"] = packaged(capture=False)
 if device.type == "cuda":
     rungs |= {"graph": packaged(), "high": packaged(precision="high")}
 rungs["medium"] = packaged(precision="medium")
@@ -475,7 +531,7 @@ for name in rungs:
     far, error = difference(name)
     assert abs(far) <= 2 * error, name
 if device.type == "cpu":
-    for name in ("resident", "unwatched", "logits", "fused", "fit"):
+    for name in (name for name in rungs if name not in ("medium", "bfloat16")):
         far = elbo[name].mean(1) - first  # (turnos,)
         assert far.abs().max() < 0.05, name
 hand = torch.stack([elbo[name].mean(1) - first for name in rungs if name != "bfloat16"])
@@ -559,7 +615,7 @@ print(say("gpu-larger", lost=-lost, left=-left_over))
 # Observar custa tempo, sobretudo onde as operações são muitas e pequenas. Leia as barras como frações.
 
 # %% key="where-measured"
-PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm"}
+PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear_pointwise"}
 
 
 def box_of(event):
@@ -625,7 +681,7 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# A barra hachurada é o trabalho útil. Todos os laços multiplicam as mesmas matrizes, de modo que ela deveria ter o mesmo comprimento em todos os painéis; onde não tem, você vê os humores da máquina, e até onde uma figura destas merece confiança. Tudo o que a escada faz é encurtar as *outras* barras. É também por isso que ela acaba: quando só restam os produtos, o próximo degrau é outro processador, ou outra conta.
+# A barra hachurada é o trabalho útil. Os quatro laços multiplicam as mesmas matrizes e, nos três primeiros painéis, com a mesma biblioteca. Neles, a barra deveria ter sempre o mesmo comprimento; onde não tem, você vê os humores da máquina, e até onde uma figura destas merece confiança. Só no último painel ela pode encolher, se houver oneDNN ao alcance. Todos os outros degraus encurtam as *outras* barras. É também por isso que a escada acaba: quando só restam os produtos, o próximo degrau é outro processador, ou outra conta.
 #
 # ## 8. Nunca se espera pelo dispositivo
 #
@@ -1040,7 +1096,7 @@ else:
 # %% [markdown] key="answer"
 # ## 13. A resposta
 #
-# O que é preciso para manter o processador ocupado? Dados que já estão lá. Ordens que não esperam por respostas. Poucas operações grandes em vez de muitas pequenas. Só os dígitos de que a resposta precisa. E uma régua ao lado do relógio. Na máquina em que este caderno foi executado por último, deu nisto:
+# O que é preciso para manter o processador ocupado? Dados que já estão lá. Ordens que não esperam por respostas. Poucas operações grandes em vez de muitas pequenas. Uma biblioteca que combine com o processador. Só os dígitos de que a resposta precisa. E uma régua ao lado do relógio. Na máquina em que este caderno foi executado por último, deu nisto:
 
 # %% key="answer-measured"
 best = max(rungs, key=speed.get)
