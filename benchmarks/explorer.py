@@ -4,7 +4,7 @@ Run: uv run python benchmarks/explorer.py [--rounds 5]
 Writes results/explorer.json.
 
 The decoder has the sizes of lesson 00 (784-400-2) and random weights, since its speed
-does not depend on what was learned; behind the pad lie 1,000 codes and 200 pictures,
+does not depend on what was learnt; behind the pad lie 1,000 codes and 200 pictures,
 of which the nearest is shown. A real mouse drags the point along a circle, as fast as
 the browser takes its moves. A frame counts when a new picture was drawn in it. The
 browser draws 60 frames a second at most; the milliseconds of work in each say how much

@@ -92,7 +92,7 @@ class Factors(NamedTuple):
         label: (N,) int64, the digit, 0 to 9.
         slant: (N,) pixels to the right per pixel up; above 0 leans right, as italics.
         thickness: (N,) pixels, the width of the stroke between its half-inked rims.
-        rotation: (N,) degrees; above 0 is counterclockwise.
+        rotation: (N,) degrees; above 0 is anticlockwise.
         scale: (N,) ratio; at 1 a digit is 18 pixels tall, without the pen's width.
         shift_x: (N,) pixels from the centre of the image, to the right.
         shift_y: (N,) pixels from the centre of the image, down, as rows are counted.

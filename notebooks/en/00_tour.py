@@ -589,7 +589,7 @@ verdict
 # %% [markdown] key="exercise-beta-text"
 # ### 3. The beta-VAE
 #
-# Multiply the KL by a weight $\beta$ (Higgins et al., 2017) and return the loss of the batch, a single number, for the optimizer to *minimise*. With $\beta = 1$ it is the loss of the lesson.
+# Multiply the KL by a weight $\beta$ (Higgins et al., 2017) and return the loss of the batch, a single number, for the optimizer to *minimize*. With $\beta = 1$ it is the loss of the lesson.
 #
 # To think about: with $\beta = 4$, is the negative loss still a lower bound on $\log p(x)$? And with $\beta = \frac{1}{2}$?
 

@@ -14,7 +14,7 @@
 # %% [markdown] key="title"
 # # Where does the bound come from, and how tight is it?
 #
-# **By the end you will be able to** derive the ELBO by two routes, say what it misses of $\log p(x)$ and put a number on that, predict how many samples naive Monte Carlo would need, and recognise a posterior that no Gaussian covers.
+# **By the end you will be able to** derive the ELBO by two routes, say what it misses of $\log p(x)$ and put a number on that, predict how many samples naive Monte Carlo would need, and recognize a posterior that no Gaussian covers.
 #
 # **You need** lesson 00, and to be on good terms with integrals and logarithms.
 #
@@ -310,7 +310,7 @@ figure
 #
 # There is no inequality in it. **What Jensen loses is a Kullback-Leibler divergence, from $q$ to the true posterior.** It is never negative, so the ELBO is a bound. It is zero only where $q$ is the posterior, so the bound can be reached. And since $\log p(x)$ does not depend on $q$, whatever raises the ELBO lowers the divergence by as much.
 #
-# The next cell prints the first line for five values of $z$, and then the second for A and for B. The two terms on the right are computed apart: the ELBO from the joint, the KL from the normalised posterior. Then it closes the balance for 3,000 pairs of observation and $q$, to $10^{-6}$.
+# The next cell prints the first line for five values of $z$, and then the second for A and for B. The two terms on the right are computed apart: the ELBO from the joint, the KL from the normalized posterior. Then it closes the balance for 3,000 pairs of observation and $q$, to $10^{-6}$.
 
 # %% key="kl-route-numbers" tags=["nbval-check-output"]
 def kl_to_posterior(x, mu, logvar):
@@ -567,7 +567,7 @@ axes[0].plot(z, log_normal(z, *other).exp(), ":", color=COLORS["q"], lw=2)
 figure
 
 # %% [markdown] key="two-modes-moral"
-# A VAE's encoder maximises the ELBO; so, for a given decoder, it minimises $\mathrm{KL}(q \,\|\, p)$: it seeks a mode. Do not conclude that it must be so: it is a choice, made because we can sample from $q$, and not from the posterior.
+# A VAE's encoder maximizes the ELBO; so, for a given decoder, it minimizes $\mathrm{KL}(q \,\|\, p)$: it seeks a mode. Do not conclude that it must be so: it is a choice, made because we can sample from $q$, and not from the posterior.
 
 # %% [markdown] key="digit"
 # ## 8. The same balance, for a digit

@@ -16,7 +16,7 @@
 #
 # Between the encoder and the decoder stands a draw. Training needs a derivative, and a draw has none. Lesson 00 got past it with one line, $z = \mu + \sigma\,\varepsilon$. Why does that line work, what would the alternatives cost, and when does it fail?
 #
-# **By the end you will be able to** write four estimators of the same gradient, say which are unbiased and how noisy each one is, choose between them for a law you have never met, and recognise three bugs that raise no error. Wherever the exact gradient exists, you will have compared with it.
+# **By the end you will be able to** write four estimators of the same gradient, say which are unbiased and how noisy each one is, choose between them for a law you have never met, and recognize three bugs that raise no error. Wherever the exact gradient exists, you will have compared with it.
 #
 # **You need** lesson 00.
 #

@@ -885,7 +885,7 @@ print(say("latent-fact-map", distance=distance, error=distance_error, **told))
 print(say("latent-fact-hole", empty=empty))
 
 # %% [markdown] key="answer-moral"
-# **So:** it learned to spend a few nats per image on saying *which kind* of image it is, well enough that the digit can be read off the code far more often than by chance, though no label was ever shown. It learned to fill the prior, but not entirely: the plane has holes, and they have a measured size. And what its latent cannot say, it averages, and knows that it does.
+# **So:** it learnt to spend a few nats per image on saying *which kind* of image it is, well enough that the digit can be read off the code far more often than by chance, though no label was ever shown. It learnt to fill the prior, but not entirely: the plane has holes, and they have a measured size. And what its latent cannot say, it averages, and knows that it does.
 #
 # **To read.** Kingma and Welling (2013) drew their manifold of digits on a grid of the inverse CDF. The split of the KL into information and mismatch is behind Alemi et al. (2018), on rate and distortion, and Chen et al. (2018), who split it further. Lesson 06 measures what $q(z \mid x)$ itself misses; lesson 08 asks when a latent dies, and whether one coordinate can be made to mean one thing.
 
