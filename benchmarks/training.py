@@ -81,7 +81,7 @@ class Loop(Rung):
     ) -> None:
         super().__init__(seed, device)
         self.batches, self.loss, self.waits = batches, loss, waits
-        self.layers = products.by_onednn(device) if onednn else nullcontext()
+        self.layers = products.by_onednn if onednn else nullcontext
         self.called = torch.compile(self.model) if compiled else self.model
         rate = {"lr": LEARNING_RATE, "fused": fused}
         self.optimizer = torch.optim.Adam(self.model.parameters(), **rate)
@@ -89,13 +89,13 @@ class Loop(Rung):
     def epoch(self) -> None:
         """Encode, draw, decode, differentiate, step; add up the loss."""
         total: float | Tensor = 0.0
-        for x in self.batches():
-            with self.layers:
+        with self.layers(self.model):
+            for x in self.batches():
                 loss = self.loss(self.called, x.to(self.device))
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            total = total + (loss.item() if self.waits else loss.detach())
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+                total = total + (loss.item() if self.waits else loss.detach())
         float(total)
 
 
@@ -123,7 +123,7 @@ class Fit(Rung):
     def epoch(self) -> None:
         """Go through the images once."""
         self.done += 1
-        with train._products_at(self.precision):
+        with train._products_at(self.precision), products.by_onednn(self.model):
             self.run.epoch(self.done, self.batch_size, self.step)
 
 

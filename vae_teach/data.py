@@ -143,7 +143,8 @@ def draw_bits(grey: Tensor, generator: torch.Generator | None = None) -> Tensor:
     draws = torch.empty(-(-grey.numel() // 4), dtype=torch.int64)  # four pixels each
     draws.random_(-(2**63), None, generator=generator)
     noise = draws.view(torch.int16)[: grey.numel()].view(grey.shape)  # (B, D)
-    levels = grey.detach().float() * 2**16 - 2**15  # from -2^15, as the noise
+    lowest = torch.tensor(-(2.0**15))  # as that of the noise
+    levels = torch.add(lowest, grey.detach().float(), alpha=2**16)  # in one pass
     return torch.lt(noise.float(), levels, out=levels).to(grey.dtype)  # (B, D)
 
 

@@ -134,7 +134,8 @@ def fit(
             left = range(len(history) + 1, epochs + 1)
             step = run.captured(batch_size) if capture and left else run.step
             for epoch in _bar(left, history, progress and team.leads):
-                row = run.epoch(epoch, batch_size, step)
+                with by_onednn(model):
+                    row = run.epoch(epoch, batch_size, step)
                 if test is not None:
                     row["test_elbo"] = _test_elbo(model, test)
                 history.rows.append(row)
@@ -157,7 +158,6 @@ class _Run:
     ) -> None:
         self.model, self.images, self.team = model, images, team
         self.net = team.wrap(model)  # what a step calls
-        self.layers = by_onednn(images.pixels.device)
         on_cuda = images.pixels.is_cuda
         self.optimizer = Adam(
             model.parameters(), lr=learning_rate, fused=True, capturable=on_cuda
@@ -189,8 +189,7 @@ class _Run:
     def step(self, chosen: Tensor) -> None:
         """Climb once: the gradient of the mean ELBO of the images ``chosen``, (B,)."""
         x = self.images.take(self.team.share(chosen))  # (B, D)
-        with self.layers:
-            logits, mu, logvar = self.net(x)  # (B, D), (B, L), (B, L)
+        logits, mu, logvar = self.net(x)  # (B, D), (B, L), (B, L)
         reconstruction = log_bernoulli(x, logits).sum()
         kl = kl_to_standard_normal(mu, logvar).sum()
         # Gradients are averaged over processes, so each share weighs `size` times more.

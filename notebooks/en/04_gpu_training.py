@@ -340,7 +340,7 @@ def fused(model, images):
 #
 # By now most of a step is matrix products, and these look out of reach. But somebody has to compute them. For an x86 processor PyTorch brings two libraries that can, called MKL and oneDNN, and it sends a linear layer in float32 to the first. The same product, with as many digits, may take much less time in the other. Section 2 has timed both.
 #
-# How do you change the library and leave the model alone? `by_onednn` is a context. Within it, whoever calls `F.linear` gets the package's `linear`, which asks oneDNN if the matrices are large enough to be worth it, and its backward pass does the same. The next cell compares a layer and its gradient with the same layer in float64, by either way. On a GPU, or on a processor of another family, the context does nothing, and the table will not have this rung.
+# How do you change the library and leave the model alone? `by_onednn(model)` is a context. Within it, the linear layers of the model call the package's `linear`, which goes to oneDNN if the matrices are large enough to be worth it, and so does its backward pass. The weights stay where they are. The next cell compares a layer and its gradient with the same layer in float64, by either way. On a GPU, or on a processor of another family, the context does nothing, and the table will not have this rung.
 
 
 # %% key="rung-onednn"
@@ -353,7 +353,7 @@ torch.manual_seed(0)
 layer, x = torch.nn.Linear(784, 400), torch.randn(128, 784)
 exact = value_and_gradient(copy.deepcopy(layer).double(), x.double())
 for name in ways:
-    with by_onednn(x.device) if name == "onednn" else nullcontext():
+    with by_onednn(layer) if name == "onednn" else nullcontext():
         found = value_and_gradient(layer, x)
     pairs = zip(found, exact, strict=True)
     far = max(((ours - y).abs().max() / y.abs().max()).item() for ours, y in pairs)
@@ -365,14 +365,14 @@ def onednn(model, images):
     order = torch.randperm(len(images), device=device)
     optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
     total = torch.zeros((), device=device)
-    for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784)
-        with by_onednn(device):  # this is new
+    with by_onednn(model):  # this is new
+        for chosen in order.split(BATCH):
+            x = images.pixels.index_select(0, chosen)  # (B, 784)
             loss = from_logits(x, *model(x))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
     return total
 
 

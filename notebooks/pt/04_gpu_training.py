@@ -340,7 +340,7 @@ def fused(model, images):
 #
 # A esta altura, a maior parte de um passo são produtos de matrizes, e eles parecem fora do nosso alcance. Mas alguém tem de calculá-los. Para um processador x86, o PyTorch traz duas bibliotecas capazes disso, a MKL e a oneDNN, e manda as camadas lineares em float32 para a primeira. O mesmo produto, com os mesmos dígitos, pode levar muito menos tempo na outra. A seção 2 cronometrou as duas.
 #
-# Como trocar de biblioteca sem mexer no modelo? `by_onednn` é um contexto. Dentro dele, quem chama `F.linear` recebe a função `linear` do pacote, que recorre à oneDNN quando as matrizes são grandes o bastante para valer a pena; na volta, faz o mesmo. A próxima célula compara uma camada e o seu gradiente com a mesma camada em float64, pelos dois caminhos. Numa GPU, ou num processador de outra família, o contexto não faz nada, e a tabela fica sem este degrau.
+# Como trocar de biblioteca sem mexer no modelo? `by_onednn(model)` é um contexto. Dentro dele, as camadas lineares do modelo chamam a função `linear` do pacote, que recorre à oneDNN quando as matrizes são grandes o bastante para valer a pena; na passagem de volta, também. Os pesos ficam onde estão. A próxima célula compara uma camada e o seu gradiente com a mesma camada em float64, pelos dois caminhos. Numa GPU, ou num processador de outra família, o contexto não faz nada, e a tabela fica sem este degrau.
 
 
 # %% key="rung-onednn"
@@ -353,7 +353,7 @@ torch.manual_seed(0)
 layer, x = torch.nn.Linear(784, 400), torch.randn(128, 784)
 exact = value_and_gradient(copy.deepcopy(layer).double(), x.double())
 for name in ways:
-    with by_onednn(x.device) if name == "onednn" else nullcontext():
+    with by_onednn(layer) if name == "onednn" else nullcontext():
         found = value_and_gradient(layer, x)
     pairs = zip(found, exact, strict=True)
     far = max(((ours - y).abs().max() / y.abs().max()).item() for ours, y in pairs)
@@ -365,14 +365,14 @@ def onednn(model, images):
     order = torch.randperm(len(images), device=device)
     optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
     total = torch.zeros((), device=device)
-    for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784)
-        with by_onednn(device):  # a novidade
+    with by_onednn(model):  # a novidade
+        for chosen in order.split(BATCH):
+            x = images.pixels.index_select(0, chosen)  # (B, 784)
             loss = from_logits(x, *model(x))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
     return total
 
 
