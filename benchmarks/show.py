@@ -68,11 +68,12 @@ WORDS = {
         "batches": "Batch size and precision",
         "batches-text": "One epoch of `train.fit`, in turns, and the test ELBO after "
         "{epochs} epochs with its standard error over {seeds} seeds, all at the "
-        "learning rate 1e-3. bfloat16 is used inside the matrix products alone.",
+        "learning rate 1e-3. bfloat16 is allowed inside the matrix products; lesson 04 "
+        "shows how to tell whether a processor makes use of that.",
         "batches-head": ["batch size, products", "images per second", "test ELBO"],
         "highest": "float32",
         "high": "TF32",
-        "medium": "bfloat16",
+        "medium": "bfloat16 allowed",
         "lessons": "The lessons",
         "lessons-text": "One after the other, each in a fresh kernel, exercises and "
         "solutions included. The first that needs the shared model trains it; the "
@@ -112,7 +113,7 @@ WORDS = {
             "plain-fit": "`train.fit`, plain steps",
             "fit": "`train.fit`",
             "fit-high": "`train.fit`, TF32",
-            "fit-medium": "`train.fit`, bfloat16 products",
+            "fit-medium": "`train.fit`, bfloat16 allowed",
             "fit-512": "`train.fit`, batch 512",
             "fit-2048": "`train.fit`, batch 2048",
             "limit-mkl": "matrix products alone, by MKL",
@@ -178,11 +179,12 @@ WORDS = {
         "batches": "Tamanho do lote e precisão",
         "batches-text": "Uma época de `train.fit`, em revezamento, e o ELBO de teste "
         "depois de {epochs} épocas com seu erro padrão sobre {seeds} sementes, sempre "
-        "com taxa de aprendizado 1e-3. O bfloat16 só entra nos produtos de matrizes.",
+        "com taxa de aprendizado 1e-3. O bfloat16 é permitido dentro dos produtos de "
+        "matrizes; a lição 04 mostra como saber se o processador aproveita a permissão.",
         "batches-head": ["lote, produtos", "imagens por segundo", "ELBO de teste"],
         "highest": "float32",
         "high": "TF32",
-        "medium": "bfloat16",
+        "medium": "bfloat16 permitido",
         "lessons": "As lições",
         "lessons-text": "Uma depois da outra, cada uma num kernel novo, com exercícios "
         "e soluções. A primeira que precisa do modelo comum o treina; as outras o "
@@ -222,7 +224,7 @@ WORDS = {
             "plain-fit": "`train.fit`, passos comuns",
             "fit": "`train.fit`",
             "fit-high": "`train.fit`, TF32",
-            "fit-medium": "`train.fit`, produtos em bfloat16",
+            "fit-medium": "`train.fit`, bfloat16 permitido",
             "fit-512": "`train.fit`, lotes de 512",
             "fit-2048": "`train.fit`, lotes de 2048",
             "limit-mkl": "só os produtos de matrizes, por MKL",

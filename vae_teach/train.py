@@ -101,7 +101,7 @@ def fit(
         checkpoint: a file to write after each epoch, and to resume from if it exists.
         test: images whose ELBO is measured after each epoch.
         precision: of float32 matrix products, in PyTorch's words: ``"highest"``,
-            ``"high"`` (TF32 on a GPU) or ``"medium"`` (bfloat16 where that is faster).
+            ``"high"`` (TF32 on a GPU) or ``"medium"`` (bfloat16 is allowed).
         capture: on a GPU, record the step once and replay it (``graphs``).
 
     Returns:

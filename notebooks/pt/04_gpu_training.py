@@ -408,10 +408,29 @@ def packaged(**options):
 # - `torch.autocast` executa as camadas inteiras em bfloat16. Os pesos, o Adam e a perda continuam em float32: somas de 784 termos não são lugar de economizar dígitos.
 #
 # Numa GPU, `"high"` usa TF32, de 11 bits, no meio do caminho. Um processador sem essas unidades pode até ficar mais lento. É para isso que se mede.
+#
+# E `"medium"` é uma permissão, não uma ordem: se o processador não ganha nada com isso, todos os dígitos ficam. A próxima célula verifica se ficam aqui, pela distância entre um produto e o mesmo produto em float64. Se ficam, o que se ganha é obra da biblioteca: com `"medium"`, o PyTorch recorre à oneDNN por conta própria.
 
 # %% key="rung-bfloat16"
 assert torch.finfo(torch.float32).eps == 2.0**-23  # 24 bits, contado o primeiro
 assert torch.finfo(torch.bfloat16).eps == 2.0**-7  # 8 bits
+
+torch.manual_seed(0)
+a, b = torch.randn(128, 784), torch.randn(784, 400)
+exact = a.double() @ b.double()
+
+
+def distance_at(precision):
+    torch.set_float32_matmul_precision(precision)
+    product = (a.to(device) @ b.to(device)).cpu().double()
+    torch.set_float32_matmul_precision("highest")
+    return ((product - exact).abs().max() / exact.abs().max()).item()
+
+
+full, allowed = distance_at("highest"), distance_at("medium")
+assert full < 1e-5
+verdict = say("gpu-digits-kept" if allowed < 1e-5 else "gpu-digits-given")
+print(say("gpu-digits", full=full, allowed=allowed, verdict=verdict))
 
 
 def bfloat16(model, images):
