@@ -180,7 +180,7 @@ WORDS = {
         "batches-text": "Uma época de `train.fit`, em revezamento, e o ELBO de teste "
         "depois de {epochs} épocas com seu erro padrão sobre {seeds} sementes, sempre "
         "com taxa de aprendizado 1e-3. O bfloat16 é permitido dentro dos produtos de "
-        "matrizes; a lição 04 mostra como saber se o processador aproveita a permissão.",
+        "matrizes; a lição 04 mostra como saber se um processador o aproveita.",
         "batches-head": ["lote, produtos", "imagens por segundo", "ELBO de teste"],
         "highest": "float32",
         "high": "TF32",
