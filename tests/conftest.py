@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+pytest.register_assert_rewrite("checking")  # its asserts show values, as a test's do
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 if SHARED.is_dir():
     os.environ.setdefault("VAE_TEACH_DATA", str(SHARED))
