@@ -196,13 +196,6 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(autouse=True)
-def english():
-    words.use_language("en")
-    yield
-    words.use_language("en")
-
-
 # --- the picture ------------------------------------------------------------------
 
 
