@@ -1,7 +1,6 @@
 """The pages of the book: the same in both languages, and true to what they speak of."""
 
 import csv
-import json
 import re
 import tomllib
 from itertools import pairwise
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_readme import number, results
 
 from tools import notebooks
 from vae_teach import lab
@@ -329,16 +329,6 @@ def test_the_plans_leave_no_minute_out(language):
 
 
 # --- numbers ------------------------------------------------------------------------
-
-
-def results(name):
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["results"]
-
-
-def number(value, digits, language):
-    text = f"{value:.{digits}f}".replace("-", "−")
-    return text.replace(".", ",") if language == "pt" else text
 
 
 def highest_memory(language):
