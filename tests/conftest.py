@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-pytest.register_assert_rewrite("checking")  # its asserts show values, as a test's do
+# Their asserts show values, as those of a test do.
+pytest.register_assert_rewrite("checking", "lab_page")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 if SHARED.is_dir():
