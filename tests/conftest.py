@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+# Their asserts show values, as those of a test do.
+pytest.register_assert_rewrite("checking", "lab_page")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 if SHARED.is_dir():
     os.environ.setdefault("VAE_TEACH_DATA", str(SHARED))

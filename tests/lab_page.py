@@ -1,5 +1,6 @@
 """A page of a running JupyterLab for the tests, and the scripts they run in it."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -32,6 +33,7 @@ OPEN = """async ([path, factory]) => {
   return [opened.context.path, opened.content.widgets?.length ?? 0];
 }"""
 SHUT_DOWN = "jupyterapp.serviceManager.sessions.shutdownAll()"
+EXPOSED = "--LabApp.expose_app_in_browser=True"  # gives the scripts ``jupyterapp``
 
 
 class Page:
@@ -89,3 +91,17 @@ class Page:
         target.focus()
         for key in keys:
             self.page.keyboard.press(key)
+
+
+@contextlib.contextmanager
+def new_page(browser, lab, name):
+    """Yield an empty Page; at the end, nothing may have gone wrong on it."""
+    context = browser.new_context(viewport={"width": 1300, "height": 1000})
+    page = Page(context, lab, name)
+    try:
+        yield page
+    finally:
+        page.shoot("end")
+        context.close()
+    assert page.outside == []
+    assert page.errors == []

@@ -1,16 +1,14 @@
 """The book in a real Chromium: every page, both languages, from a server and a disk."""
 
 import base64
-import functools
-import http.server
 import json
 import re
-import threading
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+from web_page import serving, watched
 
 from conftest import BUILD
 from vae_teach.nets import VAE
@@ -61,17 +59,8 @@ WAIT_FRAMES = """new Promise(done =>
 @pytest.fixture(scope="session")
 def server(book):
     """Return the address of a server of the book's folder, and of nothing else."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(book))
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{served.server_port}"
-    served.shutdown()
-    served.server_close()
+    with serving(book) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -89,25 +78,8 @@ class Reader:
     """A browser page, and everything that went wrong on it."""
 
     def __init__(self, context, origin):
-        self.origin, self.page, self.wrong = origin, context.new_page(), []
-        page = self.page
-        page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
-        page.on("console", self._hear)
-        page.on("request", self._requested)
-        page.on("requestfailed", lambda r: self.wrong.append(f"failed: {r.url}"))
-        page.on("response", self._answered)
-
-    def _hear(self, note):
-        if note.type == "error":
-            self.wrong.append(f"console: {note.text}")
-
-    def _requested(self, request):
-        if not request.url.startswith((f"{self.origin}/", "data:", "blob:")):
-            self.wrong.append(f"elsewhere: {request.url}")
-
-    def _answered(self, response):
-        if response.status >= 400:
-            self.wrong.append(f"missing: {response.url}")
+        self.origin = origin
+        self.page, self.wrong = watched(context, origin)
 
     def open(self, name):
         self.page.goto(f"{self.origin}/{name}")

@@ -22,13 +22,6 @@ CODE = re.sub(r"//.*|/\*\*[\s\S]*?\*/", "", JAVASCRIPT)  # without its comments
 STYLE = (SOURCE / "explorer.css").read_text(encoding="utf-8")
 
 
-@pytest.fixture(autouse=True)
-def english():
-    words.use_language("en")
-    yield
-    words.use_language("en")
-
-
 @pytest.fixture
 def model():
     torch.manual_seed(0)

@@ -1,16 +1,16 @@
 """The explorer in a real Chromium: pixels against PyTorch, controls, the page."""
 
 import base64
+import contextlib
 import functools
-import http.server
 import json
 import re
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from web_page import serving, watched
 
 from vae_teach import explorer, words
 from vae_teach.data import Images
@@ -147,7 +147,7 @@ class Explorer:
 def open_explorer(browser, tmp_path):
     """Return a function that opens a widget on a bare page; no error may be left."""
     source = Path(explorer.__file__).parent
-    opened, closing = [], []
+    opened, closing = [], contextlib.ExitStack()
 
     def open_it(widget, **context_options):
         folder = tmp_path / str(len(opened))
@@ -156,51 +156,19 @@ def open_explorer(browser, tmp_path):
         (folder / "state.json").write_text(json.dumps(state_of(widget)), "utf-8")
         for name in ("explorer.js", "explorer.css"):
             (folder / name).write_bytes((source / name).read_bytes())
-        server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(folder))
-        )
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        origin = f"http://127.0.0.1:{server.server_port}/"
+        origin = closing.enter_context(serving(folder))
         context = browser.new_context(**context_options)
-        closing.extend([context.close, server.shutdown, server.server_close])
-        page, errors = context.new_page(), []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on(
-            "console",
-            lambda note: errors.append(note.text) if note.type == "error" else None,
-        )
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith((origin, "data:"))
-                else errors.append(request.url)
-            ),
-        )
+        closing.callback(context.close)
+        page, errors = watched(context, origin)
         page.goto(origin)
         page.wait_for_selector(".vae-explorer[data-z]")
         opened.append(Explorer(page, errors))
         return opened[-1]
 
-    yield open_it
-    errors = [error for one in opened for error in one.errors]
-    for close in closing:
-        close()
+    with closing:
+        yield open_it
+        errors = [error for one in opened for error in one.errors]
     assert errors == []
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """A file server that does not write a line per request."""
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(autouse=True)
-def english():
-    words.use_language("en")
-    yield
-    words.use_language("en")
 
 
 # --- the picture ------------------------------------------------------------------
@@ -659,16 +627,15 @@ def test_a_page_on_a_disk_is_alive(browser, tmp_path):
     body = re.sub(r"^export (default .*$)?", "", source, flags=re.MULTILINE)
     state = json.dumps(state_of(LatentExplorer(make_model(), make_images())))
     (tmp_path / "page.html").write_text(CLASSIC % (body, state), "utf-8")
-    page = browser.new_page()
-    one = Explorer(page, [])
-    page.on("pageerror", lambda error: one.errors.append(str(error)))
+    page, errors = watched(browser, tmp_path.as_uri())
+    one = Explorer(page, errors)
     page.goto((tmp_path / "page.html").as_uri())
     before = one.pixels()
     one.pad.focus()
     assert one.press("Shift+ArrowUp") == [0, 0.5]
     assert (one.pixels() != before).any()
     page.close()
-    assert one.errors == []
+    assert errors == []
 
 
 # --- the page ---------------------------------------------------------------------

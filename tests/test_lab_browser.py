@@ -7,13 +7,14 @@ from contextlib import suppress
 
 import pytest
 from lab_page import (
+    EXPOSED,
     NOT_RUN_WELL,
     OPEN,
     PATIENCE,
     RUN_ALL,
     SECOND,
     SHUT_DOWN,
-    Page,
+    new_page,
 )
 from lab_server import copy_course, running_lab
 
@@ -45,20 +46,13 @@ PIXELS = "c => String(c.getContext('2d').getImageData(0, 0, c.width, c.height).d
 @pytest.fixture(params=["pt", "en"])
 def tour(browser, request, tmp_path):
     """Yield the tour, opened by ``lab``; at the end, nothing may have gone wrong."""
-    language = request.param
     course = copy_course(tmp_path)
-    arguments = (language, "--LabApp.expose_app_in_browser=True")
-    with running_lab(course, tmp_path / "home", *arguments) as lab:
-        context = browser.new_context(viewport={"width": 1300, "height": 1000})
-        tour = Page(context, lab, language)
-        try:
-            tour.page.goto(f"{lab.url}/?token={lab.token}")  # as the browser is sent
-            yield tour
-        finally:
-            tour.shoot("end")
-            context.close()
-        assert tour.outside == []
-        assert tour.errors == []
+    with (
+        running_lab(course, tmp_path / "home", request.param, EXPOSED) as lab,
+        new_page(browser, lab, request.param) as tour,
+    ):
+        tour.page.goto(f"{lab.url}/?token={lab.token}")  # as the browser is sent
+        yield tour
 
 
 def test_the_tour_runs_and_its_widgets_answer(tour):
@@ -78,19 +72,14 @@ def test_the_explorer_is_alive_before_anything_is_run(browser, language, tmp_pat
     """Opened again and again, also where JupyterLab gives up too early."""
     course = copy_course(tmp_path)
     renew_explorers(course)
-    arguments = (language, "--LabApp.expose_app_in_browser=True")
-    with running_lab(course, tmp_path / "home", *arguments) as lab:
+    with running_lab(course, tmp_path / "home", language, EXPOSED) as lab:
         for pause in ("", LONG_PAUSE, LONG_PAUSE, ""):
-            context = browser.new_context(viewport={"width": 1300, "height": 1000})
-            context.add_init_script(pause)
-            tour = Page(context, lab, language)
-            tour.page.goto(f"{lab.url}/?token={lab.token}")
-            check_opening(tour)
-            check_alive(tour)
-            tour.page.evaluate(SHUT_DOWN)  # the next one gets a new kernel too
-            context.close()
-            assert tour.outside == []
-            assert tour.errors == []
+            with new_page(browser, lab, language) as tour:
+                tour.page.add_init_script(pause)
+                tour.page.goto(f"{lab.url}/?token={lab.token}")
+                check_opening(tour)
+                check_alive(tour)
+                tour.page.evaluate(SHUT_DOWN)  # the next one gets a new kernel too
 
 
 def renew_explorers(course):

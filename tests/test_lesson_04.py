@@ -11,10 +11,9 @@ import jupytext
 import nbformat
 import pytest
 import torch
+from test_graphs import make_run
 
 from vae_teach import figures, nets, train
-from vae_teach.data import Images
-from vae_teach.parallel import Team
 from vae_teach.words import say, use_language
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -199,13 +198,9 @@ def test_the_guard_of_the_lesson_bites_and_lets_pass():
     from torch.utils._python_dispatch import TorchDispatchMode
 
     guard = defined("guard", TorchDispatchMode=TorchDispatchMode)["NeverWaits"]
-    torch.manual_seed(0)
-    images = Images(
-        torch.rand(40, 16), torch.zeros(40, dtype=torch.int64), "grey", True
-    )
-    run = train._Run(nets.VAE(16, 8), images, 1e-2, Team(torch.device("cpu")))
+    run = make_run()
     with guard():
-        for chosen in torch.arange(40).split(16):
+        for chosen in torch.arange(70).split(16):
             run.step(chosen)
     for ask in (lambda t: t.item(), float, lambda t: bool(t > 0)):
         with pytest.raises(RuntimeError, match="_local_scalar_dense"), guard():

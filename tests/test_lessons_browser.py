@@ -7,7 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from lab_page import NOT_RUN_WELL, PATIENCE, RUN_ALL, SCROLL, SECOND, WIDGETS, Page
+from lab_page import (
+    EXPOSED,
+    NOT_RUN_WELL,
+    PATIENCE,
+    RUN_ALL,
+    SCROLL,
+    SECOND,
+    WIDGETS,
+    new_page,
+)
 from lab_server import copy_course, running_lab
 
 pytestmark = pytest.mark.browser
@@ -32,19 +41,13 @@ def lesson(browser, request, tmp_path):
     course = copy_course(tmp_path)
     measured = Path("benchmarks", "results")  # what lesson 04 shows beside its own
     shutil.copytree(NOTEBOOKS.parent / measured, course / measured)
-    arguments = (language, "--LabApp.expose_app_in_browser=True")
-    with running_lab(course, tmp_path / "home", *arguments) as lab:
-        context = browser.new_context(viewport={"width": 1300, "height": 1000})
-        lesson = Page(context, lab, request.param)
-        try:
-            lesson.page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
-            lesson.page.wait_for_function(IS_OPEN, arg=path, timeout=PATIENCE["open"])
-            yield lesson
-        finally:
-            lesson.shoot("end")
-            context.close()
-        assert lesson.outside == []
-        assert lesson.errors == []
+    with (
+        running_lab(course, tmp_path / "home", language, EXPOSED) as lab,
+        new_page(browser, lab, request.param) as lesson,
+    ):
+        lesson.page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
+        lesson.page.wait_for_function(IS_OPEN, arg=path, timeout=PATIENCE["open"])
+        yield lesson
 
 
 def test_the_lesson_runs_and_its_controls_answer(lesson):

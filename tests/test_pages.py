@@ -1,7 +1,6 @@
 """The pages of the book: the same in both languages, and true to what they speak of."""
 
 import csv
-import json
 import re
 import tomllib
 from itertools import pairwise
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_readme import number, results
 
 from tools import notebooks
 from vae_teach import lab
@@ -228,11 +228,11 @@ def test_the_syllabus_holds_all_lessons_and_opens_those_that_exist(language):
     found, known = sections(language), lessons(language)
     assert sorted(found) == [f"{number:02}" for number in range(11)]
     planned = read(language, "syllabus.md").partition("(syllabus-planned)=")[2]
-    for number, (_, body) in found.items():
-        names = [name for name in known if name.startswith(number)]
+    for lesson, (_, body) in found.items():
+        names = [name for name in known if name.startswith(lesson)]
         there = [name for _, name, _ in KEYED.findall(body)]
-        assert there == names, f"lesson {number}"
-        assert (f"\n### {number} ·" in planned) == (not names), f"lesson {number}"
+        assert there == names, f"lesson {lesson}"
+        assert (f"\n### {lesson} ·" in planned) == (not names), f"lesson {lesson}"
 
 
 @BOTH
@@ -329,16 +329,6 @@ def test_the_plans_leave_no_minute_out(language):
 
 
 # --- numbers ------------------------------------------------------------------------
-
-
-def results(name):
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["results"]
-
-
-def number(value, digits, language):
-    text = f"{value:.{digits}f}".replace("-", "−")
-    return text.replace(".", ",") if language == "pt" else text
 
 
 def highest_memory(language):

@@ -355,8 +355,7 @@ WRONG = {
 @pytest.fixture(params=["pt", "en"])
 def language(request):
     words.use_language(request.param)
-    yield request.param
-    words.use_language("en")
+    return request.param
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -18,15 +18,6 @@ FOLDERS = ("vae_teach", "notebooks/pt", "notebooks/en", "tools", "benchmarks")
 ALIKE = {"bar-elbo", "column-elbo", "column-kl", "explorer-across", "explorer-up"}
 
 
-@pytest.fixture(autouse=True)
-def _language():
-    """Leave the language as it was found."""
-    before = current_language()
-    use_language("en")
-    yield
-    use_language(before)
-
-
 # --- the module ---------------------------------------------------------------------
 
 
