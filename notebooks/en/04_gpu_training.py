@@ -489,7 +489,7 @@ names = {name: say(f"gpu-rung-{name}") for name in rungs | larger}
 # %% [markdown] key="climb"
 # ## 5. The climb
 #
-# Now all of them, in turns. A laptop slows down when it gets warm, and a server when a neighbour works on it. So we never time one contestant alone: each turn runs all of them once, in another order. What we report is each rung's fastest turn: whatever disturbs a turn can only slow it down. (`fit` brings a clock of its own, which leaves the preparations out.)
+# Now all of them, in turns. A laptop slows down when it gets warm, and a server when a neighbour works on it. So we never time one contestant alone: each turn runs all of them once, in another order, and times the products alone once more, so that the limit has as many chances. What we report is each rung's fastest turn: whatever disturbs a turn can only slow it down. (`fit` brings a clock of its own, which leaves the preparations out.)
 #
 # Each turn has a seed of its own, from which every rung starts: the same weights, the same order of images, the same noise. After its epoch each model is judged on 2,000 test images, with the same noise for all.
 
@@ -518,6 +518,7 @@ scores = {name: [] for name in names}
 contestants = [*(rungs | larger).items()]
 shuffle = random.Random(0).shuffle
 for turn in range(turns):
+    limit = max(limit, *(limit_of(BATCH, way) for way in ways.values()))
     shuffle(contestants)
     for name, rung in contestants:
         speed, elbo = run_once(rung, seed=turn)

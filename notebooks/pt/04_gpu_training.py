@@ -489,7 +489,7 @@ names = {name: say(f"gpu-rung-{name}") for name in rungs | larger}
 # %% [markdown] key="climb"
 # ## 5. A subida
 #
-# Agora todos eles, em turnos. Um notebook desacelera quando esquenta; um servidor, quando um vizinho trabalha nele. Por isso, nunca se cronometra um concorrente sozinho: cada turno executa todos uma vez, em outra ordem. O que se relata é o turno mais rápido de cada degrau: o que atrapalha um turno só consegue atrasá-lo. (O `fit` traz o seu próprio relógio, que não conta os preparativos.)
+# Agora todos eles, em turnos. Um notebook desacelera quando esquenta; um servidor, quando um vizinho trabalha nele. Por isso, nunca se cronometra um concorrente sozinho: cada turno executa todos uma vez, em outra ordem, e cronometra de novo só os produtos, para que o limite tenha as mesmas chances. O que se relata é o turno mais rápido de cada degrau: o que atrapalha um turno só consegue atrasá-lo. (O `fit` traz o seu próprio relógio, que não conta os preparativos.)
 #
 # Cada turno tem a sua semente, da qual partem todos os degraus: os mesmos pesos, a mesma ordem das imagens, o mesmo ruído. Depois da sua época, cada modelo é julgado em 2.000 imagens de teste, com o mesmo ruído para todos.
 
@@ -518,6 +518,7 @@ scores = {name: [] for name in names}
 contestants = [*(rungs | larger).items()]
 shuffle = random.Random(0).shuffle
 for turn in range(turns):
+    limit = max(limit, *(limit_of(BATCH, way) for way in ways.values()))
     shuffle(contestants)
     for name, rung in contestants:
         speed, elbo = run_once(rung, seed=turn)
