@@ -61,6 +61,8 @@ def test_no_rung_changes_the_answer():
     assert len(rungs) >= 7
     for row in rungs:
         assert abs(row["elbo_difference"]) <= 3 * row["standard_error"], row["name"]
+    same_noise = [row["test_elbo"] for row in rungs]  # all but the usual loop's
+    assert max(same_noise) - min(same_noise) < 0.1  # nats
     larger = [row for row in rows if row["name"].removeprefix("fit-").isdigit()]
     assert len(larger) == 2
     for row in larger:

@@ -343,8 +343,8 @@ def test_numbers_that_were_measured_are_the_measured_ones(language):
     memory = f"{highest_memory(language)} GB"
     for name in ("install.md", "teaching.md"):
         assert re.findall(r"\d+[.,]\d+ GB", text_of(language, name)) == [memory]
-    minute = [row["seconds"] for row in results("tour_elbo_mnist")]
-    assert 45 < sum(minute) / len(minute) < 75  # "about a minute"
+    training = max(row["seconds"] for row in results("tour_elbo_mnist"))
+    assert training < 50  # "less than a minute"
     assert tour["seconds"] < 90  # "a minute and a half at most"
 
 

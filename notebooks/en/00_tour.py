@@ -18,7 +18,7 @@
 #
 # **You need** linear algebra, probability and a little PyTorch.
 #
-# **Time:** 20 minutes of reading; about a minute and a half of computing on two cores.
+# **Time:** 20 minutes of reading; about a minute of computing on two cores.
 #
 # The model, the loss and the training loop are written out in this notebook, line by line, and checked against the package `vae_teach`. The package also loads the data and draws the pictures.
 
@@ -390,7 +390,7 @@ for model in (by_hand, packaged):
 assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 
 # %% [markdown] key="training-run"
-# Now the training proper: the 60,000 images, 15 epochs, Adam with a learning rate of $10^{-3}$. `fit` shows a progress bar; on two cores it takes about a minute.
+# Now the training proper: the 60,000 images, 15 epochs, Adam with a learning rate of $10^{-3}$. `fit` shows a progress bar; on two cores it takes less than a minute.
 #
 # The table gives, for each epoch, the training ELBO, its two terms and the test ELBO, in nats per image. Expect a fast climb and then a slow one. Look at the curve of the KL: from the second epoch on, it grows. The model *spends* KL to reconstruct better, because it is worth it.
 

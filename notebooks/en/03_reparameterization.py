@@ -20,7 +20,7 @@
 #
 # **You need** lesson 00.
 #
-# **Time:** 40 minutes of reading; half a minute of computing, and a minute more if the trained model is not in the cache yet.
+# **Time:** 40 minutes of reading; half a minute of computing, and up to a minute more if the trained model is not in the cache yet.
 
 # %% key="setup"
 import copy
@@ -461,7 +461,7 @@ figure
 # %% [markdown] key="vae-text"
 # ## 9. A real VAE, against the exact gradient
 #
-# The model is that of lesson 00: two latents, trained for 15 epochs, kept in the cache. (If it is not there, it is trained now, in about a minute.) Take one test image. Its encoder says $q = \mathcal{N}(\mu, \sigma^2)$, two means and two log-variances. The ELBO is $\mathbb{E}_q[\log p(x \mid z)]$ minus a KL that has a formula; so $f(z) = \log p(x \mid z)$, with 784 pixels inside.
+# The model is that of lesson 00: two latents, trained for 15 epochs, kept in the cache. (If it is not there, it is trained now, in less than a minute.) Take one test image. Its encoder says $q = \mathcal{N}(\mu, \sigma^2)$, two means and two log-variances. The ELBO is $\mathbb{E}_q[\log p(x \mid z)]$ minus a KL that has a formula; so $f(z) = \log p(x \mid z)$, with 784 pixels inside.
 #
 # There is no closed form here. But there are only two latents, so the integral over $q$ is a sum over a grid in the plane. The gradient we want, four numbers, comes from differentiating the density on the grid; $f$ is never differentiated.
 

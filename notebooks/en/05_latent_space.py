@@ -20,7 +20,7 @@
 #
 # **You need** lesson 00.
 #
-# **Time:** 40 minutes of reading; half a minute of computing, plus about a minute the first time, while the model is trained.
+# **Time:** 40 minutes of reading; half a minute of computing, plus up to a minute the first time, while the model is trained.
 
 # %% key="setup"
 import math
@@ -40,7 +40,7 @@ use_language("en")
 # %% [markdown] key="model-text"
 # ## 1. The patient
 #
-# The model is the one of lesson 00: two latents, 15 epochs. It comes from the cache. If it is not there yet, it is trained now, once, which takes about a minute.
+# The model is the one of lesson 00: two latents, 15 epochs. It comes from the cache. If it is not there yet, it is trained now, once, which takes less than a minute.
 
 # %% key="model"
 device = torch.device("cpu")

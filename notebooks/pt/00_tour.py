@@ -18,7 +18,7 @@
 #
 # **Você precisa de** álgebra linear, probabilidade e um pouco de PyTorch.
 #
-# **Tempo:** 20 minutos de leitura; cerca de um minuto e meio de máquina em dois núcleos.
+# **Tempo:** 20 minutos de leitura; cerca de um minuto de máquina em dois núcleos.
 #
 # O modelo, a perda e o laço de treinamento estão escritos neste caderno, linha por linha, e são conferidos com o pacote `vae_teach`. O pacote também carrega os dados e desenha as figuras.
 
@@ -390,7 +390,7 @@ for model in (by_hand, packaged):
 assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 
 # %% [markdown] key="training-run"
-# Agora o treinamento de verdade: as 60.000 imagens, 15 épocas, Adam com taxa de aprendizado $10^{-3}$. `fit` mostra uma barra de progresso; em dois núcleos, leva cerca de um minuto.
+# Agora o treinamento de verdade: as 60.000 imagens, 15 épocas, Adam com taxa de aprendizado $10^{-3}$. `fit` mostra uma barra de progresso; em dois núcleos, leva menos de um minuto.
 #
 # A tabela traz, por época, o ELBO de treinamento, os seus dois termos e o ELBO de teste, em nats por imagem. Espere uma subida rápida e depois lenta. Repare na curva da KL: a partir da segunda época, ela cresce. O modelo *gasta* KL para reconstruir melhor, porque vale a pena.
 

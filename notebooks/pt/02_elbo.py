@@ -18,7 +18,7 @@
 #
 # **Você precisa** da lição 00 e de boas relações com integrais e logaritmos.
 #
-# **Tempo:** 30 minutos de leitura; cerca de meio minuto de máquina em dois núcleos. Na primeira vez, some um minuto: a seção 8 treina o VAE da lição 00 e o guarda para as outras lições.
+# **Tempo:** 30 minutos de leitura; cerca de meio minuto de máquina em dois núcleos. Na primeira vez, some até um minuto: a seção 8 treina o VAE da lição 00 e o guarda para as outras lições.
 #
 # Na lição 00 você subiu um número que não era o que queria. Queria $\log p(x)$. Subiu o ELBO, que fica abaixo dele. Se fica um fio de cabelo abaixo, nada se perde. Se fica muito abaixo, e mais para umas imagens que para outras, então você treinou outro modelo sem saber. **A que distância ele fica?** No fim da lição você terá a resposta para um VAE treinado, em nats, imagem por imagem.
 
@@ -574,7 +574,7 @@ figure
 #
 # Agora deixe o brinquedo de lado. O VAE da lição 00 tem duas latentes, portanto a sua integral corre sobre um plano, e um plano ainda se pode somar. Nada mais muda: 784 pixels no lugar de dois números, uma rede no lugar da curva, e o $q(z \mid x)$ do codificador no lugar de um escolhido por nós.
 #
-# Se o modelo ainda não está guardado, a próxima célula o treina: cerca de um minuto.
+# Se o modelo ainda não está guardado, a próxima célula o treina, em menos de um minuto.
 
 # %% key="digit-model"
 device = torch.device("cpu")

@@ -20,7 +20,7 @@
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 40 minutos de leitura; meio minuto de máquina, e mais um minuto se o modelo treinado ainda não estiver no cache.
+# **Tempo:** 40 minutos de leitura; meio minuto de máquina, e até um minuto a mais se o modelo treinado ainda não estiver no cache.
 
 # %% key="setup"
 import copy
@@ -461,7 +461,7 @@ figure
 # %% [markdown] key="vae-text"
 # ## 9. Um VAE de verdade, diante do gradiente exato
 #
-# O modelo é o da lição 00: duas latentes, treinado por 15 épocas, guardado no cache. (Se não estiver lá, ele é treinado agora, em cerca de um minuto.) Tome uma imagem de teste. O codificador diz $q = \mathcal{N}(\mu, \sigma^2)$, duas médias e duas log-variâncias. O ELBO é $\mathbb{E}_q[\log p(x \mid z)]$ menos uma KL que tem fórmula; logo $f(z) = \log p(x \mid z)$, com 784 pixels dentro.
+# O modelo é o da lição 00: duas latentes, treinado por 15 épocas, guardado no cache. (Se não estiver lá, ele é treinado agora, em menos de um minuto.) Tome uma imagem de teste. O codificador diz $q = \mathcal{N}(\mu, \sigma^2)$, duas médias e duas log-variâncias. O ELBO é $\mathbb{E}_q[\log p(x \mid z)]$ menos uma KL que tem fórmula; logo $f(z) = \log p(x \mid z)$, com 784 pixels dentro.
 #
 # Aqui não há forma fechada. Mas as latentes são só duas, e a integral sobre $q$ é uma soma numa grade do plano. O gradiente procurado, quatro números, sai da derivada da densidade na grade; $f$ não é derivada em momento algum.
 

@@ -20,7 +20,7 @@
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 40 minutos de leitura; meio minuto de máquina, mais cerca de um minuto na primeira vez, enquanto o modelo é treinado.
+# **Tempo:** 40 minutos de leitura; meio minuto de máquina, mais até um minuto na primeira vez, enquanto o modelo é treinado.
 
 # %% key="setup"
 import math
@@ -40,7 +40,7 @@ use_language("pt")
 # %% [markdown] key="model-text"
 # ## 1. O paciente
 #
-# O modelo é o da lição 00: duas latentes, 15 épocas. Ele vem do cache. Se ainda não estiver lá, é treinado agora, uma vez só, o que leva cerca de um minuto.
+# O modelo é o da lição 00: duas latentes, 15 épocas. Ele vem do cache. Se ainda não estiver lá, é treinado agora, uma vez só, o que leva menos de um minuto.
 
 # %% key="model"
 device = torch.device("cpu")
