@@ -45,8 +45,8 @@ def log_partition(logits: Tensor) -> Tensor:
     """Log-normalizer of the pixels: sum_d log(1 + exp l_d), (B, D) to (B,) nats.
 
     Written as max(0, l) - log sigmoid|l|, which cannot overflow. PyTorch's softplus
-    keeps digits that the sum rounds away, by a log1p that was measured to take 30
-    microseconds for a batch on one day and 580 on another. Introduced in lesson 06.
+    keeps digits that the sum rounds away, by way of a log1p that some processors are
+    slow at. Introduced in lesson 06.
     """
     # In place where autograd keeps nothing: memory is what takes the time here.
     tail = logits.abs().sigmoid_().log_()  # (B, D), from -log 2 to 0
