@@ -161,7 +161,7 @@ if device.type == "cpu" and available():
 limits = {name: limit_of(BATCH, way) for name, way in ways.items()}
 limit = max(limits.values())
 for name, seen in limits.items():
-    print(say(f"gpu-limit-{name}", speed=seen, giga=seen * operations / 1e9))
+    print(say(f"gpu-products-{name}", speed=seen, giga=seen * operations / 1e9))
 print(say("gpu-square", side=1024, giga=square_speed(1024) / 1e9))
 
 # %% [markdown] key="usual"
