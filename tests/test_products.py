@@ -118,9 +118,15 @@ def test_other_precisions_are_pytorchs_own():
 
 
 def test_more_axes_go_the_usual_way():
-    x, weight, bias = layer()
-    several = x.reshape(2, 64, -1)
-    assert products.linear(several, weight, bias).shape == (2, 64, 65)
+    x, weight, bias = layer(64 * 64)
+    several = x.detach().reshape(64, 64, -1)
+    assert count(lambda: products.linear(several, weight, bias)) == 0
+    assert products.linear(several, weight, bias).shape == (64, 64, 65)
+
+
+@needs_onednn
+def test_the_smallest_that_suits():
+    assert count(lambda: products.linear(*layer(64, 64, 64))) == 1
 
 
 @needs_onednn
