@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+import types
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,7 +15,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from lab_server import REPOSITORY, running_lab
+from lab_server import REPOSITORY, running_lab, wait_for
 from nbformat.sign import NotebookNotary
 
 from vae_teach import lab
@@ -182,6 +185,19 @@ def test_the_notebooks_of_the_course_are_trusted(course, started, monkeypatch):
 def test_jupyterlab_is_loaded_only_to_be_opened():
     code = "import sys, vae_teach.lab; sys.exit('jupyterlab' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+
+
+def test_a_server_that_describes_itself_too_early_is_waited_for(tmp_path):
+    (tmp_path / "RUNTIME").mkdir()
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))  # and answers nobody yet
+        about = {"port": port.getsockname()[1], "token": "t", "pid": 1}
+        (tmp_path / "RUNTIME" / "jpserver-1.json").write_text(json.dumps(about))
+        opened = threading.Timer(0.5, port.listen)
+        opened.start()
+        process = types.SimpleNamespace(poll=lambda: None)
+        assert wait_for(process, tmp_path).token == "t"
+        assert opened.finished.is_set()
 
 
 def ask(server, path, token, body=None):

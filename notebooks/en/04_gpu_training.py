@@ -778,7 +778,7 @@ print(say("gpu-adam-asks", plain=counts[False], fused=counts[True]))
 # %% [markdown] key="stored"
 # ## 9. The same table, measured at leisure
 #
-# A small part and a few turns are enough to see the ladder, not to quote it. The benchmark of the course climbs nearly the same rungs with all 60,000 images, for several epochs and several seeds. The next cell reads what it wrote, and says on which machine it was written. The speeds are medians; the times and the shares are medians of the ratios within each turn, so they are not exactly the quotient of the speeds. There the bits are drawn anew in every batch, and the usual loop draws them in its own way, so its noise is not that of the others: it is the wide ruler that applies. Of so many rungs, one may fall outside it by chance.
+# A small part and a few turns are enough to see the ladder, not to quote it. The benchmark of the course climbs nearly the same rungs with all 60,000 images, for several epochs and several seeds. The next cell reads what it wrote, and says on which machine it was written. The speeds are medians; the times and the shares are medians of the ratios within each turn, so they are not exactly the quotient of the speeds. There the bits are drawn anew in every batch, and the usual loop draws them in its own way, so its noise is not that of the others, which share theirs: it is the wide ruler that applies.
 
 # %% key="stored-table"
 RESULTS = Path("../../benchmarks/results")

@@ -778,7 +778,7 @@ print(say("gpu-adam-asks", plain=counts[False], fused=counts[True]))
 # %% [markdown] key="stored"
 # ## 9. A mesma tabela, medida com calma
 #
-# Uma parte pequena e poucos turnos bastam para ver a escada, não para citá-la. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. A próxima célula lê o que ele escreveu e diz em que máquina foi escrito. As velocidades são medianas; as vezes e as frações, medianas das razões de cada turno, e por isso não são exatamente o quociente das velocidades. Lá, os bits são sorteados de novo a cada lote, e o laço usual os sorteia do seu jeito, de modo que o ruído dele não é o dos outros: a régua que vale é a larga. Com tantos degraus, um pode ficar fora dela por acaso.
+# Uma parte pequena e poucos turnos bastam para ver a escada, não para citá-la. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. A próxima célula lê o que ele escreveu e diz em que máquina foi escrito. As velocidades são medianas; as vezes e as frações, medianas das razões de cada turno, e por isso não são exatamente o quociente das velocidades. Lá, os bits são sorteados de novo a cada lote, e o laço usual os sorteia do seu jeito, de modo que o ruído dele não é o dos outros, que é um só: a régua que vale é a larga.
 
 # %% key="stored-table"
 RESULTS = Path("../../benchmarks/results")
