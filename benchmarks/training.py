@@ -26,7 +26,7 @@ from torchvision import datasets, transforms
 
 from vae_teach import data, nets, products, train
 from vae_teach.densities import kl_to_standard_normal, log_bernoulli
-from vae_teach.parallel import Team
+from vae_teach.speed.processes import Team
 
 BATCH_SIZE = 128
 LARGER = (512, 2048)  # batches that cost ELBO at the same learning rate

@@ -31,7 +31,6 @@ import torch
 
 from vae_teach import (
     bounds,
-    checks_elbo,
     data,
     densities,
     exact,
@@ -39,6 +38,7 @@ from vae_teach import (
     sliders,
     train,
 )
+from vae_teach.checks import elbo as checks
 from vae_teach.words import say, use_language
 
 use_language("en")
@@ -758,7 +758,7 @@ def my_elbo(log_joint, z, mu, logvar):
     ...
 
 
-checks_elbo.grid_elbo(my_elbo)
+checks.grid_elbo(my_elbo)
 
 # %% key="solution-grid" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_elbo(log_joint, z, mu, logvar):
@@ -766,7 +766,7 @@ def solution_elbo(log_joint, z, mu, logvar):
     return (log_q.exp() * (log_joint - log_q)).sum() * (z[1] - z[0])
 
 
-verdict = checks_elbo.grid_elbo(solution_elbo)
+verdict = checks.grid_elbo(solution_elbo)
 assert verdict
 verdict
 
@@ -780,7 +780,7 @@ def my_kl_estimate(z, mu, logvar):
     ...
 
 
-checks_elbo.sampled_kl(my_kl_estimate)
+checks.sampled_kl(my_kl_estimate)
 
 # %% key="solution-kl" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_kl_estimate(z, mu, logvar):
@@ -788,7 +788,7 @@ def solution_kl_estimate(z, mu, logvar):
     return (log_q - densities.log_standard_normal(z)).mean(0)  # (B,)
 
 
-verdict = checks_elbo.sampled_kl(solution_kl_estimate)
+verdict = checks.sampled_kl(solution_kl_estimate)
 assert verdict
 verdict
 
@@ -802,14 +802,14 @@ def my_bound(log_weights):
     return log_weights.mean(0)
 
 
-checks_elbo.weighted_bound(my_bound)
+checks.weighted_bound(my_bound)
 
 # %% key="solution-bound" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_bound(log_weights):
     return log_weights.logsumexp(0) - math.log(len(log_weights))  # (B,)
 
 
-verdict = checks_elbo.weighted_bound(solution_bound)
+verdict = checks.weighted_bound(solution_bound)
 assert verdict
 verdict
 
@@ -827,7 +827,7 @@ def my_log_prior(z):
     return (log_parts.logsumexp(1) - math.log(2)).sum(-1)  # (B,)
 
 
-checks_elbo.mixture_prior(my_log_prior)
+checks.mixture_prior(my_log_prior)
 
 # %% key="solution-mixture" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_log_prior(z):
@@ -835,7 +835,7 @@ def solution_log_prior(z):
     return log_parts.sum(-1).logsumexp(1) - math.log(2)  # (B,)
 
 
-verdict = checks_elbo.mixture_prior(solution_log_prior)
+verdict = checks.mixture_prior(solution_log_prior)
 assert verdict
 corner = torch.tensor([[3.0, -3.0]], dtype=torch.float64)
 parts = log_normal(corner[:, None], centres, torch.zeros_like(centres))  # (1, K, 2)

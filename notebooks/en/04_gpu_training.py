@@ -49,9 +49,10 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from vae_teach import checks_training, data, densities, figures, nets, sliders, train
-from vae_teach.parallel import Team
+from vae_teach import data, densities, figures, nets, sliders, train
+from vae_teach.checks import training as checks
 from vae_teach.products import available, by_onednn, linear
+from vae_teach.speed.processes import Team
 from vae_teach.words import say, use_language
 
 use_language("en")
@@ -74,7 +75,7 @@ with counter:
     logits, mu, logvar = nets.VAE()(torch.zeros(128, 784))
     (logits.sum() + mu.sum() + logvar.sum()).backward()
 assert counter.get_total_flops() == 128 * operations
-print(say("gpu-operations", forward=forward, backward=backward, total=operations))
+print(say("training-operations", forward=forward, backward=backward, total=operations))
 
 # %% [markdown] key="device"
 # Three million operations for an image. A processor does billions in a second; how many, we are about to measure. First the data.
@@ -98,7 +99,7 @@ assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
 del train_images, test_images
 
 BATCH = 128
-print(say("gpu-machine", device=device.type, threads=torch.get_num_threads()))
+print(say("training-machine", device=device.type, threads=torch.get_num_threads()))
 
 # %% [markdown] key="limit"
 # ## 2. The limit
@@ -161,8 +162,8 @@ if device.type == "cpu" and available():
 limits = {name: limit_of(BATCH, way) for name, way in ways.items()}
 limit = max(limits.values())
 for name, seen in limits.items():
-    print(say(f"gpu-products-{name}", speed=seen, giga=seen * operations / 1e9))
-print(say("gpu-square", side=1024, giga=square_speed(1024) / 1e9))
+    print(say(f"training-products-{name}", speed=seen, giga=seen * operations / 1e9))
+print(say("training-square", side=1024, giga=square_speed(1024) / 1e9))
 
 # %% [markdown] key="usual"
 # ## 3. The usual loop
@@ -273,7 +274,7 @@ through = F.binary_cross_entropy(torch.sigmoid(sure), off)
 assert torch.isclose(direct.double(), exact, atol=1e-6)
 assert through > 99
 values = {"exact": exact.item(), "direct": direct.item(), "through": through.item()}
-print(say("gpu-sigmoid", **values))
+print(say("training-sigmoid", **values))
 
 
 # %% key="rung-logits"
@@ -318,7 +319,7 @@ def operations_of(optimizer):
 plain, in_one = (operations_of(Adam(PARAMETERS, fused=how)) for how in (False, True))
 assert len(PARAMETERS) == 10
 assert plain > in_one
-print(say("gpu-adam-operations", plain=plain, fused=in_one))
+print(say("training-adam-operations", plain=plain, fused=in_one))
 
 
 def fused(model, images):
@@ -358,7 +359,7 @@ for name in ways:
     pairs = zip(found, exact, strict=True)
     far = max(((ours - y).abs().max() / y.abs().max()).item() for ours, y in pairs)
     assert far < 1e-5
-    print(say(f"gpu-far-{name}", far=far))
+    print(say(f"training-far-{name}", far=far))
 
 
 def onednn(model, images):
@@ -429,8 +430,8 @@ def distance_at(precision):
 
 full, allowed = distance_at("highest"), distance_at("medium")
 assert full < 1e-5
-verdict = say("gpu-digits-kept" if allowed < 1e-5 else "gpu-digits-given")
-print(say("gpu-digits", full=full, allowed=allowed, verdict=verdict))
+verdict = say("training-digits-kept" if allowed < 1e-5 else "training-digits-given")
+print(say("training-digits", full=full, allowed=allowed, verdict=verdict))
 
 
 def bfloat16(model, images):
@@ -484,7 +485,7 @@ larger = {
     "batch": packaged(batch_size=4 * BATCH),
     "batch-rate": packaged(batch_size=4 * BATCH, learning_rate=4e-3),
 }
-names = {name: say(f"gpu-rung-{name}") for name in rungs | larger}
+names = {name: say(f"training-rung-{name}") for name in rungs | larger}
 
 # %% [markdown] key="climb"
 # ## 5. The climb
@@ -556,7 +557,7 @@ if device.type == "cpu":
         assert far.abs().max() < 0.05, name
 hand = torch.stack([elbo[name].mean(1) - first for name in rungs if name != "bfloat16"])
 values = {"error": 2 * difference("fused")[1], "narrow": hand.abs().max().item()}
-print(say("gpu-ruler", spread=spread, turns=turns, **values))
+print(say("training-ruler", spread=spread, turns=turns, **values))
 
 # %% [markdown] key="table"
 # ### The table
@@ -567,15 +568,15 @@ print(say("gpu-ruler", spread=spread, turns=turns, **values))
 
 # %% key="table-printed"
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
-    line = say("gpu-row", name=name, speed=speed, times=times, share=share)
+    line = say("training-row", name=name, speed=speed, times=times, share=share)
     if elbo is not None:
-        line += say("gpu-row-elbo", elbo=elbo)
+        line += say("training-row-elbo", elbo=elbo)
     if far is not None:
-        line += say("gpu-row-far", far=far, error=error)
+        line += say("training-row-far", far=far, error=error)
     print(line)
 
 
-print(say("gpu-head"))
+print(say("training-head"))
 for name, shown in names.items():
     far, error = difference(name)
     values = {"times": speed[name] / speed["usual"], "share": speed[name] / limit}
@@ -588,25 +589,25 @@ for name, shown in names.items():
 def draw_ladder(rows):
     best = max(rungs, key=speed.get)
     values = {"times": speed[best] / speed["usual"], "share": speed[best] / limit}
-    alt = say("gpu-alt-ladder", best=names[best], rungs=len(rows), **values)
+    alt = say("training-alt-ladder", best=names[best], rungs=len(rows), **values)
     figure, (left, right) = figures.picture(alt, columns=2, width=9, height=4.2)
     places = range(len(rows))
     bars = left.barh(places, [speed[name] for name in rows], color="#bdbdbd")
-    labels = [say("gpu-bar", value=speed[name]) for name in rows]
+    labels = [say("training-bar", value=speed[name]) for name in rows]
     left.bar_label(bars, labels, label_type="center", fontsize=9)
-    left.axvline(limit, color="black", linestyle="--", label=say("gpu-limit-line"))
+    left.axvline(limit, color="black", linestyle="--", label=say("training-limit-line"))
     left.set_yticks(places, [names[name] for name in rows])
     left.set_xlim(0, 1.1 * max(limit, *speed.values()))
     left.locator_params(axis="x", nbins=4)
-    left.xaxis.set_major_formatter(lambda value, _: say("gpu-bar", value=value))
-    left.set(xlabel=say("gpu-speed"))
+    left.xaxis.set_major_formatter(lambda value, _: say("training-bar", value=value))
+    left.set(xlabel=say("training-speed"))
     left.legend(fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     for place, name in zip(places, rows, strict=True):
         far, error = difference(name)
         right.errorbar(far, place, xerr=2 * error, fmt="o", color="black", capsize=3)
     right.axvline(0, color="black", linewidth=1)
     right.set_yticks(places, [])
-    right.set(xlabel=say("gpu-far"))
+    right.set(xlabel=say("training-far"))
     for ax in (left, right):
         ax.set_ylim(len(rows) - 0.5, -0.5)
     return figure
@@ -625,7 +626,7 @@ draw_ladder([*names])
 (lost, error), (left_over, _) = difference("batch"), difference("batch-rate")
 assert lost < -2 * error
 assert left_over > 0.5 * lost
-print(say("gpu-larger", lost=-lost, left=-left_over))
+print(say("training-larger", lost=-lost, left=-left_over))
 
 # %% [markdown] key="where"
 # ## 7. Where the time goes
@@ -682,19 +683,19 @@ spent = {
 def draw_boxes(spent):
     kinds = [*spent["fused"]]
     share = spent["fit"]["products"] / sum(spent["fit"].values())
-    alt = say("gpu-alt-boxes", share=share, panels=len(spent))
+    alt = say("training-alt-boxes", share=share, panels=len(spent))
     figure, axes = figures.picture(alt, columns=len(spent), width=9, height=2.6)
     most = max(max(boxes.values()) for boxes in spent.values())
     for ax, (name, boxes) in zip(axes, spent.items(), strict=True):
         bars = ax.barh(range(5), [boxes[kind] for kind in kinds], color="#8c8c8c")
         work = bars[kinds.index("products")]
         work.set(facecolor="white", edgecolor="black", hatch="///")
-        labels = [say("gpu-ms", value=boxes[kind]) for kind in kinds]
+        labels = [say("training-ms", value=boxes[kind]) for kind in kinds]
         ax.bar_label(bars, labels, padding=2, fontsize=8)
-        ticks = [say(f"gpu-box-{kind}") for kind in kinds]
+        ticks = [say(f"training-box-{kind}") for kind in kinds]
         ax.set_yticks(range(5), ticks if ax is axes[0] else [])
-        ax.set(xlim=(0, 1.4 * most), ylim=(4.5, -0.5), xlabel=say("gpu-ms-a-step"))
-        ax.set_title(say(f"gpu-short-{name}"), loc="left", fontsize=10)
+        ax.set(xlim=(0, 1.4 * most), ylim=(4.5, -0.5), xlabel=say("training-ms-a-step"))
+        ax.set_title(say(f"training-short-{name}"), loc="left", fontsize=10)
     return figure
 
 
@@ -748,17 +749,17 @@ def package_step(model, images):
 found = {"resident": waits(resident), "fused": waits(fused), "fit": waits(package_step)}
 assert found == {"resident": True, "fused": False, "fit": False}
 for name, answer in found.items():
-    verdict = say("gpu-waits" if answer else "gpu-never-waits")
-    print(say("gpu-guard", name=say(f"gpu-short-{name}"), verdict=verdict))
+    verdict = say("training-waits" if answer else "training-never-waits")
+    print(say("training-guard", name=say(f"training-short-{name}"), verdict=verdict))
 
 # %% [markdown] key="guard-package"
 # The guard goes red for the loop with `.item()` and stays green for the other two: our hand-written one and the step of the package.
 #
-# What does it not see? On a CPU, `.tolist()` and `.numpy()` read the memory directly and pass by the dispatcher; on a GPU they are copies, and it sees them. `checks_training.Waits` closes the gap with a second guard, above, which watches the methods that Python calls on a tensor. Neither sees operations such as `nonzero` and `torch.equal`, which wait on a GPU, too; there PyTorch's switch catches them. The guard also shows something that surprises: Adam, if it is *not* fused, asks too. It keeps a counter of its steps and reads it with `.item()`. On a GPU that counter lives with the host, and nobody waits.
+# What does it not see? On a CPU, `.tolist()` and `.numpy()` read the memory directly and pass by the dispatcher; on a GPU they are copies, and it sees them. `checks.HostReads` closes the gap with a second guard, above, which watches the methods that Python calls on a tensor. Neither sees operations such as `nonzero` and `torch.equal`, which wait on a GPU, too; there PyTorch's switch catches them. The guard also shows something that surprises: Adam, if it is *not* fused, asks too. It keeps a counter of its steps and reads it with `.item()`. On a GPU that counter lives with the host, and nobody waits.
 
 # %% key="guard-checked"
 def asked_by(work):
-    with checks_training.Waits() as seen:
+    with checks.HostReads() as seen:
         work()
     return seen.asked
 
@@ -773,7 +774,7 @@ weights[0].grad = torch.ones(3, device=device)
 optimizers = {is_fused: Adam(weights, fused=is_fused) for is_fused in (False, True)}
 counts = {f: len(asked_by(optimizer.step)) for f, optimizer in optimizers.items()}
 assert counts[True] == 0
-print(say("gpu-adam-asks", plain=counts[False], fused=counts[True]))
+print(say("training-adam-asks", plain=counts[False], fused=counts[True]))
 
 # %% [markdown] key="stored"
 # ## 9. The same table, measured at leisure
@@ -792,15 +793,15 @@ def read(name):
 def print_stored(kind):
     measured = read(f"training_{kind}")
     if measured is None:
-        print(say(f"gpu-none-{kind}" if RESULTS.is_dir() else "gpu-no-folder"))
+        print(say(f"training-none-{kind}" if RESULTS.is_dir() else "training-no-folder"))
         return
     results, machine = measured["results"], measured["machine"]
     where = machine["accelerator"] or machine["processor"]
     fields = ("date", "commit", "torch", "threads")
-    print(say("gpu-measured-on", where=where, **{k: machine[k] for k in fields}))
-    print(say("gpu-head"))
+    print(say("training-measured-on", where=where, **{k: machine[k] for k in fields}))
+    print(say("training-head"))
     for row in results["rows"]:
-        name = say(f"gpu-stored-{row['name']}")
+        name = say(f"training-stored-{row['name']}")
         values = {"speed": results["images"] / row["seconds"]}
         values |= {"times": row["times_faster"], "share": row["share_of_limit"]}
         values |= {"elbo": row.get("test_elbo")}
@@ -880,21 +881,21 @@ LINES = dict(zip(PRECISIONS, ("-", "--", ":"), strict=True))
 def draw_choice(batch, precision, source):
     measured = sources[source]
     points, chosen = measured["points"], (batch, precision)
-    products_in = say(f"gpu-precision-{precision}")
-    setting = say("gpu-setting", batch=batch, precision=products_in)
+    products_in = say(f"training-precision-{precision}")
+    setting = say("training-setting", batch=batch, precision=products_in)
     about = {"images": measured["images"], "epochs": measured["epochs"]}
-    where = say(f"gpu-source-{source}")
+    where = say(f"training-source-{source}")
     if chosen in points:
         values = {"speed": points[chosen][0], "elbo": points[chosen][1]}
-        alt = say("gpu-alt-chosen", setting=setting, where=where, **values, **about)
+        alt = say("training-alt-chosen", setting=setting, where=where, **values, **about)
     else:
-        alt = say("gpu-alt-missing", setting=setting, where=where, **about)
+        alt = say("training-alt-missing", setting=setting, where=where, **about)
     figure, (ax,) = figures.picture(alt, width=6.6, height=3.6)
     for kind in PRECISIONS:
         own = sorted((size, point) for (size, p), point in points.items() if p == kind)
         if own:
             x, y = zip(*(point for _, point in own), strict=True)
-            label = say(f"gpu-precision-{kind}")
+            label = say(f"training-precision-{kind}")
             how = {"marker": MARKERS[kind], "linestyle": LINES[kind], "linewidth": 1}
             ax.plot(x, y, **how, markerfacecolor="none", color="#666666", label=label)
             for size, point in own:
@@ -902,24 +903,24 @@ def draw_choice(batch, precision, source):
                     ax.text(*point, f"   {size}", va="bottom", fontsize=8)
     if chosen in points:
         ax.plot(*points[chosen], MARKERS[precision], color="black", markersize=11)
-    missing = "" if chosen in points else " " + say("gpu-missing")
+    missing = "" if chosen in points else " " + say("training-missing")
     ax.set_title(setting + missing, loc="left", fontsize=10)
-    ax.set(xlabel=say("gpu-speed"), ylabel=say("gpu-elbo-axis"))
+    ax.set(xlabel=say("training-speed"), ylabel=say("training-elbo-axis"))
     ax.margins(0.12)
-    ax.xaxis.set_major_formatter(lambda value, _: say("gpu-bar", value=value))
+    ax.xaxis.set_major_formatter(lambda value, _: say("training-bar", value=value))
     ax.legend(fontsize=8, loc="lower left")
     return figure
 
 
 panel = sliders.panel(
     draw_choice,
-    batch=sliders.choice(say("gpu-choose-batch"), BATCHES, value=128),
+    batch=sliders.choice(say("training-choose-batch"), BATCHES, value=128),
     precision=sliders.choice(
-        say("gpu-choose-precision"),
-        [(say(f"gpu-precision-{p}"), p) for p in PRECISIONS],
+        say("training-choose-precision"),
+        [(say(f"training-precision-{p}"), p) for p in PRECISIONS],
     ),
     source=sliders.choice(
-        say("gpu-choose-source"), [(say(f"gpu-source-{s}"), s) for s in sources]
+        say("training-choose-source"), [(say(f"training-source-{s}"), s) for s in sources]
     ),
 )
 panel
@@ -985,7 +986,7 @@ assert torch.equal(again, undisturbed)
 assert not torch.equal(other, undisturbed)
 
 a, b, c = torch.tensor([1e8, -1e8, 1.0])  # float32
-print(say("gpu-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()))
+print(say("training-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()))
 
 # %% [markdown] key="processes"
 # ## 12. Several processes
@@ -1019,7 +1020,7 @@ for rank in range(3):
 far = ((shared - whole).abs().max() / whole.abs().max()).item()
 assert far < 1e-6
 assert len(whole) == 631_188  # as many as weights
-print(say("gpu-shares-far", far=far))
+print(say("training-shares-far", far=far))
 
 # %% [markdown] key="torchrun"
 # Now really. `torchrun` starts the processes and tells each of them, through environment variables, its number (`RANK`) and how many they are (`WORLD_SIZE`). `DistributedDataParallel` wraps the model: during `backward`, as soon as a group of gradients is ready, it is averaged with those of the others while the layers below are still computing. The function in the next cell is what each process runs. We write it to a file and start two.
@@ -1078,9 +1079,9 @@ if gradients:
     far = ((gradients[0] - whole).abs().max() / whole.abs().max()).item()
     assert torch.equal(*gradients)
     assert far < 1e-6
-    print(say("gpu-two-processes", far=far))
+    print(say("training-two-processes", far=far))
 else:
-    print(say("gpu-no-processes"))
+    print(say("training-no-processes"))
 
 # %% [markdown] key="torchrun-commands"
 # The package's command trains this way without a change. On one machine, one process per GPU:
@@ -1102,16 +1103,16 @@ else:
 # %% key="processes-measured"
 measured = read("growth_cpu")
 if measured is None:
-    print(say("gpu-no-growth"))
+    print(say("training-no-growth"))
 else:
     machine, results = measured["machine"], measured["results"]
     where = {"where": machine["processor"], "date": machine["date"]}
-    print(say("gpu-growth-on", **where, commit=machine["commit"]))
+    print(say("training-growth-on", **where, commit=machine["commit"]))
     seconds = {row["name"]: row["seconds"] for row in results["rows"]}
     for row in results["processes"]:
         values = {"elbo": row["test_elbo"], "error": row["standard_error"]}
         pace = results["base"]["images"] / seconds[f"processes {row['processes']}"]
-        print(say("gpu-growth-row", count=row["processes"], speed=pace, **values))
+        print(say("training-growth-row", count=row["processes"], speed=pace, **values))
 
 # %% [markdown] key="answer"
 # ## 13. The answer
@@ -1124,7 +1125,7 @@ values = {"times": speed[best] / speed["usual"], "share": speed[best] / limit}
 values |= {"before": speed["usual"] / limit, "after": speed["fit"] / limit}
 far, error = difference(best)
 assert abs(far) <= 2 * error
-print(say("gpu-answer", best=names[best], far=far, error=2 * error, **values))
+print(say("training-answer", best=names[best], far=far, error=2 * error, **values))
 
 # %% [markdown] key="next"
 # **To read.** Burda, Grosse and Salakhutdinov (2015) trained a somewhat larger network with batches of 20 for 3,280 epochs. Work out how long your machine would take for that with ours. In PyTorch's documentation, the pages on CUDA semantics, on the profiler and on `torchrun`.
@@ -1145,7 +1146,7 @@ def my_step(model, optimizer, x, total):
     ...
 
 
-checks_training.step(my_step)
+checks.step(my_step)
 
 # %% key="solution-step" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_step(model, optimizer, x, total):
@@ -1156,7 +1157,7 @@ def solution_step(model, optimizer, x, total):
     total += len(x) * loss.detach()
 
 
-verdict = checks_training.step(solution_step)
+verdict = checks.step(solution_step)
 assert verdict
 verdict
 
@@ -1174,7 +1175,7 @@ def my_mean_elbo(score, batches):
     return total  # there was no batch
 
 
-checks_training.mean_elbo(my_mean_elbo)
+checks.mean_elbo(my_mean_elbo)
 
 # %% key="solution-mean" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_mean_elbo(score, batches):
@@ -1185,7 +1186,7 @@ def solution_mean_elbo(score, batches):
     return total / count
 
 
-verdict = checks_training.mean_elbo(solution_mean_elbo)
+verdict = checks.mean_elbo(solution_mean_elbo)
 assert verdict
 verdict
 
@@ -1199,7 +1200,7 @@ def my_gradient(loss, w, x, size):
     ...
 
 
-checks_training.accumulate(my_gradient)
+checks.accumulate(my_gradient)
 
 # %% key="solution-shares" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_gradient(loss, w, x, size):
@@ -1209,7 +1210,7 @@ def solution_gradient(loss, w, x, size):
     return w.grad
 
 
-verdict = checks_training.accumulate(solution_gradient)
+verdict = checks.accumulate(solution_gradient)
 assert verdict
 verdict
 
@@ -1223,14 +1224,14 @@ def my_amdahl(share, factor):
     ...
 
 
-checks_training.amdahl(my_amdahl)
+checks.amdahl(my_amdahl)
 
 # %% key="solution-amdahl" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_amdahl(share, factor):
     return 1 / (1 - share + share / factor)
 
 
-verdict = checks_training.amdahl(solution_amdahl)
+verdict = checks.amdahl(solution_amdahl)
 assert verdict
 verdict
 

@@ -31,7 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Bernoulli, Categorical, Gamma, Laplace, Normal, Poisson
 
-from vae_teach import checks_gradients, data, densities, exact, figures, nets, train
+from vae_teach import data, densities, exact, figures, nets, train
+from vae_teach.checks import gradients as checks
 from vae_teach.sliders import panel, slider, sweep
 from vae_teach.words import say, use_language
 
@@ -52,7 +53,7 @@ try:
     (z**2).backward()
 except RuntimeError:
     refused = True
-    print(say("grad-refused"))
+    print(say("gradients-refused"))
 
 assert refused
 assert z.grad_fn is None
@@ -101,7 +102,7 @@ rises = [
 assert torch.allclose(average(mu, logvar), by_quadrature(mu, logvar), atol=1e-9)
 assert torch.allclose(exact_gradient, torch.stack(rises) / (2 * step), atol=1e-6)
 d_mu, d_logvar = exact_gradient.tolist()
-print(say("grad-exact", average=average(mu, logvar).item(), mu=d_mu, logvar=d_logvar))
+print(say("gradients-exact", average=average(mu, logvar).item(), mu=d_mu, logvar=d_logvar))
 
 # %% [markdown] key="average-seen"
 # A figura mostra os dois lados da questão. À esquerda, $f$ e dois sinos. À direita, a média de $f$ enquanto o sino desliza: as ondas de $f$ continuam lá, porém mais rasas, porque o sino as aplaina. A reta tracejada toca a curva no nosso $\mu$; a sua inclinação é a derivada em relação a $\mu$ que a célula acima imprimiu.
@@ -109,11 +110,11 @@ print(say("grad-exact", average=average(mu, logvar).item(), mu=d_mu, logvar=d_lo
 # %% key="average-picture"
 q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
 grid = torch.linspace(-2.2, 2.2, 301, dtype=torch.float64)
-figure, (left, right) = figures.picture(say("grad-alt-average"), columns=2)
+figure, (left, right) = figures.picture(say("gradients-alt-average"), columns=2)
 left.plot(grid, f(grid), color=f_color, linewidth=2.5, label="$f(z)$")
 for center, style in ((-1.0, ":"), (mu.item(), "-")):
     bell = Normal(center, 0.5).log_prob(grid).exp()
-    name = say("grad-bell", mu=center)
+    name = say("gradients-bell", mu=center)
     left.plot(grid, bell, style, color=q_color, label=name)
     left.fill_between(grid, bell, color=q_color, alpha=0.12)
 left.set(xlabel="$z$")
@@ -210,7 +211,7 @@ def arrow(ax, start, end, *, back=False, bend=0.0):
     ax.annotate("", end, start, arrowprops=line)
 
 
-figure, axes = figures.picture(say("grad-alt-graphs"), columns=2, width=9, height=3.4)
+figure, axes = figures.picture(say("gradients-alt-graphs"), columns=2, width=9, height=3.4)
 for ax in axes:
     box(ax, (0, 2), r"$\mu$", q_color)
     box(ax, (0, 1), r"$\sigma$", q_color)
@@ -224,16 +225,16 @@ for ax in axes:
 left, right = axes
 box(left, (1.7, 1.5), r"$z \sim \mathcal{N}(\mu, \sigma^2)$", "black", ":")
 left.text(0.92, 1.95, "✗", color=q_color, size=22, ha="center", va="center")
-left.text(1.05, 2.08, say("grad-stops"), color=q_color, size=10, va="center")
-left.text(1.7, 1.05, say("grad-the-draw"), size=10, ha="center")
+left.text(1.05, 2.08, say("gradients-stops"), color=q_color, size=10, va="center")
+left.text(1.7, 1.05, say("gradients-the-draw"), size=10, ha="center")
 box(right, (1.7, 1.5), r"$z = \mu + \sigma\,\varepsilon$", "black")
 box(right, (0.6, 0), r"$\varepsilon \sim \mathcal{N}(0, 1)$", "black", ":")
-right.text(1.25, 0, say("grad-the-draw"), size=10, va="center")
+right.text(1.25, 0, say("gradients-the-draw"), size=10, va="center")
 arrow(right, (0.75, 0.24), (1.5, 1.24))
 arrow(right, (1.2, 1.78), (0.2, 2.1), back=True, bend=0.2)
 arrow(right, (1.1, 1.26), (0.2, 0.9), back=True, bend=-0.2)
-left.set_title(say("grad-graph-plain"), loc="left", fontsize=10)
-right.set_title(say("grad-graph-path"), loc="left", fontsize=10)
+left.set_title(say("gradients-graph-plain"), loc="left", fontsize=10)
+right.set_title(say("gradients-graph-path"), loc="left", fontsize=10)
 figure
 
 # %% [markdown] key="pathwise-derivatives"
@@ -270,7 +271,7 @@ gradient_of_theirs, gradient_of_ours = (
 )
 assert torch.allclose(theirs, ours, atol=1e-6)
 assert torch.allclose(gradient_of_theirs, gradient_of_ours, rtol=1e-4)
-print(say("grad-rsample", gap=(theirs - ours).abs().max().item()))
+print(say("gradients-rsample", gap=(theirs - ours).abs().max().item()))
 
 # %% [markdown] key="race-text"
 # ## 6. Quatro respostas, quatro ruídos
@@ -297,15 +298,15 @@ def interval(values):
 estimators = {"score": by_score, "baseline": by_baseline, "path": by_path}
 resampled = {k: resampled_variances(each.mean(-1)) for k, each in estimators.items()}
 
-print(say("grad-head"))
-closed = {"name": say("grad-way-closed"), "mean": d_mu, "error": 0, "variance": 0}
-print(say("grad-row", **closed), "[0]")
+print(say("gradients-head"))
+closed = {"name": say("gradients-way-closed"), "mean": d_mu, "error": 0, "variance": 0}
+print(say("gradients-row", **closed), "[0]")
 for name, each in estimators.items():
     mean, error = mean_and_error(each)
     variance = each.mean(-1).var(-1)[0].item()
     row = {"mean": mean[0].item(), "error": error[0].item(), "variance": variance}
-    row_interval = say("grad-interval", **interval(resampled[name][0]))
-    print(say("grad-row", name=say(f"grad-way-{name}"), **row), row_interval)
+    row_interval = say("gradients-interval", **interval(resampled[name][0]))
+    print(say("gradients-row", name=say(f"gradients-way-{name}"), **row), row_interval)
 
 with torch.no_grad():
     at_nodes = mu + sigma * nodes  # (60,)
@@ -321,12 +322,12 @@ for name, terms in exact_terms.items():
 
 # %% key="race-picture"
 colors = {"score": "black", "baseline": "#777777", "path": q_color}
-figure, axes = figures.picture(say("grad-alt-race"), columns=3, width=8.5, height=2.5)
+figure, axes = figures.picture(say("gradients-alt-race"), columns=3, width=8.5, height=2.5)
 for ax, (name, each) in zip(axes, estimators.items(), strict=True):
     ax.hist(each.mean(-1)[0], np.linspace(-8, 16, 73), color=colors[name], log=True)
     ax.axvline(d_mu, color=figures.COLORS["posterior"], linewidth=2, linestyle="--")
-    ax.set_title(say(f"grad-way-{name}"), loc="left", fontsize=10)
-    ax.set(xlabel=say("grad-estimate"), ylim=(0.5, 2000))
+    ax.set_title(say(f"gradients-way-{name}"), loc="left", fontsize=10)
+    ax.set(xlabel=say("gradients-estimate"), ylim=(0.5, 2000))
 figure
 
 # %% [markdown] key="race-ratio-text"
@@ -339,9 +340,9 @@ for name in ("score", "baseline"):
     ratios = resampled[name] / resampled["path"]  # (2, R)
     found = estimators[name].mean(-1).var(-1) / by_path.mean(-1).var(-1)  # (2,)
     values = {"mu": found[0].item(), "logvar": found[1].item()}
-    ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
-    told = {"name": say(f"grad-way-{name}"), "a": ends[0], "b": ends[1]}
-    print(say("grad-ratio", **told, **values))
+    ends = [say("gradients-interval", **interval(ratio)) for ratio in ratios]
+    told = {"name": say(f"gradients-way-{name}"), "a": ends[0], "b": ends[1]}
+    print(say("gradients-ratio", **told, **values))
     assert (ratios.quantile(0.001, dim=-1) > 1).all()
 
 # %% [markdown] key="panel-text"
@@ -363,7 +364,7 @@ def draw_arrows(mu, sigma, eps):
     z = mu + sigma * eps
     value, rise = (function(torch.tensor(z)).item() for function in (f, slope))
     told = {"mu": mu, "sigma": sigma, "eps": eps, "z": z, "slope": rise}
-    alt = say("grad-alt-panel", **told, to_sigma=rise * eps)
+    alt = say("gradients-alt-panel", **told, to_sigma=rise * eps)
     figure, (left, right) = figures.picture(alt, columns=2, width=8.5)
 
     line = torch.linspace(-3, 3, 241)
@@ -383,12 +384,12 @@ def draw_arrows(mu, sigma, eps):
     decay = math.exp(-4.5 * sigma**2)
     exact_mu = 2 * mu + 3 * decay * math.cos(3 * mu)
     exact_sigma = 2 * sigma - 9 * sigma * decay * math.sin(3 * mu)
-    diamond = {"color": figures.COLORS["posterior"], "label": say("grad-panel-exact")}
+    diamond = {"color": figures.COLORS["posterior"], "label": say("gradients-panel-exact")}
     right.plot((exact_mu, exact_sigma), (1, 0), "D", **diamond)
     right.axvline(0, color="black", linewidth=1)
     right.set(xlim=(-15, 15), ylim=(-0.8, 1.6), yticks=(1, 0))
     right.set_yticklabels((r"$\mu$: $f\,'(z)$", r"$\sigma$: $f\,'(z)\,\varepsilon$"))
-    right.set_title(say("grad-arrives"), loc="left", fontsize=10)
+    right.set_title(say("gradients-arrives"), loc="left", fontsize=10)
     right.legend(loc="lower right", fontsize=9, frameon=False)
     return figure
 
@@ -439,19 +440,19 @@ jump = (z > 0).double()  # (G, S)
 exact_jump = Normal(mu.detach(), sigma).log_prob(torch.zeros(1)).exp().item()
 assert is_unbiased(jump * score[0], exact_jump)
 jump_path = torch.zeros_like(z)  # a inclinação de um degrau, em cada amostra
-print(say("grad-crossing", a=(1 / sigma).item(), variance=crossing[0].item()))
-print(say("grad-jump", exact=exact_jump, path=jump_path.mean().item()))
+print(say("gradients-crossing", a=(1 / sigma).item(), variance=crossing[0].item()))
+print(say("gradients-jump", exact=exact_jump, path=jump_path.mean().item()))
 
 # %% key="waves-picture"
-figure, (ax,) = figures.picture(say("grad-alt-waves"), width=6)
+figure, (ax,) = figures.picture(say("gradients-alt-waves"), width=6)
 for column, (name, line) in enumerate((("score", "-"), ("path", "--"))):
-    look = {"color": colors[name], "label": say(f"grad-way-{name}")}
+    look = {"color": colors[name], "label": say(f"gradients-way-{name}")}
     ax.loglog(frequencies * sigma, waves[:, column], line, **look)
 ax.axvline(1, color="#777777", linestyle=":")
 ticks = (0.25, 0.5, 1, 2)
 ax.set_xticks(ticks, [say("tick", value=tick) for tick in ticks])
 ax.minorticks_off()
-ax.set(xlabel=r"$a\,\sigma$", ylabel=say("grad-variance"))
+ax.set(xlabel=r"$a\,\sigma$", ylabel=say("gradients-variance"))
 ax.legend(fontsize=9, frameon=False)
 figure
 
@@ -484,7 +485,7 @@ def log_likelihood(z):  # (N, 2) a (N,) nats
     return densities.log_bernoulli(x, decoder.decode_logits(z))
 
 
-print(say("grad-data", name=train_images.name, s1=sigma[0].item(), s2=sigma[1].item()))
+print(say("gradients-data", name=train_images.name, s1=sigma[0].item(), s2=sigma[1].item()))
 
 # %% key="vae-exact"
 def square(points, extent=6.0):  # uma grade de ruído e os seus pesos normais
@@ -527,7 +528,7 @@ assert ((vae_exact - vae_rises).abs() < 0.005 * unit).all()
 assert abs(vae_elbo.item() - elbo_at(mu, logvar).item()) < 0.01  # nats
 for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
     values = {"quadrature": vae_exact[i].item(), "rise": vae_rises[i].item()}
-    print(say("grad-vae-exact", name=name, **values))
+    print(say("gradients-vae-exact", name=name, **values))
 
 # %% [markdown] key="vae-estimators-text"
 # As duas colunas vêm de somas diferentes e concordam até onde somas em grades podem concordar: o decodificador tem ReLUs, e com elas, vincos.
@@ -567,14 +568,14 @@ for name, each in vae_estimators.items():
     mean, error = mean_and_error(each)
     row = {"mean": mean[1].item(), "error": error[1].item()}
     row |= {"exact": vae_exact[1].item(), "needed": needed[name]}
-    print(say("grad-vae-row", name=say(f"grad-way-{name}"), **row))
+    print(say("gradients-vae-row", name=say(f"gradients-way-{name}"), **row))
 
 for name in ("score", "baseline"):
     ratios = resampled[name] / resampled["path"]  # (2, R)
     middle = {"mu": ratios[0].median().item(), "logvar": ratios[1].median().item()}
-    ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
-    told = {"name": say(f"grad-way-{name}"), "a": ends[0], "b": ends[1]}
-    print(say("grad-ratio", **told, **middle))
+    ends = [say("gradients-interval", **interval(ratio)) for ratio in ratios]
+    told = {"name": say(f"gradients-way-{name}"), "a": ends[0], "b": ends[1]}
+    print(say("gradients-ratio", **told, **middle))
     assert (ratios.quantile(0.001, dim=-1) > (100 if name == "score" else 1)).all()
 vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
 
@@ -638,9 +639,9 @@ for latents, ways in contests.items():
         curves, kls = zip(*(run(way, latents, seed) for seed in range(3)), strict=True)
         runs[way, latents] = torch.tensor(curves)  # (3 sementes, 3 épocas)
         last = runs[way, latents][:, -1]
-        told = {"name": say(f"grad-way-{way}"), "latents": latents, "kl": sum(kls) / 3}
+        told = {"name": say(f"gradients-way-{way}"), "latents": latents, "kl": sum(kls) / 3}
         told |= {"low": last.min().item(), "high": last.max().item()}
-        print(say("grad-run", mean=last.mean().item(), **told))
+        print(say("gradients-run", mean=last.mean().item(), **told))
         if way == "blocked":
             assert max(kls) < 0.1
 
@@ -657,13 +658,13 @@ looks = {
     "baseline": {"color": "black", "ls": "--", "marker": "s"},
     "path": {"color": q_color, "ls": "-", "marker": "D"},
 }
-figure, axes = figures.picture(say("grad-alt-training"), columns=2, width=8)
+figure, axes = figures.picture(say("gradients-alt-training"), columns=2, width=8)
 for ax, (latents, ways) in zip(axes, contests.items(), strict=True):
     for way in ways:
         lines = ax.plot((1, 2, 3), runs[way, latents].T, ms=4, lw=1, **looks[way])
-        lines[0].set_label(say(f"grad-way-{way}"))
-    ax.set(xlabel=say("epoch"), ylabel=say("grad-test-elbo"), xticks=(1, 2, 3))
-    ax.set_title(say("grad-latents", count=latents), loc="left", fontsize=10)
+        lines[0].set_label(say(f"gradients-way-{way}"))
+    ax.set(xlabel=say("epoch"), ylabel=say("gradients-test-elbo"), xticks=(1, 2, 3))
+    ax.set_title(say("gradients-latents", count=latents), loc="left", fontsize=10)
     ax.legend(fontsize=8, frameon=False, loc="lower right")
 figure
 
@@ -707,7 +708,7 @@ for variance in (1e-4, 1.0, 100.0):
     assert math.isclose(half, 0.5, rel_tol=1e-9)
     assert math.isclose(of_variance, 0.5 / variance**2, rel_tol=1e-9)
     speed = -math.expm1(-variance)
-    print(say("grad-speeds", v=variance, exp=variance, softplus=speed))
+    print(say("gradients-speeds", v=variance, exp=variance, softplus=speed))
 
 # %% [markdown] key="logvar-steps-text"
 # E em passos? Parta de $v = 1$ e deixe o Adam, com taxa de aprendizado 0,05, levar $\mathcal{N}(0, v)$ até um alvo de variância $t$ pela KL. Espere quase um empate em $t = 0{,}005$, uma nuvem estreita como as de um VAE, e uma goleada em $t = 100$. A própria variância como parâmetro não termina a primeira corrida: algum passo a leva para baixo de zero, onde o logaritmo não existe.
@@ -742,9 +743,9 @@ steps = {}
 for target in (0.005, 100.0):
     for name, (form, start) in forms.items():
         steps[name, target] = steps_to(target, form, start)
-        key = "grad-steps" if steps[name, target] > 0 else "grad-lost"
-        key = "grad-late" if steps[name, target] == most else key
-        told = {"name": say(f"grad-form-{name}"), "steps": abs(steps[name, target])}
+        key = "gradients-steps" if steps[name, target] > 0 else "gradients-lost"
+        key = "gradients-late" if steps[name, target] == most else key
+        told = {"name": say(f"gradients-form-{name}"), "steps": abs(steps[name, target])}
         print(say(key, target=target, **told))
 
 assert 0.5 < steps["softplus", 0.005] / steps["exp", 0.005] < 2
@@ -758,8 +759,8 @@ assert steps["raw", 0.005] < 0
 
 # %% key="no-path" tags=["nbval-check-output"]
 for law in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
-    answer = say("grad-yes" if law.has_rsample else "grad-no")
-    print(say("grad-has-path", name=law.__name__, answer=answer))
+    answer = say("gradients-yes" if law.has_rsample else "gradients-no")
+    print(say("gradients-has-path", name=law.__name__, answer=answer))
 
 # %% [markdown] key="gumbel-text"
 # O que se faz então? Pode-se voltar à função escore, com linha de base. Ou pode-se **amolecer o sorteio**. Some a cada logit um ruído de Gumbel, $-\log(-\log u)$ com $u$ uniforme, e fique com o maior: é uma amostra exata da categórica. Ponha no lugar de "o maior" uma softmax de temperatura $\tau$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). O preço: a amostra já não é uma categoria, e sim uma mistura delas, e o gradiente é o de outro problema. Ele é **enviesado**. À medida que $\tau$ cai, o viés vai embora e chega a variância.
@@ -797,12 +798,12 @@ for temperature in temperatures:
     noises.append(gradient.var(0).sum().item())
     if temperature == 2.0:
         assert not is_unbiased(gradient.T[:, :, None], exact_three)
-    print(say("grad-gumbel", tau=temperature, bias=biases[-1], variance=noises[-1]))
+    print(say("gradients-gumbel", tau=temperature, bias=biases[-1], variance=noises[-1]))
 
 categorical = (cost(largest) - per_category.mean())[:, None] * (largest - p)  # (N, 3)
 assert is_unbiased(categorical.T[:, :, None], exact_three)
 values = {"length": exact_three.norm(), "variance": categorical.var(0).sum()}
-print(say("grad-gumbel-score", **{k: v.item() for k, v in values.items()}))
+print(say("gradients-gumbel-score", **{k: v.item() for k, v in values.items()}))
 assert biases[-1] < biases[0] / 3
 assert noises[-1] > 3 * noises[0]
 assert noises[-1] > 3 * categorical.var(0).sum()
@@ -845,8 +846,8 @@ spread = resampled_variances(by_landing.mean(-1))  # (4, R)
 landing = torch.stack((spread[:2].sum(0), spread[2:].sum(0)))  # (2, R)
 ratios = resampled["path"] / landing
 middle = {"mu": ratios[0].median().item(), "logvar": ratios[1].median().item()}
-ends = [say("grad-interval", **interval(ratio)) for ratio in ratios]
-print(say("grad-landing", **middle, a=ends[0], b=ends[1]))
+ends = [say("gradients-interval", **interval(ratio)) for ratio in ratios]
+print(say("gradients-landing", **middle, a=ends[0], b=ends[1]))
 
 # %% [markdown] key="answer"
 # ## 14. A resposta
@@ -855,9 +856,9 @@ print(say("grad-landing", **middle, a=ends[0], b=ends[1]))
 
 # %% key="answer-measured"
 middle = vae_ratio.median().item()
-print(say("grad-answer-ratio", ratio=middle, **interval(vae_ratio)))
+print(say("gradients-answer-ratio", ratio=middle, **interval(vae_ratio)))
 told = {way: runs[way, 2][:, -1].mean().item() for way in contests[2]}
-print(say("grad-answer-elbo", **told))
+print(say("gradients-answer-elbo", **told))
 
 # %% [markdown] key="next"
 # **Para ler.** Williams (1992) trouxe a função escore para o aprendizado. Kingma e Welling (2013) e Rezende, Mohamed e Wierstra (2014) trouxeram a trajetória para estes modelos. Roeder, Wu e Duvenaud (2017) tiraram o último ruído; Tucker et al. (2019) estenderam a ideia aos limites ponderados por importância. Jang, Gu e Poole (2017) e Maddison, Mnih e Teh (2017) amoleceram a categórica.
@@ -878,7 +879,7 @@ def my_score_function(values, z, mu, logvar):
     ...
 
 
-checks_gradients.score_function(my_score_function)
+checks.score_function(my_score_function)
 
 # %% key="solution-score" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_score_function(values, z, mu, logvar):
@@ -886,7 +887,7 @@ def solution_score_function(values, z, mu, logvar):
     return values * torch.stack(((z - mu) * torch.exp(-logvar), 0.5 * (squared - 1)))
 
 
-verdict = checks_gradients.score_function(solution_score_function)
+verdict = checks.score_function(solution_score_function)
 assert verdict
 verdict
 
@@ -900,7 +901,7 @@ def my_baseline(values, score):
     return (values - values.mean()) * score
 
 
-checks_gradients.baseline(my_baseline)
+checks.baseline(my_baseline)
 
 # %% key="solution-baseline" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_baseline(values, score):
@@ -908,7 +909,7 @@ def solution_baseline(values, score):
     return (values - others) * score
 
 
-verdict = checks_gradients.baseline(solution_baseline)
+verdict = checks.baseline(solution_baseline)
 assert verdict
 verdict
 
@@ -922,14 +923,14 @@ def my_exponential(start, rate, u):
     ...
 
 
-checks_gradients.exponential_path(my_exponential)
+checks.exponential_path(my_exponential)
 
 # %% key="solution-path" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_exponential(start, rate, u):
     return start - torch.log1p(-u) / rate  # (S,)
 
 
-verdict = checks_gradients.exponential_path(solution_exponential)
+verdict = checks.exponential_path(solution_exponential)
 assert verdict
 verdict
 
@@ -944,7 +945,7 @@ def my_surrogate(values, z, mu, logvar):
     return (values.detach() * log_q).mean()
 
 
-checks_gradients.surrogate(my_surrogate)
+checks.surrogate(my_surrogate)
 
 # %% key="solution-surrogate" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_surrogate(values, z, mu, logvar):
@@ -952,7 +953,7 @@ def solution_surrogate(values, z, mu, logvar):
     return (values.detach() * log_q).mean()
 
 
-verdict = checks_gradients.surrogate(solution_surrogate)
+verdict = checks.surrogate(solution_surrogate)
 assert verdict
 verdict
 

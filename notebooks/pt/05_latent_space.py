@@ -31,7 +31,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from scipy import stats
 from torch.distributions import Normal
 
-from vae_teach import checks_latents, data, densities, figures, nets, sliders, train
+from vae_teach import data, densities, figures, nets, sliders, train
+from vae_teach.checks import latents as checks
 from vae_teach.explorer import LatentExplorer
 from vae_teach.words import say, use_language
 
@@ -55,7 +56,7 @@ torch.manual_seed(0)
 bound = train.evaluate(model, test_images)  # três vezes (10000,) nats
 mean, error = bound.elbo.mean().item(), train.standard_error(bound.elbo)
 assert mean > {"mnist": -158.0, "strokes": -135.0}[train_images.name]
-print(say("latent-patient", name=train_images.name, mean=mean, error=error))
+print(say("latents-patient", name=train_images.name, mean=mean, error=error))
 
 # %% [markdown] key="blur-toy-text"
 # ## 2. Quem borra a imagem?
@@ -81,9 +82,9 @@ differing = int((bars[0] != bars[1]).sum())
 
 assert torch.allclose(chosen, bars.mean(0), atol=1e-3)
 assert 0 < cost.item() - differing * math.log(2) < 0.3  # continua a cair, devagar
-print(say("latent-toy", pixels=differing, cost=differing * math.log(2)))
+print(say("latents-toy", pixels=differing, cost=differing * math.log(2)))
 shown = torch.cat((bars, chosen[None])).float()
-figures.gallery({say("latent-toy-title"): shown}, columns=8, alt=say("latent-alt-toy"))
+figures.gallery({say("latents-toy-title"): shown}, columns=8, alt=say("latents-alt-toy"))
 
 # %% [markdown] key="blur-cause"
 # Ele escolhe a média. Dada a latente, os pixels são independentes; por isso cada um responde só por si, com a frequência com que acende: um meio. **O que a latente não determina, pixels independentes transformam em média.** O borrão está aí, e não havia KL na sala.
@@ -100,7 +101,7 @@ def grey(means):
 
 
 assert abs(grey(chosen) - differing / 4) < 0.4
-print(say("latent-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item()))
+print(say("latents-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item()))
 
 # %% [markdown] key="trial-text"
 # Agora, o modelo. Se a culpa é da KL, tirá-la deve deixar as imagens mais nítidas. Se a culpa é da ignorância, o que deve ajudar é contar mais ao decodificador. Fazemos as duas coisas, uma separada da outra.
@@ -140,9 +141,9 @@ wide = wide.eval()
 @torch.no_grad()
 def rebuilt(images):
     return {
-        "latent-vae-2": model.decode(model.encode(images)[0]),
-        "latent-ae-2": autoencoder.decode(autoencoder.encode(images)),
-        "latent-vae-10": wide.decode(wide.encode(images)[0]),
+        "latents-vae-2": model.decode(model.encode(images)[0]),
+        "latents-ae-2": autoencoder.decode(autoencoder.encode(images)),
+        "latents-vae-10": wide.decode(wide.encode(images)[0]),
     }
 
 
@@ -150,31 +151,31 @@ x = test_images.pixels  # (10000, 784), binários
 levels = data.load(train_images.name, "test", binarize=False, device=device).pixels
 greys, errors = {}, {}
 for some, true in zip(x.split(1000), levels.split(1000), strict=True):
-    for key, m in (rebuilt(some) | {"latent-grey-levels": true}).items():
+    for key, m in (rebuilt(some) | {"latents-grey-levels": true}).items():
         greys.setdefault(key, []).append(grey(m))
         errors.setdefault(key, []).append((some - m).square().sum(-1))
 greys = {key: torch.cat(parts) for key, parts in greys.items()}  # (10000,) cada um
 errors = {key: torch.cat(parts) for key, parts in errors.items()}
-print(say("latent-trial-head"))
+print(say("latents-trial-head"))
 for key in greys:
     told = {"grey": greys[key].mean().item(), "error": errors[key].mean().item()}
     told["grey_error"] = train.standard_error(greys[key])
     told["error_error"] = train.standard_error(errors[key])
-    print(say("latent-trial-row", model=say(key), **told))
+    print(say("latents-trial-row", model=say(key), **told))
 
 two, free, ten = (greys[key].mean().item() for key in list(greys)[:3])
 assert abs(free - two) < 0.08 * two  # sem a KL: quase nada muda
 assert ten < 0.8 * two  # com a KL e mais latentes: um quinto a menos, ou mais
 for key in greys:
     assert abs(greys[key].mean() / errors[key].mean() - 1) < 0.25
-gained = greys["latent-ae-2"] - greys["latent-vae-10"]
+gained = greys["latents-ae-2"] - greys["latents-vae-10"]
 assert gained.mean() > 4 * train.standard_error(gained)
 
 # %% key="trial-picture"
 chosen = figures.one_of_each(test_images)
-rows = {say("latent-originals"): x[chosen]}
+rows = {say("latents-originals"): x[chosen]}
 rows |= {say(key): m for key, m in rebuilt(x[chosen]).items()}
-figures.gallery(rows, columns=10, alt=say("latent-alt-trial"))
+figures.gallery(rows, columns=10, alt=say("latents-alt-trial"))
 
 # %% [markdown] key="trial-noticed"
 # **Absolvida.** Sem a KL, e com duas épocas para aproveitar a liberdade, o autocodificador continua tão cinza quanto antes, a menos de uns poucos por cento. Com a KL em pleno vigor, dez latentes no lugar de duas levam embora mais de um quinto do cinza; no MNIST, um terço. A KL tem algo a dizer, mas de forma indireta: ela é um preço sobre a informação, e um modelo pode decidir que um detalhe não vale o que custa. Aqui, dois números são simplesmente poucos.
@@ -201,14 +202,14 @@ kls, _ = by_class(bound.kl)
 frequency = train_images.pixels.mean(0).clamp(1e-4, 1 - 1e-4)  # (784,)
 without, _ = by_class(-densities.log_bernoulli(x, frequency.logit()))
 
-figure, (ax,) = figures.picture(say("latent-alt-classes"), height=3.4)
+figure, (ax,) = figures.picture(say("latents-alt-classes"), height=3.4)
 digits = torch.arange(10)
 blue, orange = figures.COLORS["reconstruction"], figures.COLORS["kl"]
-ax.bar(digits, costs - kls, color=blue, label=say("latent-cost-reconstruction"))
+ax.bar(digits, costs - kls, color=blue, label=say("latents-cost-reconstruction"))
 ax.bar(digits, kls, bottom=costs - kls, color=orange, hatch="//", label="KL")
 ax.errorbar(digits, costs, 4 * whiskers, fmt="none", ecolor="black", capsize=4)
-ax.plot(digits, without, "D", color="black", ms=5, label=say("latent-no-latent"))
-ax.set(xlabel=say("latent-digit"), ylabel=say("latent-cost"), xticks=digits)
+ax.plot(digits, without, "D", color="black", ms=5, label=say("latents-no-latent"))
+ax.set(xlabel=say("latents-digit"), ylabel=say("latents-cost"), xticks=digits)
 figure.legend(loc="outside upper right", fontsize=8, ncols=3, frameon=False)
 figure
 
@@ -216,7 +217,7 @@ figure
 easy, hard = costs.argmin().item(), costs.argmax().item()
 for digit in (easy, hard):
     told = {"cost": costs[digit].item(), "error": whiskers[digit].item()}
-    print(say("latent-class-cost", digit=digit, kl=kls[digit].item(), **told))
+    print(say("latents-class-cost", digit=digit, kl=kls[digit].item(), **told))
 gap = costs[hard] - costs[easy]
 assert gap > 4 * torch.hypot(whiskers[hard], whiskers[easy])
 assert ((without - costs) > 4 * whiskers).all()  # compensa em todo dígito
@@ -230,8 +231,8 @@ assert ((without - costs) > 4 * whiskers).all()  # compensa em todo dígito
 worst = bound.elbo.argsort()[:10]  # (10,)
 with torch.no_grad():
     returned = model.decode(model.encode(x[worst])[0])  # (10, 784)
-rows = {say("latent-worst"): x[worst], say("latent-returned"): returned}
-figures.gallery(rows, columns=10, alt=say("latent-alt-worst"))
+rows = {say("latents-worst"): x[worst], say("latents-returned"): returned}
+figures.gallery(rows, columns=10, alt=say("latents-alt-worst"))
 
 # %% [markdown] key="samples-text"
 # ## 4. Médias e amostras
@@ -246,7 +247,7 @@ with torch.no_grad():
 bits = (torch.rand_like(m) < m).float()  # (4000, 784)
 
 rows = {say("sample-means"): m[:10], say("sample-pixels"): bits[:10]}
-figures.gallery(rows, columns=10, alt=say("latent-alt-samples"))
+figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 
 # %% [markdown] key="samples-by-hand"
 # A que distância deveriam estar uma da outra? Um pixel sorteado com probabilidade $m$ erra a sua média por $1 - m$ com probabilidade $m$, e por $m$ com probabilidade $1 - m$. Na média, ao quadrado: $m\,(1 - m)$. Somando os pixels,
@@ -263,7 +264,7 @@ assert abs(mean) < 4 * error
 lit = (bits - m).sum(-1)  # (4000,) pixels acesos além do que a média diz
 assert abs(lit.mean()) < 4 * train.standard_error(lit)
 told = {"apart": apart.mean().item(), "grey": grey(m).mean().item()}
-print(say("latent-apart", error=error, **told))
+print(say("latents-apart", error=error, **told))
 
 # %% [markdown] key="temperature-text"
 # ## 5. Temperatura
@@ -275,10 +276,10 @@ torch.manual_seed(4)
 eps = torch.randn(10, 2, device=device)
 with torch.no_grad():
     rows = {
-        say("latent-temperature", value=value): model.decode(value * eps)
+        say("latents-temperature", value=value): model.decode(value * eps)
         for value in (0.3, 1.0, 1.6, 2.5)
     }
-figures.gallery(rows, columns=10, alt=say("latent-alt-temperature"))
+figures.gallery(rows, columns=10, alt=say("latents-alt-temperature"))
 
 # %% [markdown] key="diversity-text"
 # Em temperatura baixa, todas as imagens são parentes da que está no meio. Em temperatura alta, elas deixam a parte habitada do plano, e o decodificador tem de inventar.
@@ -305,23 +306,23 @@ one = temperatures.tolist().index(1.0)
 for k in (2, one, 8):
     told = {"diversity": diversity[k, 0].item(), "error": diversity[k, 1].item()}
     told |= {"grey": within[k].item(), "temperature": temperatures[k].item()}
-    print(say("latent-diversity", **told))
+    print(say("latents-diversity", **told))
 half = diversity[one] - diversity[2]
 assert half[0] > 4 * torch.hypot(diversity[one, 1], diversity[2, 1])
 
 # %% key="diversity-picture"
-figure, (ax,) = figures.picture(say("latent-alt-diversity"), width=6.2, height=3.2)
+figure, (ax,) = figures.picture(say("latents-alt-diversity"), width=6.2, height=3.2)
 ax.stackplot(
     temperatures,
     diversity[:, 0],
     within,
     colors=[figures.COLORS["prior"], "#BBBBBB"],
-    labels=[say("latent-between"), say("latent-within")],
+    labels=[say("latents-between"), say("latents-within")],
 )
 ax.errorbar(temperatures, *(diversity * torch.tensor([1, 4])).T, fmt="k.", ms=3)
-ax.axhline(total, color="black", linestyle="--", label=say("latent-data-total"))
+ax.axhline(total, color="black", linestyle="--", label=say("latents-data-total"))
 ax.axvline(1, color="black", linestyle=":", linewidth=1)
-ax.set(xlabel=say("latent-temperature-axis"), ylabel=say("latent-variance"))
+ax.set(xlabel=say("latents-temperature-axis"), ylabel=say("latents-variance"))
 ax.set(xlim=(0, 3), ylim=(0, 1.45 * total))
 ax.legend(loc="upper right", fontsize=8, ncols=2, frameon=False)
 figure
@@ -338,7 +339,7 @@ for value in (0.5, 1.0, 2.0):
     error = math.sqrt(share * (1 - share) / len(out))
     assert abs(out.double().mean().item() - share) < 4 * error + 1e-4
     assert abs(share - stats.rayleigh(scale=value).sf(radius)) < 1e-9
-    print(say("latent-outside", temperature=value, share=share))
+    print(say("latents-outside", temperature=value, share=share))
 
 # %% [markdown] key="grids-text"
 # ## 6. Duas grades, e o que cada uma deixa de fora
@@ -370,7 +371,7 @@ assert torch.allclose(masses, torch.full((n, n), 1 / n**2).double(), atol=1e-12)
 assert torch.allclose(masses, oracle[:, None] * oracle, atol=1e-12)
 points = equal_mass(20)[1].float()
 assert torch.allclose(points, figures.normal_quantiles(20), atol=1e-5)
-print(say("latent-tile-mass", n=n, mass=masses[0, 0].item()))
+print(say("latents-tile-mass", n=n, mass=masses[0, 0].item()))
 
 # %% [markdown] key="coverage-text"
 # Agora, a grade de passos iguais, de $-a$ a $a$ em cada eixo. Ela cobre a massa $(2\Phi(a) - 1)^2$, em que $\Phi$ é a função de distribuição normal. E os seus ladrilhos têm pesos muito desiguais: a última coluna compara o mais pesado com o mais leve.
@@ -383,7 +384,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     assert abs(covered - (2 * stats.norm.cdf(extent) - 1) ** 2) < 1e-6
     assert abs(covered - known) < 5e-4
     told = {"covered": covered.item(), "ratio": (masses.max() / masses.min()).item()}
-    print(say("latent-coverage", extent=extent, **told))
+    print(say("latents-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
 # Na próxima figura, a metade esquerda tem passos iguais de $-3$ a $3$, e a direita tem massas iguais. Em cima, 600 sorteios da priori sobre as bordas dos ladrilhos. Embaixo, o decodificador no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: a grade linear gasta a maior parte da página com o que o modelo quase nunca sorteia. À direita, cabe a cada ladrilho, em média, 1 sorteio em 64.
@@ -398,8 +399,8 @@ def decode_grid(points):
 
 torch.manual_seed(0)
 draws = torch.randn(600, 2)
-grids = {"latent-equal-steps": equal_steps(n, 3.0), "latent-equal-mass": equal_mass(n)}
-figure = figures.Picture(say("latent-alt-grids"), 7.5, 7.9)
+grids = {"latents-equal-steps": equal_steps(n, 3.0), "latents-equal-mass": equal_mass(n)}
+figure = figures.Picture(say("latents-alt-grids"), 7.5, 7.9)
 figure.stored_dpi = figures.SHOWN_DPI  # 128 dígitos: uma figura pesada
 axes = figure.subplots(2, 2)
 for (top, below), (key, (edges, points)) in zip(axes.T, grids.items(), strict=True):
@@ -498,14 +499,14 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
 # À esquerda da próxima figura, $q(z)$ (a sua raiz quadrada, para que as partes fracas apareçam). À direita, a diferença $q(z) - p(z)$: laranja dentro das linhas cheias, onde há mais códigos do que a priori pede; azul dentro das tracejadas, onde há menos.
 
 # %% key="difference"
-figure, axes = figures.picture(say("latent-alt-difference"), columns=2, height=3.7)
+figure, axes = figures.picture(say("latents-alt-difference"), columns=2, height=3.7)
 left, right = axes
 figure.stored_dpi = figures.SHOWN_DPI
 inner = slice(84, 317)  # de -3,5 a 3,5
 z1 = axis[inner]
 blue, q_color = figures.COLORS["prior"], figures.COLORS["q"]
 left.pcolormesh(z1, z1, q[inner, inner].T.sqrt(), cmap="Oranges", vmin=0)
-left.set_title(say("latent-aggregate"), loc="left", fontsize=10)
+left.set_title(say("latents-aggregate"), loc="left", fontsize=10)
 angle = torch.linspace(0, 2 * math.pi, 200)
 for mass, style in ((0.5, "-"), (0.95, "--")):
     r = math.sqrt(-2 * math.log(1 - mass))
@@ -520,7 +521,7 @@ shown = right.pcolormesh(z1, z1, gap, cmap=signed, vmin=-most, vmax=most)
 smooth = F.avg_pool2d(gap[None, None], 9, 1, 4)[0, 0]  # só para as linhas
 levels = {"levels": [-0.02, 0.02], "linestyles": ["--", "-"], "linewidths": 0.8}
 right.contour(z1, z1, smooth, colors="black", **levels)
-right.set_title(say("latent-signed"), loc="left", fontsize=10)
+right.set_title(say("latents-signed"), loc="left", fontsize=10)
 bar = figure.colorbar(shown, ax=right, shrink=0.85, extend="max")
 bar.ax.yaxis.set_major_formatter(lambda value, _: say("tick", value=value))
 for ax in (left, right):
@@ -547,7 +548,7 @@ distance_error = train.standard_error(each)
 assert abs(each.mean() - distance) < 1e-6
 assert distance > 10 * distance_error  # q(z) não é a priori
 empty = (p * (q < p / 2)).sum().item() * cell  # massa da priori
-print(say("latent-distance", distance=distance, error=distance_error, empty=empty))
+print(say("latents-distance", distance=distance, error=distance_error, empty=empty))
 
 # %% [markdown] key="bias-text"
 # O número é exato para *estas* 60.000 imagens. Para os dígitos que não estão entre elas, ele é um pouco grande: cada imagem encontra a própria nuvem na mistura. Com poucas imagens isso não é detalhe, como mostra a próxima célula. O remédio é deixar a nuvem de cada imagem fora da mistura quando chega a sua vez, o que erra para o outro lado: a verdade sobre todos os dígitos fica, em média, entre os dois números. Com 60.000 imagens, eles estão perto um do outro.
@@ -562,7 +563,7 @@ print(say("latent-distance", distance=distance, error=distance_error, empty=empt
 for count in (100, 1000, 10_000):
     some = aggregate(mu[:count], logvar[:count])
     excess = (some * (some.clamp_min(1e-300).log() - p.log())).sum().item() * cell
-    print(say("latent-with-images", count=count, distance=excess))
+    print(say("latents-with-images", count=count, distance=excess))
     assert excess > distance
 
 torch.manual_seed(0)
@@ -575,7 +576,7 @@ others = log_q + torch.log1p(-torch.exp(own - log_q).clamp(max=1 - 1e-12))
 log_q, others = log_q - math.log(len(mu)), others - math.log(len(mu) - 1)
 optimism = log_q - others  # (500,) nats
 told = {"gap": optimism.mean().item(), "error": train.standard_error(optimism)}
-print(say("latent-sandwich", count=len(mu), **told))
+print(say("latents-sandwich", count=len(mu), **told))
 
 # %% key="decomposition"
 kl = densities.kl_to_standard_normal(mu, logvar).mean().item()  # pela fórmula
@@ -587,7 +588,7 @@ assert abs(kl - (information + distance)) < 4 * information_error
 assert abs(by_draws.mean() - distance) < 4 * train.standard_error(by_draws)
 assert 0 < information < math.log(len(mu))
 told = {"information": information, "error": information_error}
-print(say("latent-split", kl=kl, distance=distance, **told))
+print(say("latents-split", kl=kl, distance=distance, **told))
 
 # %% [markdown] key="holes-text"
 # Quase toda a KL é informação: uns poucos nats que ajudam a dizer qual era a imagem. O resto é o desacordo.
@@ -614,8 +615,8 @@ with torch.no_grad():
     drawn = model.decode(z.to(device)).cpu()  # (4000, 784)
 inside = order[z[order].norm(dim=1) < radius]  # dentro do anel de 95%
 crowded, holes = drawn[apart(inside.flip(0))], drawn[apart(inside)]  # (10, 784)
-rows = {say("latent-crowded"): crowded, say("latent-holes"): holes}
-figures.gallery(rows, columns=10, alt=say("latent-alt-holes"))
+rows = {say("latents-crowded"): crowded, say("latents-holes"): holes}
+figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="walks-text"
 # ## 8. De um dígito a outro
@@ -643,7 +644,7 @@ turn = math.pi / 3 * t
 circle = 2 * torch.cat((turn.cos(), turn.sin()), 1)  # (5, 2)
 assert torch.allclose(spherical(a, b, t), circle, atol=1e-6)
 middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
-print(say("latent-middle", straight=middle[0], spherical=middle[1]))
+print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
 # No plano, a escolha é questão de gosto. Em muitas dimensões, não é. A norma de um sorteio da priori tem uma distribuição com nome, a *chi* com $L$ graus de liberdade. Com $L = 2$, ela é larga. Com $L = 20$, praticamente todos os sorteios ficam numa casca fina em torno de $\sqrt{20} \approx 4{,}5$, e praticamente nenhum perto da origem, onde a densidade é máxima.
@@ -652,7 +653,7 @@ print(say("latent-middle", straight=middle[0], spherical=middle[1]))
 
 # %% key="shell"
 torch.manual_seed(0)
-figure, axes = figures.picture(say("latent-alt-shell"), columns=2)
+figure, axes = figures.picture(say("latents-alt-shell"), columns=2)
 for ax, latents in zip(axes, (2, 20), strict=True):
     a, b = torch.randn(2, 20_000, latents, dtype=torch.float64)
     chi = stats.chi(latents)
@@ -661,17 +662,17 @@ for ax, latents in zip(axes, (2, 20), strict=True):
         assert abs(values.mean() - exact) < 4 * train.standard_error(values)
     assert stats.kstest(norms.numpy(), chi.cdf).pvalue > 1e-4
     below = chi.cdf(chi.mean() / math.sqrt(2))
-    print(say("latent-shell-share", latents=latents, share=below))
+    print(say("latents-shell-share", latents=latents, share=below))
 
     r = torch.linspace(0, 7, 300).numpy()
     told = {"bins": 50, "range": (0, 7), "density": True, "histtype": "step"}
-    ax.hist(norms.numpy(), color=blue, label=say("latent-draws"), **told)
+    ax.hist(norms.numpy(), color=blue, label=say("latents-draws"), **told)
     told |= {"color": "black", "linestyle": "--"}
-    ax.hist(halfway.numpy(), label=say("latent-halfway"), **told)
+    ax.hist(halfway.numpy(), label=say("latents-halfway"), **told)
     ax.plot(r, chi.pdf(r), color=blue, linewidth=1)
     ax.plot(r, math.sqrt(2) * chi.pdf(math.sqrt(2) * r), "k--", linewidth=1)
-    ax.set(xlim=(0, 7), yticks=[], xlabel=say("latent-norm"))
-    ax.set_title(say("latent-latents", count=latents), loc="left", fontsize=10)
+    ax.set(xlim=(0, 7), yticks=[], xlabel=say("latents-norm"))
+    ax.set_title(say("latents-latents", count=latents), loc="left", fontsize=10)
 axes[0].legend(fontsize=8, frameon=False)
 figure
 
@@ -681,14 +682,14 @@ figure
 # %% key="shell-measured"
 torch.manual_seed(0)
 a, b = torch.randn(2, 4000, 10, device=device)
-places = {"latent-draws": a, "latent-straight": straight(a, b, 0.5)}
-places["latent-spherical"] = spherical(a, b, 0.5)
+places = {"latents-draws": a, "latents-straight": straight(a, b, 0.5)}
+places["latents-spherical"] = spherical(a, b, 0.5)
 with torch.no_grad():
     greyness = {key: grey(wide.decode(z)).cpu() for key, z in places.items()}
 for key, values in greyness.items():
     told = {"mean": values.mean().item(), "error": train.standard_error(values)}
-    print(say("latent-halfway-grey", where=say(key), **told))
-difference = greyness["latent-straight"] - greyness["latent-spherical"]
+    print(say("latents-halfway-grey", where=say(key), **told))
+difference = greyness["latents-straight"] - greyness["latents-spherical"]
 assert difference.mean() > 10 * train.standard_error(difference)
 
 # %% [markdown] key="panel-text"
@@ -701,7 +702,7 @@ with torch.no_grad():
     codes = model.encode(test_images.pixels)[0].cpu()  # (10000, 2)
 centres = torch.stack([codes[labels == k].median(0).values for k in range(10)])
 steps = torch.linspace(0, 1, 12)[:, None]  # (12, 1)
-paths = {"latent-straight": straight, "latent-spherical": spherical}
+paths = {"latents-straight": straight, "latents-spherical": spherical}
 backdrop = q[inner, inner].T.sqrt().float()
 
 
@@ -713,7 +714,7 @@ def walk(first, last, way):
     passed = " ".join(str(k) for k in labels[nearest].mode(1).values.tolist())
     length = z.diff(dim=0).norm(dim=1).sum().item()
     told = {"first": first, "last": last, "way": say(way)}
-    alt = say("latent-alt-walk", passed=passed, length=length, **told)
+    alt = say("latents-alt-walk", passed=passed, length=length, **told)
     figure, (left, right) = figures.picture(alt, columns=2, height=3.5)
     left.imshow(backdrop, cmap="Oranges", origin="lower", extent=(-3.5, 3.5) * 2)
     left.plot(*z.T, "o-", color="black", ms=3, linewidth=1)
@@ -729,9 +730,9 @@ def walk(first, last, way):
 digits = list(range(10))
 panel = sliders.panel(
     walk,
-    first=sliders.choice(say("latent-from"), digits, value=3),
-    last=sliders.choice(say("latent-to"), digits, value=7),
-    way=sliders.choice(say("latent-path"), [(say(way), way) for way in paths]),
+    first=sliders.choice(say("latents-from"), digits, value=3),
+    last=sliders.choice(say("latents-to"), digits, value=7),
+    way=sliders.choice(say("latents-path"), [(say(way), way) for way in paths]),
 )
 panel
 
@@ -741,7 +742,7 @@ for way in paths:  # do 1 ao 7, pelos dois caminhos, e de volta ao 3
     panel.controls["first"].value, panel.controls["way"].value = 1, way
     drawn = torch.from_numpy(panel.picture.axes[0].lines[0].get_xydata()).float()
     assert torch.allclose(drawn[[0, -1]], centres[[1, 7]], atol=1e-4)
-panel.controls["first"].value, panel.controls["way"].value = 3, "latent-straight"
+panel.controls["first"].value, panel.controls["way"].value = 3, "latents-straight"
 
 # %% [markdown] key="wide-text"
 # ## 9. Mais de duas latentes
@@ -760,16 +761,16 @@ by_kl = kl_means.argsort(descending=True)
 names = [f"$z_{{{k + 1}}}$" for k in by_kl.tolist()]
 active = int((spread > 0.01).sum())
 assert 1 <= active <= 10
-figure, (left, right) = figures.picture(say("latent-alt-bars"), columns=2, height=2.8)
+figure, (left, right) = figures.picture(say("latents-alt-bars"), columns=2, height=2.8)
 left.bar(range(10), kl_means[by_kl], color=figures.COLORS["kl"], hatch="//")
-left.set(ylabel="nats", title=say("latent-kl-each"))
+left.set(ylabel="nats", title=say("latents-kl-each"))
 right.bar(range(10), spread[by_kl], color=figures.COLORS["q"])
 right.axhline(0.01, color="black", linestyle=":")
 right.set(yscale="log", ylim=(0.003, 5))
-right.set(title=say("latent-spread-each"))
+right.set(title=say("latents-spread-each"))
 for ax in (left, right):
     ax.set_xticks(range(10), names)
-print(say("latent-active", active=active, kl=kl_means.sum().item()))
+print(say("latents-active", active=active, kl=kl_means.sum().item()))
 figure
 
 # %% [markdown] key="traversal-text"
@@ -784,14 +785,14 @@ for row, k in enumerate(by_kl.tolist()):
 with torch.no_grad():
     tiles = wide.decode(z.reshape(-1, 10).to(device)).cpu()  # (50, 784)
 
-figure, (ax,) = figures.picture(say("latent-alt-traversal"), width=3.6, height=6.2)
+figure, (ax,) = figures.picture(say("latents-alt-traversal"), width=3.6, height=6.2)
 figure.stored_dpi = figures.SHOWN_DPI
 canvas = figures.mosaic(tiles, columns=5)
 ax.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 middles = [29 * k + 14 for k in range(10)]
 ax.set_yticks(middles, names)
 ax.set_xticks(middles[:5], [say("tick", value=value) for value in stops.tolist()])
-ax.set(xlabel=say("latent-coordinate"))
+ax.set(xlabel=say("latents-coordinate"))
 figure
 
 # %% [markdown] key="pca-text"
@@ -804,11 +805,11 @@ shares = scales.square() / scales.square().sum()  # (10,)
 oracle = torch.linalg.eigvalsh(torch.cov(wide_mu.double().T)).flip(0)  # (10,)
 assert torch.allclose(shares.double(), oracle / oracle.sum(), atol=1e-4)
 assert 0.2 < shares[:2].sum() < 0.6
-print(say("latent-pca", share=shares[:2].sum().item()))
+print(say("latents-pca", share=shares[:2].sum().item()))
 
-views = {"latent-pair": wide_mu[:, by_kl[:2]]}  # (10000, 2)
-views["latent-pca-title"] = centred @ directions[:2].T  # (10000, 2)
-figure, axes = figures.picture(say("latent-alt-pca"), columns=2, height=3.9)
+views = {"latents-pair": wide_mu[:, by_kl[:2]]}  # (10000, 2)
+views["latents-pca-title"] = centred @ directions[:2].T  # (10000, 2)
+figure, axes = figures.picture(say("latents-alt-pca"), columns=2, height=3.9)
 figure.stored_dpi = figures.SHOWN_DPI
 for ax, (key, points) in zip(axes, views.items(), strict=True):
     for digit, color in enumerate(figures.DIGIT_COLORS):
@@ -874,15 +875,15 @@ def vote(model, count=20_000):
 votes = {count: vote(asked) for count, asked in ((2, model), (10, wide))}
 for count, right in votes.items():
     told = {"share": right.mean().item(), "error": train.standard_error(right)}
-    print(say("latent-votes", latents=count, **told))
+    print(say("latents-votes", latents=count, **told))
 assert votes[2].mean() > 0.5
 assert (votes[10] - votes[2]).mean() > 4 * train.standard_error(votes[10] - votes[2])
 
 # %% key="answer-facts"
-print(say("latent-fact-blur", two=two, free=free, ten=ten))
+print(say("latents-fact-blur", two=two, free=free, ten=ten))
 told = {"information": information, "information_error": information_error}
-print(say("latent-fact-map", distance=distance, error=distance_error, **told))
-print(say("latent-fact-hole", empty=empty))
+print(say("latents-fact-map", distance=distance, error=distance_error, **told))
+print(say("latents-fact-hole", empty=empty))
 
 # %% [markdown] key="answer-moral"
 # **Então:** ele aprendeu a gastar uns poucos nats por imagem para dizer *de que tipo* ela é, e tão bem que o dígito se lê no código muito mais vezes do que por acaso, embora nenhum rótulo tenha sido mostrado. Aprendeu a preencher a priori, mas não por inteiro: o plano tem buracos, e eles têm tamanho medido. E, o que a sua latente não consegue dizer, ele transforma em média, e sabe que faz isso.
@@ -903,14 +904,14 @@ def my_radius(mass):
     ...
 
 
-checks_latents.ring_radius(my_radius)
+checks.ring_radius(my_radius)
 
 # %% key="solution-radius" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_radius(mass):
     return math.sqrt(-2 * math.log(1 - mass))  # a densidade cai como exp(-r² / 2)
 
 
-verdict = checks_latents.ring_radius(solution_radius)
+verdict = checks.ring_radius(solution_radius)
 assert verdict
 verdict
 
@@ -928,7 +929,7 @@ def my_tiles(decode, points):
     return torch.stack(rows)
 
 
-checks_latents.manifold_rows(my_tiles)
+checks.manifold_rows(my_tiles)
 
 # %% key="solution-tiles" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_tiles(decode, points):
@@ -939,7 +940,7 @@ def solution_tiles(decode, points):
     return torch.stack(rows)
 
 
-verdict = checks_latents.manifold_rows(solution_tiles)
+verdict = checks.manifold_rows(solution_tiles)
 assert verdict
 verdict
 
@@ -953,14 +954,14 @@ def my_bits(means):
     return (means > 0.5).float()
 
 
-checks_latents.pixel_draw(my_bits)
+checks.pixel_draw(my_bits)
 
 # %% key="solution-bits" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_bits(means):
     return (torch.rand_like(means) < means).float()
 
 
-verdict = checks_latents.pixel_draw(solution_bits)
+verdict = checks.pixel_draw(solution_bits)
 assert verdict
 verdict
 
@@ -976,14 +977,14 @@ def my_walk(start, end, t):
     ...
 
 
-checks_latents.unit_walk(my_walk)
+checks.unit_walk(my_walk)
 
 # %% key="solution-walk" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_walk(start, end, t):
     return math.sqrt(1 - t) * start + math.sqrt(t) * end  # as variâncias somam 1
 
 
-verdict = checks_latents.unit_walk(solution_walk)
+verdict = checks.unit_walk(solution_walk)
 assert verdict
 verdict
 
@@ -1004,7 +1005,7 @@ def my_active(mu):
     ...
 
 
-checks_latents.active_count(my_active)
+checks.active_count(my_active)
 
 # %% key="solution-active" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_active(mu):
@@ -1012,6 +1013,6 @@ def solution_active(mu):
 
 
 assert solution_active(wide_mu) == active
-verdict = checks_latents.active_count(solution_active)
+verdict = checks.active_count(solution_active)
 assert verdict
 verdict

@@ -1,0 +1,301 @@
+"""Checks of lesson 04: right answers pass however spelt, usual mistakes get hints."""
+
+import math
+
+import checking
+import pytest
+import torch
+import torch.nn.functional as F
+from test_graphs import make_run
+from torch.distributions import Bernoulli
+
+from vae_teach.checks import training as checks
+from vae_teach.nets import VAE
+from vae_teach.words import use_language
+
+
+def loss_of(model, x):
+    logits, mu, logvar = model(x)
+    misfit = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+    return misfit - 0.5 * (1 + logvar - mu**2 - logvar.exp()).sum()
+
+
+def step(model, optimizer, x, total):
+    loss = loss_of(model, x)
+    optimizer.zero_grad()
+    (loss / len(x)).backward()
+    optimizer.step()
+    total += loss.detach()
+
+
+def other_step(model, optimizer, x, total):
+    """The same with distributions, ``add_`` and gradients cleared at the end."""
+    mu, logvar = model.encode(x)
+    logits = model.decode_logits(model.reparameterize(mu, logvar))
+    elbo = Bernoulli(logits=logits, validate_args=False).log_prob(x).sum(1)
+    elbo = elbo - 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(1)
+    elbo.mean().neg().backward()
+    optimizer.step()
+    for parameter in model.parameters():
+        parameter.grad = None
+    total.add_(elbo.detach().sum(), alpha=-1)
+
+
+def changed(**how):
+    """Return the step with a part replaced."""
+
+    def wrong(model, optimizer, x, total):
+        loss = loss_of(model, x)
+        if how.get("clears", True):
+            optimizer.zero_grad()
+        (how.get("scale", 1.0) * loss / len(x)).backward()
+        if how.get("steps", True):
+            optimizer.step()
+        total += how.get("noted", lambda loss, x: loss.detach())(loss, x)
+
+    return wrong
+
+
+def out_of_place(model, optimizer, x, total):
+    fresh = torch.zeros_like(total)
+    step(model, optimizer, x, fresh)
+    total = total + fresh
+
+
+def summed(model, optimizer, x, total):
+    loss = loss_of(model, x)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    total += loss.detach()
+
+
+def without_kl(model, optimizer, x, total):
+    logits, _, _ = model(x)
+    loss = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+    optimizer.zero_grad()
+    (loss / len(x)).backward()
+    optimizer.step()
+    total += loss.detach()
+
+
+def asking(ask):
+    """Return the right step, which asks for a number besides."""
+
+    def waits(model, optimizer, x, total):
+        step(model, optimizer, x, total)
+        ask(total)
+
+    return waits
+
+
+def mean(score, batches):
+    return sum(score(x).sum() for x in batches) / sum(len(x) for x in batches)
+
+
+def returned(score, batches):
+    total = 0.0
+    for x in batches:
+        total += score(x).mean()
+        return total / len(batches)
+    return total
+
+
+def gradient(loss, w, x, size):
+    return sum(
+        torch.autograd.grad(loss(w, part).sum(), w)[0] for part in x.split(size)
+    ) / len(x)
+
+
+def backwards(loss, w, x, size):
+    for start in range(0, len(x), size):
+        part = x[start : start + size]
+        (loss(w, part).mean() * len(part) / len(x)).backward()
+    return w.grad
+
+
+def pieces(loss, w, x, size, weigh):
+    found = [torch.autograd.grad(loss(w, part).mean(), w)[0] for part in x.split(size)]
+    return weigh(found)
+
+
+def cleared(loss, w, x, size):
+    for part in x.split(size):
+        w.grad = None
+        loss(w, part).mean().backward()
+    return w.grad
+
+
+def amdahl(share, factor):
+    return 1 / (1 - share + share / factor)
+
+
+RIGHT = {
+    checks.step: [step, other_step],
+    checks.mean_elbo: [
+        mean,
+        lambda s, b: torch.cat([s(x) for x in b]).mean(),
+        lambda s, b: mean(s, b).item(),
+        lambda s, b: mean(s, b)[None],
+    ],
+    checks.accumulate: [
+        gradient,
+        backwards,
+        lambda f, w, x, n: gradient(f, w, x, 1),
+    ],
+    checks.amdahl: [amdahl, lambda s, f: torch.tensor(f / (f - s * f + s))],
+}
+
+WRONG = [
+    (checks.step, asking(lambda t: t.item()), "(item)"),
+    (checks.step, asking(float), "asks the device"),
+    (checks.step, asking(lambda t: t.tolist()), "(tolist)"),
+    (checks.step, asking(lambda t: t.numpy()), "(numpy)"),
+    (checks.step, asking(lambda t: t.cpu()), "(cpu)"),
+    (checks.step, asking(lambda t: t.to("cpu")), "(to)"),
+    (checks.step, asking(lambda t: t.isnan() and None), "asks the device"),
+    (checks.step, asking(lambda t: f"{t:.2f}"), "asks the device"),
+    (checks.step, changed(noted=lambda loss, x: loss), "detach()"),
+    (checks.step, summed, "descends the sum"),
+    (checks.step, changed(scale=-1.0), "sign is flipped"),
+    (checks.step, changed(clears=False), "gradient of the first"),
+    (checks.step, changed(steps=False), "weights do not move"),
+    (checks.step, out_of_place, "total is still zero"),
+    (checks.step, changed(noted=lambda loss, x: loss.detach() / len(x)), "mean of the"),
+    (checks.step, changed(noted=lambda loss, x: -loss.detach()), "total receives the"),
+    (checks.step, without_kl, "The KL is missing"),
+    (checks.step, changed(scale=1.01), "values differ"),
+    (checks.mean_elbo, returned, "how far the return is indented"),
+    (checks.mean_elbo, lambda s, b: s(b[0]).sum() / sum(map(len, b)), "all images"),
+    (checks.mean_elbo, lambda s, b: s(b[0]).mean(), "mean of the first batch"),
+    (checks.mean_elbo, lambda s, b: s(b[-1]).mean(), "the last batch"),
+    (checks.mean_elbo, lambda s, b: sum(s(x).mean() for x in b) / len(b),
+     "One bug less"),
+    (checks.mean_elbo, lambda s, b: sum(s(x).mean() for x in b), "has to be divided"),
+    (checks.mean_elbo, lambda s, b: sum(s(x).sum() for x in b), "how many they are"),
+    (checks.mean_elbo, lambda s, b: sum(s(x).sum() for x in b) / len(b),
+     "number of batches instead"),
+    (checks.mean_elbo, lambda s, b: mean(s, b) * sum(map(len, b)) / len(b) / len(b[0]),
+     "all batches for full"),
+    (checks.mean_elbo, lambda s, b: mean(s, b[:-1]), "values differ"),
+    (checks.mean_elbo, lambda s, b: math.nan, "infinities or NaN"),
+    (checks.accumulate, lambda f, w, x, n: gradient(f, w, x, len(x)), "at a time"),
+    (checks.accumulate, lambda f, w, x, n: gradient(f, w, x, n + 1), "at a time"),
+    (checks.accumulate, lambda f, w, x, n: 2 * x.T @ (x @ w.detach()) / len(x),
+     "never called"),
+    (checks.accumulate, lambda *a: pieces(*a, weigh=sum), "number of pieces"),
+    (checks.accumulate, lambda *a: pieces(*a, weigh=lambda g: sum(g) / len(g)),
+     "equal pieces only"),
+    (checks.accumulate, cleared, "Only the last piece"),
+    (checks.accumulate, lambda *a: pieces(*a, weigh=lambda g: g[0]), "first piece"),
+    (checks.accumulate, lambda f, w, x, n: gradient(f, w, x, n) * len(x),
+     "gradient of the sum"),
+    (checks.accumulate, lambda f, w, x, n: gradient(f, w, x, n) * len(x) / n,
+     "divided by size"),
+    (checks.accumulate,
+     lambda f, w, x, n: gradient(f, w, x, n) * len(x) / math.ceil(len(x) / n),
+     "number of pieces instead"),
+    (checks.accumulate, lambda f, w, x, n: gradient(f, w, x, n)[None], "shape"),
+    (checks.amdahl, lambda s, f: f, "gain of the part"),
+    (checks.amdahl, lambda s, f: s * f, "fraction times a factor"),
+    (checks.amdahl, lambda s, f: 1 - s + s * f, "average of the speeds"),
+    (checks.amdahl, lambda s, f: 1 / (1 - s), "infinite factor"),
+    (checks.amdahl, lambda s, f: 1 / amdahl(s, f), "the inverse"),
+    (checks.amdahl, lambda s, f: amdahl(1 - s, f), "swapped"),
+    (checks.amdahl, lambda s, f: f / s, "1 - share"),
+    (checks.amdahl, lambda s, f: amdahl(s, f) + 1e-3, "values differ"),
+]  # fmt: skip
+MISTAKES = {
+    checks.step: checks.STEP_MISTAKES,
+    checks.mean_elbo: checks.MEAN_MISTAKES,
+    checks.accumulate: checks.ACCUMULATE_MISTAKES,
+    checks.amdahl: checks.AMDAHL_MISTAKES,
+}
+WITH_RESULT = [check for check in RIGHT if check is not checks.step]
+# A step is judged by what it does: what it returns, text or not, goes unseen.
+OF_A_STEP = [row for row in checking.NONSENSE if "returned" not in row[1]]
+
+test_right_answers_are_right = checking.accepts(RIGHT)
+test_wrong_answers_get_their_hint = checking.rejects(WRONG)
+test_no_answer_ever_raises = checking.survives(WITH_RESULT)
+test_no_step_ever_raises = checking.survives([checks.step], OF_A_STEP)
+test_hints_come_in_portuguese_too = checking.speaks_portuguese(RIGHT, WRONG)
+test_every_known_mistake_has_words = checking.has_words(MISTAKES)
+
+
+def test_known_mistakes_are_told_in_portuguese():
+    use_language("pt")
+    assert "não é um ganho" in checks.amdahl(lambda s, f: s * f).message
+    assert "pede um número" in checks.step(asking(float)).message
+
+
+def test_a_check_leaves_the_random_stream_alone():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    checks.step(step)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- who asks, and who does not -------------------------------------------------------
+
+
+def asked_by(work):
+    with checks.HostReads() as seen:
+        work()
+    return seen.asked
+
+
+def test_the_step_of_the_package_asks_for_nothing():
+    run = make_run()
+    assert asked_by(lambda: [run.step(x) for x in torch.arange(70).split(16)]) == []
+
+
+def test_the_epoch_of_the_package_asks_once():
+    run = make_run()
+    assert asked_by(lambda: run.epoch(1, 16, run.step)) == ["tolist"]
+
+
+def test_a_loop_with_item_asks_in_each_step():
+    model, x = VAE(16, 8), (torch.rand(40, 16) < 0.5).float()
+    optimizer, curve = torch.optim.SGD(model.parameters(), lr=1e-3), []
+
+    def loop():
+        for part in x.split(16):
+            loss = loss_of(model, part)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            curve.append(loss.item())
+
+    assert len(asked_by(loop)) >= len(curve) == 3
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda t: t + 1,
+        lambda t: t.sum().clone(),
+        lambda t: t.to(torch.float64),
+        lambda t: t.shape[0],
+        lambda t: t.index_select(0, torch.tensor([0])),
+        lambda t: torch.where(t > 0, t, 0),
+    ],
+)
+def test_work_that_stays_on_the_device_is_not_blamed(work):
+    t = torch.ones(3)
+    assert asked_by(lambda: work(t)) == []
+
+
+def test_a_guard_that_closed_sees_nothing():
+    with checks.HostReads() as seen:
+        pass
+    torch.ones(()).item()
+    assert seen.asked == []
+
+
+@pytest.mark.cuda
+def test_numbers_that_leave_a_gpu_are_seen():
+    t = torch.ones(3, device="cuda")
+    for work in (t.cpu, t.tolist, lambda: torch.empty(3).copy_(t), t.sum().item):
+        assert asked_by(work), work
+    assert asked_by(lambda: t.to("cuda", torch.float64)) == []

@@ -1,0 +1,104 @@
+"""The two READMEs: the same commands and links, and numbers that somebody measured."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {"en": ROOT / "README.md", "pt": ROOT / "README.pt.md"}
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def read(language):
+    return PAGES[language].read_text(encoding="utf-8")
+
+
+def results(name):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["results"]
+
+
+def number(value, digits, language):
+    text = f"{value:.{digits}f}".replace("-", "−")
+    return text.replace(".", ",") if language == "pt" else text
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_links_lead_somewhere(language):
+    targets = re.findall(r"\]\(([^)]+)\)", read(language))
+    local = [target for target in targets if not target.startswith("http")]
+    assert len(local) > 5
+    missing = [target for target in local if not (ROOT / target).exists()]
+    assert missing == []
+
+
+def test_both_pages_link_to_the_same_places():
+    def places(language):
+        targets = re.findall(r"\]\(([^)]+)\)", read(language))
+        swapped = [t.replace("notebooks/pt/", "notebooks/en/") for t in targets]
+        swapped = [
+            t.replace("benchmarks/README.pt", "benchmarks/README") for t in swapped
+        ]
+        return sorted(t for t in swapped if not t.startswith("README"))
+
+    assert places("pt") == places("en")
+
+
+def test_the_commands_are_those_of_ci_and_of_the_project():
+    for language in PAGES:
+        assert "uv run lab" in read(language)
+        assert "uv run pytest" in read(language)
+    assert "uv run pytest" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert 'lab = "vae_teach.lab:main"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_the_elbo_of_each_seed_is_the_measured_one(language):
+    for row in results("tour_elbo_mnist"):
+        elbo = number(row["test_elbo"], 2, language)
+        error = number(row["standard_error"], 2, language)
+        assert f"{elbo} ± {error}" in read(language)
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_time_and_memory_of_the_tour_are_the_measured_ones(language):
+    (row,) = [r for r in results("notebooks") if r["notebook"] == "en/00_tour"]
+    peak = max(row["peak_memory_mb"] for row in results("notebooks"))
+    assert f"{number(peak / 1000, 1, language)} GB" in read(language)
+    assert f"{round(row['seconds'])} s" in read(language)
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_every_lesson_is_listed(language):
+    lessons = {p.stem for p in (ROOT / "notebooks" / language).glob("*.ipynb")}
+    for lesson in lessons:
+        assert f"notebooks/{language}/{lesson}.ipynb" in read(language)
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_speeds_are_the_measured_ones(language):
+    (fit,) = [r for r in results("training_cpu")["rows"] if r["name"] == "fit"]
+    peers = {r["name"]: r["fit_times_as_fast"] for r in results("peers")["rows"]}
+    exact = results("exact")
+    (grid,) = [r for r in exact["rows"] if r["name"] == "400"]
+    quoted = [
+        number(fit["times_faster"], 1, language),
+        *(number(peers[name], 1, language) for name in ("Pyro", "Lightning", "pythae")),
+        number(fit["share_of_limit"], 2, language),
+        f"{number(grid['seconds'], 1, language)} s",
+        f"{number(grid['mean_error'], 4, language)} nats",
+        f"{number(exact['peak_mb'] / 1000, 1, language)} GB",
+    ]
+    heading = {"en": "**Measured.**", "pt": "**Medido.**"}[language]
+    (paragraph,) = [p for p in read(language).split("\n\n") if p.startswith(heading)]
+    for value in quoted:
+        assert value in paragraph
+        paragraph = paragraph.partition(value)[2]  # in this order, each its own
+
+
+@pytest.mark.parametrize("language", PAGES)
+def test_the_commands_of_the_terminal_are_there(language):
+    command = "torchrun --standalone --nproc-per-node 2 -m vae_teach.train"
+    assert command in read(language)
+    assert "--nnodes 2" in read(language)

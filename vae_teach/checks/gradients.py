@@ -1,0 +1,307 @@
+"""Checks of lesson 03: gradients of averages, by the density and along the path.
+
+The oracles come from ``torch.distributions`` and from autograd, which do not know the
+formulas that the learner writes; where a law is drawn, from its quantiles. What holds
+in ``checks`` holds here: a hint and never the answer, and nothing raises. Introduced in
+lesson 03.
+"""
+
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Exponential, Normal
+
+from vae_teach.checks.verdicts import Answer, Verdict, compare, wrong
+
+Case = tuple[Any, ...]
+
+
+def _draws() -> list[Case]:
+    """Return cases (z (S,), mu, logvar), float64, with unlike means and widths."""
+    stream = torch.Generator().manual_seed(0)
+    cases: list[Case] = []
+    for mu, logvar, count in ((0.7, -1.0, 5), (-1.2, 0.8, 8)):
+        eps = torch.randn(count, dtype=torch.float64, generator=stream)
+        center, spread = (torch.tensor(v, dtype=torch.float64) for v in (mu, logvar))
+        cases.append((center + spread.div(2).exp() * eps, center, spread))
+    return cases
+
+
+def _values(z: Tensor) -> Tensor:
+    return z.square() + torch.cos(2 * z) - 3  # (S,), of both signs
+
+
+# --- 1. the score function ----------------------------------------------------------
+
+
+def _score(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    """Return the gradient of log q(z) by autograd, draw by draw: (2, S)."""
+    center = mu.detach().expand_as(z).clone().requires_grad_()
+    spread = logvar.detach().expand_as(z).clone().requires_grad_()
+    log_q = Normal(center, spread.exp().sqrt()).log_prob(z.detach())
+    return torch.stack(torch.autograd.grad(log_q.sum(), (center, spread)))
+
+
+def _by_score(values: Tensor, z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    return values * _score(z, mu, logvar)
+
+
+def _lines(upper: Answer, lower: Answer) -> Answer:
+    """Return an answer that changes the score's two lines, given as functions of them.
+
+    They take the line, the standard deviation and the noise.
+    """
+
+    def answer(values: Tensor, z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+        first, second = _score(z, mu, logvar)
+        sigma = logvar.exp().sqrt()
+        eps = (z - mu) / sigma
+        parts = (upper(first, sigma, eps), lower(second, sigma, eps))
+        return values * torch.stack(parts)
+
+    return answer
+
+
+def _same_line(line: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    return line
+
+
+SCORE_MISTAKES: dict[str, Answer] = {
+    "gradients-score-no-value": lambda f, z, m, v: _score(z, m, v),
+    "gradients-score-averaged": lambda f, z, m, v: _by_score(f, z, m, v).mean(-1),
+    "gradients-score-summed": lambda f, z, m, v: _by_score(f, z, m, v).sum(-1),
+    "gradients-score-columns": lambda f, z, m, v: _by_score(f, z, m, v).T,
+    "gradients-score-sign": lambda f, z, m, v: -_by_score(f, z, m, v),
+    "gradients-score-density": lambda f, z, m, v: (
+        _by_score(f, z, m, v) * Normal(m, v.exp().sqrt()).log_prob(z).exp()
+    ),
+    "gradients-score-variance": _lines(lambda g, s, e: g * s, _same_line),
+    "gradients-score-times": _lines(lambda g, s, e: e * s, _same_line),
+    "gradients-score-root": _lines(lambda g, s, e: e / s**2, _same_line),
+    "gradients-score-half": _lines(_same_line, lambda g, s, e: 2 * g),
+    "gradients-score-sigma": _lines(_same_line, lambda g, s, e: 2 * g / s),
+    "gradients-score-no-one": _lines(_same_line, lambda g, s, e: e.square() / 2),
+    "gradients-score-of-variance": _lines(_same_line, lambda g, s, e: g / s**2),
+}
+
+
+def score_function(answer: Answer) -> Verdict:
+    """Check ``answer(values, z, mu, logvar) -> (2, S)``: one estimate from each draw.
+
+    The first row estimates the derivative of E[f] with respect to mu, the second with
+    respect to logvar; ``values`` (S,) are f at the draws z (S,).
+
+    Source: Williams 1992. Introduced in lesson 03.
+    """
+    cases = [(_values(z), z, mu, logvar) for z, mu, logvar in _draws()]
+    right = "gradients-score-right"
+    return compare(answer, _by_score, SCORE_MISTAKES, cases, right=right)
+
+
+# --- 2. the baseline that looks at its own draw --------------------------------------
+
+
+def _by_others(values: Tensor, score: Tensor) -> Tensor:
+    """Subtract from each value the mean of the others, gathered one by one."""
+    rows = [torch.cat((values[:i], values[i + 1 :])).mean() for i in range(len(values))]
+    return (values - torch.stack(rows)) * score
+
+
+BASELINE_MISTAKES: dict[str, Answer] = {
+    "gradients-baseline-itself": lambda f, s: (f - f.mean()) * s,
+    "gradients-baseline-none": lambda f, s: f * s,
+    "gradients-baseline-divided": lambda f, s: (f - (f.sum() - f) / len(f)) * s,
+    "gradients-baseline-not-divided": lambda f, s: (f - (f.sum() - f)) * s,
+    "gradients-baseline-sum": lambda f, s: (f - f.sum()) * s,
+    "gradients-baseline-median": lambda f, s: (f - f.median()) * s,
+    "gradients-baseline-twice": lambda f, s: (
+        (f - f.mean()) * s * (len(f) / (len(f) - 1)) ** 2
+    ),
+    "gradients-baseline-upside": lambda f, s: (
+        (f - f.mean()) * s * (len(f) - 1) / len(f)
+    ),
+    "gradients-baseline-score": lambda f, s: f * s - f.mean() * s.mean(),
+    "gradients-baseline-scaled": lambda f, s: (f - f.mean()) / f.std() * s,
+    "gradients-baseline-averaged": lambda f, s: _by_others(f, s).mean(),
+    "gradients-baseline-sign": lambda f, s: -_by_others(f, s),
+}
+
+
+def baseline(answer: Answer) -> Verdict:
+    """Check ``answer(values, score) -> (S,)``: terms with a leave-one-out baseline.
+
+    ``values`` (S,) are f at the draws and ``score`` (S,) the score there. The baseline
+    of each draw is the mean of the other draws' values. Introduced in lesson 03.
+    """
+    cases = [
+        (_values(z), _score(z, mu, logvar)[row])
+        for row, (z, mu, logvar) in enumerate(_draws())
+    ]
+    right = "gradients-baseline-right"
+    return compare(answer, _by_others, BASELINE_MISTAKES, cases, right=right)
+
+
+# --- 3. the path of another law ------------------------------------------------------
+
+
+def _quantile(start: Tensor, rate: Tensor, u: Tensor) -> Tensor:
+    return start + Exponential(rate).icdf(u)
+
+
+PATH_MISTAKES: dict[str, Answer] = {
+    "gradients-path-scale": lambda a, r, u: a + Exponential(1 / r).icdf(u),
+    "gradients-path-mirror": lambda a, r, u: a + Exponential(r).icdf(1 - u),
+    "gradients-path-mirror-sign": lambda a, r, u: a - Exponential(r).icdf(1 - u),
+    "gradients-path-sign": lambda a, r, u: a - Exponential(r).icdf(u),
+    "gradients-path-no-start": lambda a, r, u: Exponential(r).icdf(u),
+    "gradients-path-no-rate": lambda a, r, u: a + Exponential(1.0).icdf(u),
+    "gradients-path-inside": lambda a, r, u: (a + Exponential(1.0).icdf(u)) / r,
+    "gradients-path-cdf": lambda a, r, u: 1 - torch.exp(-r * (u - a)),
+    "gradients-path-density": lambda a, r, u: r * torch.exp(-r * (u - a)),
+    "gradients-path-no-noise": lambda a, r, u: (a + 1 / r).expand_as(u),
+}
+
+
+def exponential_path(answer: Answer) -> Verdict:
+    """Check ``answer(start, rate, u) -> z (S,)``: an exponential that begins at start.
+
+    z is the quantile at u, so that it grows with u, and gradients reach both
+    parameters and equal those of the quantile. Introduced in lesson 03.
+    """
+    stream = torch.Generator().manual_seed(1)
+    cases: list[Case] = []
+    for start, rate, count in ((0.4, 2.5, 6), (-1.5, 0.3, 4)):
+        u = torch.rand(count, dtype=torch.float64, generator=stream) * 0.98 + 0.01
+        pair = (torch.tensor(v, dtype=torch.float64) for v in (start, rate))
+        cases.append((*(value.requires_grad_() for value in pair), u))
+    with suppress(Exception):  # the comparison below says what went wrong
+        if not torch.equal(answer(*cases[0]), answer(*cases[0])):
+            return wrong("gradients-path-fresh")
+    verdict = compare(
+        _on_numbers(answer),
+        _on_numbers(_quantile),
+        {key: _on_numbers(mistake) for key, mistake in PATH_MISTAKES.items()},
+        cases,
+        right="gradients-path-right",
+    )
+    return verdict and _gradients_agree(answer, cases[0])
+
+
+def _on_numbers(function: Answer) -> Answer:
+    """Let functions of distributions that validate return NaN where they object."""
+
+    def called(start: Tensor, rate: Tensor, u: Tensor) -> Any:
+        value = function(start, rate, u)
+        return value.detach() if isinstance(value, Tensor) else value
+
+    return called
+
+
+def _gradients_agree(answer: Answer, case: Case) -> Verdict:
+    start, rate, u = case
+    z = answer(start, rate, u)
+    if not z.requires_grad:
+        return wrong("gradients-path-cut")
+    found = torch.autograd.grad(z.sum(), (start, rate), allow_unused=True)
+    if any(gradient is None for gradient in found):
+        return wrong("gradients-path-cut")
+    return compare(
+        lambda: torch.stack([g for g in found if g is not None]),
+        lambda: torch.stack(
+            torch.autograd.grad(_quantile(start, rate, u).sum(), (start, rate))
+        ),
+        {},
+        [()],
+        right="gradients-path-right",
+    )
+
+
+# --- 4. the loss whose gradient is the estimator --------------------------------------
+
+
+def _log_q(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    return Normal(mu, logvar.exp().sqrt()).log_prob(z)
+
+
+SURROGATE_MISTAKES: dict[str, Answer] = {
+    "gradients-surrogate-attached": lambda f, z, m, v: (
+        f.detach() * _log_q(z, m, v)
+    ).mean(),
+    "gradients-surrogate-both": lambda f, z, m, v: (f * _log_q(z, m, v)).mean(),
+    "gradients-surrogate-value": lambda f, z, m, v: (
+        f * _log_q(z.detach(), m, v)
+    ).mean(),
+    "gradients-surrogate-path": lambda f, z, m, v: f.mean(),
+    "gradients-surrogate-sum": lambda f, z, m, v: (
+        f.detach() * _log_q(z.detach(), m, v)
+    ).sum(),
+    "gradients-surrogate-sign": lambda f, z, m, v: (
+        -(f.detach() * _log_q(z.detach(), m, v)).mean()
+    ),
+    "gradients-surrogate-density": lambda f, z, m, v: (
+        f.detach() * _log_q(z.detach(), m, v).exp()
+    ).mean(),
+    "gradients-surrogate-no-value": lambda f, z, m, v: _log_q(z.detach(), m, v).mean(),
+    "gradients-surrogate-std": lambda f, z, m, v: (
+        f.detach() * _log_q(z.detach(), m, 2 * v)
+    ).mean(),
+}
+
+
+def surrogate(answer: Answer) -> Verdict:
+    """Check ``answer(values, z, mu, logvar) -> scalar`` by the gradient it gives.
+
+    ``z`` (S,) was drawn by ``rsample`` and ``values`` (S,) were computed from it, so
+    both hang on mu and logvar. Differentiating the answer must give the mean of the
+    score-function terms, and nothing else. Introduced in lesson 03.
+    """
+    cases = [(z, mu, logvar) for z, mu, logvar in _draws()]
+    with suppress(Exception):
+        values = [_surrogate_value(answer, *case) for case in cases]
+        if all(isinstance(value, Tensor) and value.dim() > 0 for value in values):
+            return wrong("gradients-surrogate-not-scalar")
+        if all(
+            isinstance(value, Tensor) and not value.requires_grad for value in values
+        ):
+            return wrong("gradients-surrogate-cut")
+    return compare(
+        lambda *case: _surrogate_gradient(answer, *case),
+        lambda z, mu, logvar: _by_score(_values(z), z, mu, logvar).mean(-1),
+        {
+            key: lambda *case, mistake=mistake: _surrogate_gradient(mistake, *case)
+            for key, mistake in SURROGATE_MISTAKES.items()
+        },
+        cases,
+        right="gradients-surrogate-right",
+    )
+
+
+def _attached(z: Tensor, mu: Tensor, logvar: Tensor) -> Case:
+    """Rebuild the draws z (S,) as ``rsample`` makes them, hanging on new parameters."""
+    eps = (z - mu) / logvar.exp().sqrt()
+    center = mu.detach().clone().requires_grad_()
+    spread = logvar.detach().clone().requires_grad_()
+    drawn = center + spread.exp().sqrt() * eps
+    return _values(drawn), drawn, center, spread
+
+
+def _surrogate_value(answer: Answer, z: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+    return answer(*_attached(z, mu, logvar))
+
+
+def _surrogate_gradient(answer: Answer, z: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+    """Return the gradient (2,) of a surrogate; what is no tensor, as it came."""
+    values, drawn, center, spread = _attached(z, mu, logvar)
+    value = answer(values, drawn, center, spread)
+    if not isinstance(value, Tensor):
+        return value
+    pair = (center, spread)
+    found = torch.autograd.grad(value, pair, allow_unused=True)
+    return torch.stack(
+        [
+            torch.zeros_like(p) if g is None else g
+            for g, p in zip(found, pair, strict=True)
+        ]
+    )

@@ -1,0 +1,231 @@
+"""Checks of lesson 00: the KL, the draw, beta, the mass of a grid, two models.
+
+The oracles are ``torch.distributions`` and the normal CDF. Introduced in lesson 00.
+"""
+
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from vae_teach import data
+from vae_teach.bounds import elbo
+from vae_teach.checks.verdicts import Answer, Verdict, compare, correct, wrong
+from vae_teach.nets import VAE
+
+STANDARD_ERRORS = 4  # how clearly one model must beat another
+STROKES_ELBO = -150.0  # nats; a model of MNIST stays far below, a trained one above
+
+
+def _parameters() -> list[tuple[Tensor, Tensor]]:
+    """Return cases (mu, logvar), each (B, L): plain ones first, then random ones."""
+    stream = torch.Generator().manual_seed(0)
+    plain = (torch.ones(4, 3).double(), torch.full((4, 3), -1.0).double())
+    mu, logvar = torch.randn(2, 5, 2, dtype=torch.float64, generator=stream)
+    return [plain, (mu, logvar)]
+
+
+def _kl_oracle(mu: Tensor, logvar: Tensor, tau: float = 1.0) -> Tensor:
+    prior = Normal(torch.zeros_like(mu), tau)
+    return kl_divergence(Normal(mu, (0.5 * logvar).exp()), prior).sum(-1)
+
+
+def _kl_reversed(mu: Tensor, logvar: Tensor, tau: float) -> Tensor:
+    prior = Normal(torch.zeros_like(mu), tau)
+    return kl_divergence(prior, Normal(mu, (0.5 * logvar).exp())).sum(-1)
+
+
+def _kl_apart(mu: Tensor, logvar: Tensor, tau: float) -> Tensor:
+    return _kl_oracle(mu[..., None], logvar[..., None], tau)  # (B, L)
+
+
+KL_MISTAKES: dict[str, Answer] = {
+    "tour-kl-tau-ignored": lambda m, v, t: _kl_oracle(m, v),
+    "tour-kl-tau-root": lambda m, v, t: _kl_oracle(m, v, t**0.5),
+    "tour-kl-sum-batch": lambda m, v, t: _kl_apart(m, v, t).sum(0),
+    "tour-kl-sum-all": lambda m, v, t: _kl_apart(m, v, t).sum(),
+    "tour-kl-mean-all": lambda m, v, t: _kl_apart(m, v, t).mean(),
+    "tour-kl-mean-batch": lambda m, v, t: _kl_oracle(m, v, t).mean(),
+    "tour-kl-not-summed": _kl_apart,
+    "tour-kl-mean-latents": lambda m, v, t: _kl_oracle(m, v, t) / m.shape[-1],
+    "tour-kl-sign": lambda m, v, t: -_kl_oracle(m, v, t),
+    "tour-kl-half": lambda m, v, t: 2 * _kl_oracle(m, v, t),
+    "tour-kl-one": lambda m, v, t: _kl_oracle(m, v, t) + 0.5 * m.shape[-1],
+    "tour-kl-std": lambda m, v, t: _kl_oracle(m, 2 * v, t),
+    "tour-kl-root": lambda m, v, t: _kl_oracle(m, 0.5 * v, t),
+    "tour-kl-no-square": lambda m, v, t: (
+        _kl_oracle(m, v, t) + 0.5 * (m - m.square()).sum(-1) / t**2
+    ),
+    "tour-kl-reversed": _kl_reversed,
+}
+
+
+def kl(answer: Answer) -> Verdict:
+    """Check ``answer(mu, logvar, tau) -> (B,)``: the KL to the prior N(0, tau^2 I).
+
+    Introduced in lesson 00.
+    """
+    cases = [
+        (*parameters, tau)
+        for parameters, tau in zip(_parameters(), (2.0, 0.5), strict=True)
+    ]
+    return compare(answer, _kl_oracle, KL_MISTAKES, cases, right="tour-kl-right")
+
+
+DRAW_MISTAKES: dict[str, Answer] = {
+    "tour-draw-variance": lambda m, v, e: m + v.exp() * e,
+    "tour-draw-log": lambda m, v, e: m + v * e,
+    "tour-draw-unit": lambda m, v, e: m + e,
+    "tour-draw-no-mean": lambda m, v, e: (0.5 * v).exp() * e,
+    "tour-draw-no-noise": lambda m, v, e: m.expand_as(e),
+    "tour-draw-sign": lambda m, v, e: m - (0.5 * v).exp() * e,
+    "tour-draw-inverse": lambda m, v, e: m + (-0.5 * v).exp() * e,
+}
+
+
+def draw(answer: Answer) -> Verdict:
+    """Check ``answer(mu, logvar, eps) -> z (B, L)``: the reparameterized draw.
+
+    Introduced in lesson 00.
+    """
+
+    def oracle(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
+        # the normal whose quantile at the noise's own level is z
+        level = Normal(0.0, 1.0).cdf(eps)
+        return Normal(mu, logvar.exp().sqrt()).icdf(level)
+
+    stream = torch.Generator().manual_seed(1)
+    cases = []
+    for mu, logvar in _parameters():
+        eps = torch.randn(mu.shape, dtype=torch.float64, generator=stream)
+        cases.append((mu.requires_grad_(), logvar.requires_grad_(), eps))
+    with suppress(Exception):  # the comparison below says what went wrong
+        if not torch.equal(answer(*cases[1]), answer(*cases[1])):
+            return wrong("tour-draw-fresh-noise")
+    verdict = compare(answer, oracle, DRAW_MISTAKES, cases, right="tour-draw-right")
+    if not verdict:
+        return verdict
+    z = answer(*cases[1])
+    if not z.requires_grad:
+        return wrong("tour-draw-no-gradient")
+    gradients = torch.autograd.grad(z.sum(), cases[1][:2], allow_unused=True)
+    if any(gradient is None for gradient in gradients):
+        return wrong("tour-draw-no-gradient")
+    return verdict
+
+
+def _terms(x: Tensor, logits: Tensor, mu: Tensor, logvar: Tensor) -> tuple[Tensor, ...]:
+    reconstruction = Bernoulli(logits=logits, validate_args=False).log_prob(x).sum(-1)
+    return reconstruction, _kl_oracle(mu, logvar)
+
+
+def _weighted(pixels: float, latents: float, over: Answer = torch.mean) -> Answer:
+    """Return a beta-VAE loss whose two terms carry these further weights."""
+
+    def loss(*terms: Any) -> Any:
+        reconstruction, divergence = _terms(*terms[:-1])
+        return over(latents * terms[-1] * divergence - pixels * reconstruction)
+
+    return loss
+
+
+BETA_MISTAKES: dict[str, Answer] = {
+    "tour-beta-sum": _weighted(1, 1, torch.sum),
+    "tour-beta-not-averaged": _weighted(1, 1, lambda total: total),
+    "tour-beta-sign": _weighted(-1, -1),
+    "tour-beta-kl-sign": _weighted(1, -1),
+    "tour-beta-pixel-mean": lambda x, *rest: _weighted(1 / x.shape[-1], 1)(x, *rest),
+    "tour-beta-ignored": lambda *terms: _weighted(1, 1)(*terms[:-1], 1.0),
+    "tour-beta-wrong-term": lambda *terms: _weighted(terms[-1], 1 / terms[-1])(*terms),
+    "tour-beta-both": lambda *terms: _weighted(terms[-1], 1)(*terms),
+}
+
+
+def beta_loss(answer: Answer) -> Verdict:
+    """Check ``answer(x, logits, mu, logvar, beta) -> scalar``: the beta-VAE's loss.
+
+    Source: Higgins et al. 2017. Introduced in lesson 00.
+    """
+    stream = torch.Generator().manual_seed(2)
+    cases: list[tuple[Any, ...]] = []
+    for beta, (mu, logvar) in zip((4.0, 0.5), _parameters(), strict=True):
+        logits = torch.randn(len(mu), 9, dtype=torch.float64, generator=stream)
+        x = (torch.rand(len(mu), 9, generator=stream) < 0.5).double()
+        cases.append((x, logits, mu, logvar, beta))
+    return compare(
+        answer, _weighted(1, 1), BETA_MISTAKES, cases, right="tour-beta-right"
+    )
+
+
+def _mass_oracle(extent: float, latents: int) -> Tensor:
+    inside = Normal(0.0, 1.0).cdf(torch.tensor([-extent, extent]).double()).diff()
+    return inside.pow(latents)[0]
+
+
+MASS_MISTAKES: dict[str, Answer] = {
+    "tour-mass-one-axis": lambda a, n: _mass_oracle(a, 1),
+    "tour-mass-one-side": lambda a, n: (0.5 + 0.5 * _mass_oracle(a, 1)) ** n,
+    "tour-mass-outside": lambda a, n: 1 - _mass_oracle(a, n),
+    "tour-mass-sum": lambda a, n: n * _mass_oracle(a, 1),
+    "tour-mass-half": lambda a, n: (0.5 * _mass_oracle(a, 1)) ** n,
+    "tour-mass-circle": lambda a, n: 1 - torch.exp(torch.tensor(-0.5 * a**2)).double(),
+}
+
+
+def grid_mass(answer: Answer) -> Verdict:
+    """Check ``answer(extent, latents) -> float``: prior mass inside a linear grid.
+
+    The grid is the cube from -extent to extent in each latent. Introduced in lesson 00.
+    """
+
+    def as_tensor(extent: float, latents: int) -> Any:
+        value = answer(extent, latents)
+        is_number = isinstance(value, int | float)
+        value = torch.tensor(float(value)) if is_number else value
+        return value.squeeze() if isinstance(value, Tensor) else value
+
+    cases = [(1.0, 2), (1.5, 2), (2.0, 5)]
+    return compare(
+        as_tensor, _mass_oracle, MASS_MISTAKES, cases, right="tour-mass-right"
+    )
+
+
+def more_latents(model: Any, reference: VAE, images: data.Images) -> Verdict:
+    """Check that ``model`` has more latents than ``reference`` and a higher ELBO.
+
+    Compared image by image on at most 2,000 of ``images``. Introduced in lesson 00.
+    """
+    if model is None or model is ...:
+        return wrong("check-empty")
+    if not isinstance(model, VAE):
+        return wrong("check-not-vae", got=type(model).__name__)
+    if model.latent_dim <= reference.latent_dim:
+        return wrong("tour-latents-same", got=model.latent_dim)
+    gain = _elbos(model, images) - _elbos(reference, images)  # (B,)
+    mean, error = gain.mean().item(), (gain.std() / len(gain) ** 0.5).item()
+    if mean < STANDARD_ERRORS * error:
+        return wrong("tour-latents-no-gain", gain=mean, error=error)
+    return correct("tour-latents-right", gain=mean, error=error)
+
+
+def other_dataset(model: Any) -> Verdict:
+    """Check that ``model`` has learnt ``strokes``, by its ELBO on 2,000 test images.
+
+    Introduced in lesson 00.
+    """
+    if model is None or model is ...:
+        return wrong("check-empty")
+    if not isinstance(model, VAE):
+        return wrong("check-not-vae", got=type(model).__name__)
+    mean = _elbos(model, data.load("strokes", "test")).mean().item()
+    if mean < STROKES_ELBO:
+        return wrong("tour-strokes-low", elbo=mean, bound=STROKES_ELBO)
+    return correct("tour-strokes-right", elbo=mean)
+
+
+@torch.no_grad()
+def _elbos(model: VAE, images: data.Images, count: int = 2000) -> Tensor:
+    device = next(model.parameters()).device
+    return elbo(model, images.pixels[:count].to(device)).elbo.cpu()

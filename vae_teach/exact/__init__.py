@@ -1,0 +1,19 @@
+"""log p(x) without approximation: quadrature for two latents, closed forms for lines.
+
+All that the course says about the ELBO is held against this. ``grid`` sums over the
+plane of two latents, ``gaussian`` finds the best Gaussian q there, ``linear`` has the
+model whose log p(x) is a formula. Introduced in lessons 02 and 06.
+"""
+
+from vae_teach.exact.gaussian import BestGaussian, best_gaussian
+from vae_teach.exact.grid import axis, log_likelihood, posterior
+from vae_teach.exact.linear import LinearGaussian
+
+__all__ = [
+    "BestGaussian",
+    "LinearGaussian",
+    "axis",
+    "best_gaussian",
+    "log_likelihood",
+    "posterior",
+]
