@@ -2,7 +2,7 @@
 
 A chain that walks from the prior to the posterior gives a bound from below, one that
 walks back from an exact posterior draw a bound from above; the truth lies between
-their means. Introduced in lesson 06.
+their means.
 """
 
 import math
@@ -40,7 +40,6 @@ def simulate(model: VAE, count: int) -> tuple[Tensor, Tensor]:
 
     Such a z is an exact draw from the posterior of its image, which is what the reverse
     chain of ``anneal`` must start from. Raises ValueError if count is below 1.
-    Introduced in lesson 06.
     """
     check_count("count", count)
     weight = model.decoder_hidden.weight
@@ -81,7 +80,7 @@ def anneal(
             of another shape.
 
     Source: Neal 2001; Grosse, Ghahramani & Adams 2015 for the reverse chain; Wu et al.
-    2017 for the schedule. Introduced in lesson 06.
+    2017 for the schedule.
     """
     counts = {"chains": chains, "temperatures": temperatures, "leapfrogs": leapfrogs}
     for name, value in counts.items():

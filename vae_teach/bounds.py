@@ -4,7 +4,7 @@ The decoder is Bernoulli, p(x|z) = prod_d Bernoulli(x_d; sigmoid l_d(z)), unless
 brings a ``log_conditional(x, z)`` of its own.
 
 Everything is per image and in nats, and everything is sampled: two calls differ unless
-``torch.manual_seed`` stands before each. Introduced in lessons 00 and 06.
+``torch.manual_seed`` stands before each.
 """
 
 import math
@@ -41,7 +41,7 @@ class LatentModel(Protocol):
 def log_conditional(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
     """Log-likelihood log p(x|z) of the decoder, the model's own or Bernoulli.
 
-    x (B, D) and z (..., B, L) broadcast to (..., B) nats. Introduced in lesson 06.
+    x (B, D) and z (..., B, L) broadcast to (..., B) nats.
     """
     own = getattr(model, "log_conditional", None)
     return own(x, z) if own else log_bernoulli(x, model.decode_logits(z))
@@ -50,7 +50,7 @@ def log_conditional(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
 def check_observed(model: LatentModel, x: Tensor) -> None:
     """Raise unless ``x`` is what the decoder is about: pixels, or finite numbers.
 
-    TypeError for another dtype, ValueError for the rest. Introduced in lesson 06.
+    TypeError for another dtype, ValueError for the rest.
     """
     if hasattr(model, "log_conditional"):
         check_finite("x", x)
@@ -83,7 +83,7 @@ def elbo(model: LatentModel, x: Tensor, samples: int = 1) -> Bound:
         TypeError: x is not floating.
         ValueError: pixels outside [0, 1] or NaN, wrong shape, samples below 1.
 
-    Source: Kingma & Welling 2013, eq. 3. Introduced in lesson 00.
+    Source: Kingma & Welling 2013, eq. 3.
     """
     check_count("samples", samples)
     check_observed(model, x)
@@ -114,7 +114,7 @@ def importance_weighted(model: LatentModel, x: Tensor, k: int) -> Tensor:
         TypeError: x is not floating.
         ValueError: pixels outside [0, 1] or NaN, wrong shape, k below 1.
 
-    Source: Burda, Grosse & Salakhutdinov 2015. Introduced in lesson 06.
+    Source: Burda, Grosse & Salakhutdinov 2015.
     """
     check_observed(model, x)
     total = x.new_full(x.shape[:-1], -math.inf)  # (B,) log of the sum so far
@@ -142,7 +142,7 @@ def effective_sample_size(model: LatentModel, x: Tensor, k: int) -> Tensor:
         TypeError: x is not floating.
         ValueError: pixels outside [0, 1] or NaN, wrong shape, k below 1.
 
-    Source: Kong 1992. Introduced in lesson 06.
+    Source: Kong 1992.
     """
     check_observed(model, x)
     once = x.new_full(x.shape[:-1], -math.inf)  # (B,) log of sum w

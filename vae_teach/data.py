@@ -1,7 +1,7 @@
 """Images: a whole dataset as two tensors in memory, and where it comes from.
 
 MNIST has 60,000 images of 784 numbers: 188 MB as float32. That fits in any memory,
-so nothing here opens a file twice. Introduced in lesson 00.
+so nothing here opens a file twice.
 """
 
 import hashlib
@@ -61,8 +61,6 @@ class Images:
         TypeError: pixels that are not floating.
         ValueError: pixels outside [0, 1] or NaN, no image, images that are not flat,
             as many labels as images missing.
-
-    Introduced in lesson 00.
     """
 
     pixels: Tensor
@@ -134,8 +132,6 @@ def draw_bits(grey: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
     On a CPU, where random numbers are made one by one, each pixel takes 16 random bits
     of a 64-bit draw: a third of the time, and no probability is off by more than 2^-16.
-
-    Introduced in lesson 00.
     """
     if grey.device.type != "cpu":
         uniform = torch.rand(grey.shape, generator=generator, device=grey.device)
@@ -178,8 +174,6 @@ def load(
         ValueError: an unknown name, split, binarization or device.
         FileNotFoundError: a dataset asked for by name that cannot be had; the sentence
             says where it looked, what failed, and the two ways out.
-
-    Introduced in lesson 00.
     """
     check_choice("name", name, NAMES)
     check_choice("split", split, SPLITS)

@@ -3,7 +3,7 @@
 One rule for the whole course: **sums run over dimensions, means over the batch**. A
 function here sums over the last axis (pixels or latents) and returns one number per
 example; whoever wants the mean over the batch takes it, in plain sight. Leading axes
-broadcast, so ``(S, B, L)`` draws meet ``(B, L)`` parameters. Introduced in lesson 00.
+broadcast, so ``(S, B, L)`` draws meet ``(B, L)`` parameters.
 """
 
 import math
@@ -34,8 +34,6 @@ def log_bernoulli(x: Tensor, logits: Tensor) -> Tensor:
     Raises:
         TypeError: x or logits is not floating.
         ValueError: the numbers of pixels differ.
-
-    Introduced in lesson 00.
     """
     check_same_width("x", x, "logits", logits)
     return _LogBernoulli.apply(x, logits)  # (B,)
@@ -46,7 +44,7 @@ def log_partition(logits: Tensor) -> Tensor:
 
     Written as max(0, l) - log sigmoid|l|, which cannot overflow. PyTorch's softplus
     keeps digits that the sum rounds away, by way of a log1p that some processors are
-    slow at. Introduced in lesson 06.
+    slow at.
     """
     # In place where autograd keeps nothing: memory is what takes the time here.
     tail = logits.abs().sigmoid_().log_()  # (B, D), from -log 2 to 0
@@ -98,8 +96,6 @@ def log_normal(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     Raises:
         TypeError: an argument is not floating.
         ValueError: the numbers of dimensions differ.
-
-    Introduced in lesson 00.
     """
     check_same_width("z", z, "mu", mu)
     check_same_width("z", z, "logvar", logvar)
@@ -110,7 +106,7 @@ def log_normal(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 def log_standard_normal(z: Tensor) -> Tensor:
     """Log-density of the prior N(0, I): z (B, L) to (B,) nats.
 
-    Raises TypeError if z is not floating. Introduced in lesson 00.
+    Raises TypeError if z is not floating.
     """
     check_floating("z", z)
     return -0.5 * (LOG_TWO_PI + z.square()).sum(-1)  # (B,)
@@ -131,8 +127,6 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     Raises:
         TypeError: an argument is not floating.
         ValueError: the numbers of dimensions differ.
-
-    Introduced in lesson 00.
     """
     check_same_width("mu", mu, "logvar", logvar)
     # expm1 keeps s^2 - 1 - log s^2 exact near s = 1, where the terms cancel.

@@ -3,8 +3,7 @@
 A picture is a matplotlib figure that knows how to describe itself: a notebook stores
 the description beside the image. One colour means one thing in the whole course (the
 Okabe-Ito set, which colour-blind readers tell apart), and never alone: a label, a line
-style or a marker says the same. Ink is white on black everywhere. Introduced in
-lesson 00.
+style or a marker says the same. Ink is white on black everywhere.
 """
 
 import base64
@@ -77,7 +76,7 @@ def picture(
 ) -> tuple[Picture, list[Axes]]:
     """Return an empty picture and its axes, side by side, numbers in the language.
 
-    ``alt`` describes it; ``width`` and ``height`` are inches. Introduced in lesson 00.
+    ``alt`` describes it; ``width`` and ``height`` are inches.
     """
     figure = Picture(alt, width, height)
     axes = list(figure.subplots(1, columns, squeeze=False)[0])
@@ -91,7 +90,7 @@ def picture(
 def mosaic(pixels: Tensor, *, columns: int, gap: int = 1) -> np.ndarray[Any, Any]:
     """Lay (N, 784) images in rows of ``columns``, white lines of ``gap`` between them.
 
-    Returns (rows * 28, columns * 28) and the lines, in [0, 1]. Introduced in lesson 00.
+    Returns (rows * 28, columns * 28) and the lines, in [0, 1].
     """
     check_count("columns", columns)
     rows = -(-len(pixels) // columns)
@@ -104,7 +103,7 @@ def mosaic(pixels: Tensor, *, columns: int, gap: int = 1) -> np.ndarray[Any, Any
 
 
 def show_digits(ax: Axes, pixels: Tensor, *, columns: int, title: str = "") -> None:
-    """Draw (N, 784) images on ``ax``, ``columns`` in a row. Introduced in lesson 00."""
+    """Draw (N, 784) images on ``ax``, ``columns`` in a row."""
     canvas = mosaic(pixels, columns=columns)
     ax.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
@@ -116,7 +115,7 @@ def gallery(
 ) -> Picture:
     """Stack titled rows of images, a dict from title to (N, 784) pixels.
 
-    ``alt`` describes the whole. Introduced in lesson 00.
+    ``alt`` describes the whole.
     """
     tile = width / columns
     lines = [-(-len(pixels) // columns) for pixels in rows.values()]
@@ -139,7 +138,7 @@ def reconstructions(model: VAE, images: Images, *, count: int = 10) -> Picture:
 
     The first of each label, then the first of the others, up to ``count``. Grey images
     that train dynamically are shown in one draw of their bits, which is what the
-    encoder sees. Raises ValueError if count is below 1. Introduced in lesson 00.
+    encoder sees. Raises ValueError if count is below 1.
     """
     check_count("count", count)
     first = one_of_each(images).tolist()
@@ -160,7 +159,7 @@ def samples(
     """Show draws from the model: decoder means, and pixels drawn from those means.
 
     The z are drawn from the prior by ``generator``, which lives on the CPU. Raises
-    ValueError if count is below 1. Introduced in lesson 00.
+    ValueError if count is below 1.
     """
     check_count("count", count)
     z = torch.randn(count, model.latent_dim, generator=generator)  # (B, L)
@@ -177,7 +176,6 @@ def normal_quantiles(n: int) -> Tensor:
     """Return the n points that cut N(0, 1) into pieces of mass 1/n, at their middles.
 
     z_i = inverse normal CDF at (i + 1/2) / n: (n,). Raises ValueError if n is below 1.
-    Introduced in lesson 00.
     """
     check_count("n", n)
     masses = (torch.arange(n) + 0.5) / n  # (n,) to the left of each point
@@ -190,7 +188,7 @@ def manifold_tiles(model: VAE, n: int = 20) -> Tensor:
 
     Tile (row, column) is the decoder's mean at z1 = quantile[column] and z2 =
     quantile[n - 1 - row]: z1 runs right and z2 runs up. Returns (n, n, 784). Raises
-    ValueError for a model without exactly two latents. Introduced in lesson 00.
+    ValueError for a model without exactly two latents.
     """
     if model.latent_dim != 2:
         raise ValueError(say("two-latents", got=model.latent_dim))
@@ -203,7 +201,7 @@ def manifold_tiles(model: VAE, n: int = 20) -> Tensor:
 def manifold(model: VAE, n: int = 20) -> Picture:
     """Show the plane of two latents: n x n decoder means, equal prior mass per tile.
 
-    Raises ValueError for a model without exactly two latents. Introduced in lesson 00.
+    Raises ValueError for a model without exactly two latents.
     """
     tiles = manifold_tiles(model, n).reshape(n * n, -1)
     canvas = mosaic(tiles, columns=n, gap=0)
@@ -225,8 +223,6 @@ def latent_map(model: VAE, images: Images, *, count: int = 5000) -> Picture:
 
     The first two latents of the first ``count`` images; rings hold 50 % and 95 % of
     the prior's mass. Raises ValueError for a model with one latent.
-
-    Introduced in lesson 00.
     """
     if model.latent_dim < 2:
         raise ValueError(say("two-latents", got=model.latent_dim))
@@ -273,7 +269,7 @@ def _draw_prior(ax: Axes) -> None:
 def curves(history: History) -> Picture:
     """Show the ELBO and its two terms, epoch by epoch.
 
-    Raises ValueError if no epoch was completed. Introduced in lesson 00.
+    Raises ValueError if no epoch was completed.
     """
     if not history.rows:
         raise ValueError(say("no-epochs"))

@@ -2,7 +2,7 @@
 
 Each guard names the argument, what it got and what it takes, in the reader's language.
 Those that look at values wait for the device and stand only at doors; those that look
-at shapes and dtypes may stand anywhere. Introduced in lesson 00.
+at shapes and dtypes may stand anywhere.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 JupyterLab's own menus speak the language of the lesson. So the course has JupyterLab
 settings of its own, one folder a language: the reader's settings for other projects are
-neither read nor written, and what they change here is kept. Introduced in the README.
+neither read nor written, and what they change here is kept.
 """
 
 import json
@@ -48,8 +48,7 @@ def split_arguments(arguments: list[str]) -> tuple[str, list[str]]:
     """Return the language, and what is left for JupyterLab.
 
     Portuguese is the default, also where the first argument is an option. Raises
-    ValueError, in one sentence that names the two, for any other language. Introduced
-    in the README.
+    ValueError, in one sentence that names the two, for any other language.
     """
     if not arguments or arguments[0].startswith("-"):
         return "pt", arguments
@@ -64,7 +63,7 @@ def jupyterlab_arguments(language: str, rest: list[str]) -> list[str]:
     The file browser starts at the repository, so both languages and the package are
     within reach. The server listens on this computer alone and keeps its token. The
     layout of the tabs is the course's own, like the settings. Raises FileNotFoundError
-    where the course is not around the package. Introduced in the README.
+    where the course is not around the package.
     """
     tour = f"notebooks/{language}/00_tour.ipynb"
     if not (HERE.parent / tour).is_file():
@@ -83,8 +82,7 @@ def settings_folder(language: str) -> Path:
     """Return the folder of the course's JupyterLab settings, made where it is missing.
 
     It starts with the language of the menus, and without the news pop-up; a file that
-    is there is left as it is. Raises OSError where nothing can be written. Introduced
-    in the README.
+    is there is left as it is. Raises OSError where nothing can be written.
     """
     folder = platformdirs.user_config_path("vae_teach") / "jupyterlab" / language
     first: dict[str, object] = {
@@ -107,7 +105,7 @@ def trust_notebooks(course: Path) -> None:
 
     JupyterLab shows what a notebook's widgets saved only where it trusts it; whoever
     runs this command is about to run them anyway. A file that is no notebook is left
-    to JupyterLab, which says what is wrong with it. Introduced in the README.
+    to JupyterLab, which says what is wrong with it.
     """
     import nbformat
     from nbformat.sign import NotebookNotary
@@ -122,8 +120,7 @@ def main() -> None:
     """Open JupyterLab on the tour; ``--help`` tells how.
 
     Raises SystemExit with code 2 for an unknown language and 1 where there is no
-    course to open or no place for its settings, each with one sentence. Introduced in
-    the README.
+    course to open or no place for its settings, each with one sentence.
     """
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(HELP, end="")

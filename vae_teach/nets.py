@@ -1,7 +1,7 @@
 """The networks: an autoencoder and a variational autoencoder, one hidden layer a side.
 
 The attributes are named after what they compute, so that a lesson can write the same
-class by hand and load the same weights. Introduced in lesson 00.
+class by hand and load the same weights.
 """
 
 import torch
@@ -34,7 +34,7 @@ class AE(nn.Module):
     Raises:
         ValueError: a size is not a positive integer.
 
-    Introduced in lesson 00; lesson 01 is about it.
+    Lesson 01 is about it.
     """
 
     def __init__(
@@ -82,8 +82,6 @@ class VAE(nn.Module):
 
     Raises:
         ValueError: a size is not a positive integer.
-
-    Introduced in lesson 00.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 PyTorch brings two libraries for products in float32 and sends a linear layer to the one
 called MKL. The other, oneDNN, is PyTorch's own choice where it compiles or quantizes.
 On processors that MKL was not written for, oneDNN may take half the time, with as many
-digits: ``benchmarks/training.py`` measures it. Introduced in lesson 04.
+digits: ``benchmarks/training.py`` measures it.
 """
 
 import platform
@@ -25,8 +25,7 @@ def available() -> bool:
     """Tell whether PyTorch reaches oneDNN here: on x86, in a build that has it.
 
     The operation is one that PyTorch's compiler calls. It is not documented, so it is
-    tried once, and whoever lacks it keeps PyTorch's own products. Introduced in
-    lesson 04.
+    tried once, and whoever lacks it keeps PyTorch's own products.
     """
     if platform.machine() not in X86 or not torch.backends.mkldnn.is_available():
         return False
@@ -51,8 +50,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Returns:
         (B, N).
-
-    Introduced in lesson 04.
     """
     if available() and _suits(x, weight):
         return _Linear.apply(x, weight, bias)
@@ -64,8 +61,7 @@ def by_onednn(model: nn.Module) -> Iterator[None]:
     """Let the linear layers of ``model`` on the CPU call ``linear``, for a while.
 
     It changes nothing but the time that they take, within float32's rounding: the
-    weights and their names stay, and at the end the layers are as they were. Introduced
-    in lesson 04.
+    weights and their names stay, and at the end the layers are as they were.
     """
     layers = [
         layer

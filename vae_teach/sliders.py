@@ -1,7 +1,7 @@
 """Sliders that a kernel drives: through the latent space, or through any picture.
 
 ``latent_sliders`` decodes a point z; ``panel`` redraws a figure of the lesson's own.
-Introduced in lesson 00; the explorer walks the latent space in the browser.
+The explorer walks the latent space in the browser.
 """
 
 import html
@@ -26,7 +26,7 @@ ZOOM = 10  # screen pixels along one pixel of a digit
 def png(pixels: Tensor, *, zoom: int = ZOOM) -> bytes:
     """Return one image (784,) in [0, 1] as a PNG, each pixel ``zoom`` wide.
 
-    Raises ValueError if zoom is below 1. Introduced in lesson 00.
+    Raises ValueError if zoom is below 1.
     """
     check_count("zoom", zoom)
     levels = (255 * pixels).round().to(torch.uint8).reshape(SIDE, SIDE)
@@ -78,8 +78,6 @@ def latent_sliders(model: VAE, *, extent: float = 3.0) -> LatentSliders:
 
     Raises:
         ValueError: extent is not above zero.
-
-    Introduced in lesson 00.
     """
     if not extent > 0:
         raise ValueError(say("not-above-zero", name="extent", got=extent))
@@ -167,8 +165,6 @@ def panel(draw: Callable[..., Picture], **controls: widgets.Widget) -> Panel:
 
     Raises:
         TypeError: a control has no value.
-
-    Introduced in lesson 02.
     """
     for name, control in controls.items():
         if not hasattr(control, "value"):
@@ -184,7 +180,7 @@ def slider(
     r"""Return a slider: mouse, touch, arrows by ``step``, Home and End to the ends.
 
     ``label`` may hold a formula, such as ``r"$\mu$"``. Raises ValueError unless low is
-    below high and the step is above zero. Introduced in lesson 02.
+    below high and the step is above zero.
     """
     if not (low < high and step > 0):
         raise ValueError(say("slider-range", low=low, high=high, step=step))
@@ -207,7 +203,6 @@ def choice(
     """Return a slider over ``options``, or over (text, value) pairs.
 
     Starts at ``value``, the first if None. Raises ValueError for no options.
-    Introduced in lesson 04.
     """
     if not options:
         raise ValueError(say("choice-empty"))
@@ -229,7 +224,7 @@ def choice(
 def sweep(shown: Panel | LatentSliders) -> int:
     """Move each control to both ends and back; return how many pictures were seen.
 
-    A lesson calls it so that its tests run every callback. Introduced in lesson 02.
+    A lesson calls it so that its tests run every callback.
     """
     handles = (
         shown.sliders

@@ -3,7 +3,7 @@
 A digit is the path of a pen. A few points make a smooth curve; the hand moves them a
 little; slant, rotation, scale and position put the curve on the page; the pen leaves
 ink around it. :func:`draw` is a function of :class:`Factors` and of nothing else, so
-the hidden causes of every image are known. Needs no network. Introduced in lesson 00.
+the hidden causes of every image are known. Needs no network.
 """
 
 import math
@@ -99,8 +99,6 @@ class Factors(NamedTuple):
         style: (N,) from one way of writing the digit, 0, to the other, 1.
         jitter: (N, 13, 2) pixels right and down by which the hand moved each point;
             a digit of fewer points leaves the last ones unused.
-
-    Introduced in lesson 00.
     """
 
     label: Tensor
@@ -190,7 +188,7 @@ def sample_factors(n: int, *, seed: int) -> Factors:
     :math:`e^{-r^2 / 2 \ell^2}`, and each trembles a little by itself.
 
     The first m of a draw of n are not the draw of m. Raises ValueError if n is not an
-    integer of 1 or more. Introduced in lesson 00.
+    integer of 1 or more.
     """
     check_count("n", n)
     generator = torch.Generator().manual_seed(seed)
@@ -224,8 +222,6 @@ def draw(factors: Factors) -> Tensor:
     Raises:
         ValueError: factors of different lengths or none, labels outside 0 to 9,
             numbers that are not finite, a thickness or scale that is not above 0.
-
-    Introduced in lesson 00.
     """
     _check(factors)
     n = len(factors.label)
@@ -239,7 +235,7 @@ def draw(factors: Factors) -> Tensor:
 def digits(n: int = 60_000, *, seed: int = 0) -> tuple[Tensor, Factors]:
     """Draw n digits: pixels (n, 784) in [0, 1] as :func:`draw`, and their factors.
 
-    Raises ValueError if n is not an integer of 1 or more. Introduced in lesson 00.
+    Raises ValueError if n is not an integer of 1 or more.
     """
     factors = sample_factors(n, seed=seed)
     return draw(factors), factors

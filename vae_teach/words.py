@@ -3,7 +3,6 @@
 The catalogue is ``words.toml``, and for what a single lesson says
 ``lessons/NN_slug.toml``: one entry a phrase, Portuguese and English side by side.
 Notebook cells hold no words of their own, so the same code serves both languages.
-Introduced in lesson 00.
 """
 
 import string

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_readme import number, results
+from measured import number, results
 
 from tools import notebooks
 from vae_teach import lab

@@ -11,7 +11,7 @@ import jupytext
 import nbformat
 import pytest
 import torch
-from test_graphs import make_run
+from runs import make_run
 
 from vae_teach import figures, nets, train
 from vae_teach.words import say, use_language

@@ -6,7 +6,7 @@ import checking
 import pytest
 import torch
 import torch.nn.functional as F
-from test_graphs import make_run
+from runs import make_run
 from torch.distributions import Bernoulli
 
 from vae_teach.checks import training as checks

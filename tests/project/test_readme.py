@@ -1,27 +1,17 @@
 """The two READMEs: the same commands and links, and numbers that somebody measured."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
+from measured import number, results
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"en": ROOT / "README.md", "pt": ROOT / "README.pt.md"}
-RESULTS = ROOT / "benchmarks" / "results"
 
 
 def read(language):
     return PAGES[language].read_text(encoding="utf-8")
-
-
-def results(name):
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["results"]
-
-
-def number(value, digits, language):
-    text = f"{value:.{digits}f}".replace("-", "−")
-    return text.replace(".", ",") if language == "pt" else text
 
 
 @pytest.mark.parametrize("language", PAGES)

@@ -1,4 +1,4 @@
-"""What processes do in tests/test_parallel.py: parallel_worker.py FOLDER.
+"""What processes do in test_processes.py: parallel_worker.py FOLDER.
 
 The noise is a function of the image, and nothing else is random once the batch holds
 all images: so one process and several must compute the same.
@@ -119,7 +119,7 @@ def start(folder, several, jobs):
     """Fork the processes that torchrun would start, in the environment it makes.
 
     What needs seconds is imported once. That torchrun does the same is for
-    tests/test_command.py to show.
+    test_command.py to show.
     """
     with socket.socket() as door:
         door.bind(("localhost", 0))

@@ -8,20 +8,13 @@ import contextlib
 
 import pytest
 import torch
+from runs import make_run
 
 from vae_teach import train
 from vae_teach.data import Images
 from vae_teach.nets import VAE
 from vae_teach.speed.cuda_graph import WARM_UP, CapturedStep
 from vae_teach.speed.processes import Team
-
-
-def make_run(device="cpu", count=70):
-    torch.manual_seed(0)
-    pixels = torch.rand(count, 16)
-    images = Images(pixels, torch.zeros(count, dtype=torch.int64), dynamic=True)
-    place = torch.device(device)
-    return train._Run(VAE(16, 8).to(place), images.to(place), 1e-2, Team(place))
 
 
 def state(run):
@@ -153,7 +146,7 @@ def test_a_captured_step_is_the_plain_step():
         pixels = (torch.rand(100, 16) < 0.5).float()
         images = Images(pixels, torch.zeros(100, dtype=torch.int64)).to("cuda")
         place = torch.device("cuda")
-        run = train._Run(Still(16, 8).to(place), images, 1e-2, Team(place))
+        run = train.Run(Still(16, 8).to(place), images, 1e-2, Team(place))
         step = run.captured(50) if captured else run.step
         for chosen in torch.arange(100, device=place).split(50):
             step(chosen)
@@ -195,6 +188,6 @@ def test_a_model_that_asks_the_gpu_for_numbers_takes_the_plain_path():
 
     place = torch.device("cuda")
     run = make_run("cuda")
-    run = train._Run(Asks(16, 8).to(place), run.images, 1e-2, Team(place))
+    run = train.Run(Asks(16, 8).to(place), run.images, 1e-2, Team(place))
     assert run.captured(50) == run.step
     run.epoch(1, 50, run.step)

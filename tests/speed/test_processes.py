@@ -17,21 +17,6 @@ CPU = torch.device("cpu")
 WORKER = Path(__file__).with_name("parallel_worker.py")
 
 
-def launch(*arguments, several=2, cwd=None, status=0):
-    """Start a program with torchrun, as several processes."""
-    how = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    how += [f"--nproc-per-node={several}"]
-    done = subprocess.run(
-        [*how, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        cwd=cwd,
-    )
-    assert done.returncode == status, done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Everything that two processes do, and what three do."""

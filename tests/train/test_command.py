@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from test_parallel import launch
+from runs import launch
 
 from vae_teach import command, strokes
 from vae_teach.data import Images

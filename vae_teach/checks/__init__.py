@@ -2,7 +2,7 @@
 
 One module a lesson, named after the lesson's word: ``tour`` for lesson 00, ``elbo`` for
 02, ``gradients`` for 03, ``training`` for 04, ``latents`` for 05. The checks of lesson
-00 are also here by their own names. Introduced in lesson 00.
+00 are also here by their own names.
 """
 
 from vae_teach.checks.tour import (

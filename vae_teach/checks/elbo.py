@@ -1,7 +1,6 @@
 """Checks of lesson 02: the ELBO on a grid, a sampled KL, two bugs to find.
 
 The oracles are closed forms of polynomial energies and ``torch.distributions``.
-Introduced in lesson 02.
 """
 
 import math
@@ -88,7 +87,7 @@ GRID_MISTAKES: dict[str, Answer] = {
 def grid_elbo(answer: Answer) -> Verdict:
     """Check ``answer(log_joint, z, mu, logvar) -> scalar``: the ELBO on a grid.
 
-    log_joint and z are (Z,), mu and logvar scalars. Introduced in lesson 02.
+    log_joint and z are (Z,), mu and logvar scalars.
     """
     return compare(
         answer, _grid_oracle, GRID_MISTAKES, _grid_cases(), right="elbo-grid-right"
@@ -141,10 +140,7 @@ KL_MISTAKES: dict[str, Answer] = {
 
 
 def sampled_kl(answer: Answer) -> Verdict:
-    """Check ``answer(z, mu, logvar) -> (B,)``: KL(q || N(0, I)) from draws (S, B, L).
-
-    Introduced in lesson 02.
-    """
+    """Check ``answer(z, mu, logvar) -> (B,)``: KL(q || N(0, I)) from draws (S, B, L)."""
     stream = torch.Generator().manual_seed(0)
     cases = []
     for draws, images, latents in ((7, 4, 3), (5, 3, 2)):
@@ -176,7 +172,7 @@ BOUND_MISTAKES: dict[str, Answer] = {
 def weighted_bound(answer: Answer) -> Verdict:
     """Check ``answer(log_weights) -> (B,)``: log 1/k sum_i w_i, log_weights (k, B).
 
-    Source: Burda, Grosse & Salakhutdinov 2015. Introduced in lesson 02.
+    Source: Burda, Grosse & Salakhutdinov 2015.
     """
     stream = torch.Generator().manual_seed(1)
     plain = torch.randn(6, 4, dtype=torch.float64, generator=stream)
@@ -216,10 +212,7 @@ MIXTURE_MISTAKES: dict[str, Answer] = {
 
 
 def mixture_prior(answer: Answer) -> Verdict:
-    """Check ``answer(z) -> (B,)``: log of the mixture at +-(3, 3), z (B, 2).
-
-    Introduced in lesson 02.
-    """
+    """Check ``answer(z) -> (B,)``: log of the mixture at +-(3, 3), z (B, 2)."""
     rows = [[3.0, -3.0], [0.1, -0.2], [3.0, 3.0], [-2.0, 1.5]]
     cases: list[tuple[Any, ...]] = [
         (torch.tensor(rows, dtype=torch.float64),),

@@ -2,8 +2,7 @@
 
 The oracles come from ``torch.distributions`` and from autograd, which do not know the
 formulas that the learner writes; where a law is drawn, from its quantiles. What holds
-in ``checks`` holds here: a hint and never the answer, and nothing raises. Introduced in
-lesson 03.
+in ``checks`` holds here: a hint and never the answer, and nothing raises.
 """
 
 from contextlib import suppress
@@ -93,7 +92,7 @@ def score_function(answer: Answer) -> Verdict:
     The first row estimates the derivative of E[f] with respect to mu, the second with
     respect to logvar; ``values`` (S,) are f at the draws z (S,).
 
-    Source: Williams 1992. Introduced in lesson 03.
+    Source: Williams 1992.
     """
     cases = [(_values(z), z, mu, logvar) for z, mu, logvar in _draws()]
     right = "gradients-score-right"
@@ -133,7 +132,7 @@ def baseline(answer: Answer) -> Verdict:
     """Check ``answer(values, score) -> (S,)``: terms with a leave-one-out baseline.
 
     ``values`` (S,) are f at the draws and ``score`` (S,) the score there. The baseline
-    of each draw is the mean of the other draws' values. Introduced in lesson 03.
+    of each draw is the mean of the other draws' values.
     """
     cases = [
         (_values(z), _score(z, mu, logvar)[row])
@@ -168,7 +167,7 @@ def exponential_path(answer: Answer) -> Verdict:
     """Check ``answer(start, rate, u) -> z (S,)``: an exponential that begins at start.
 
     z is the quantile at u, so that it grows with u, and gradients reach both
-    parameters and equal those of the quantile. Introduced in lesson 03.
+    parameters and equal those of the quantile.
     """
     stream = torch.Generator().manual_seed(1)
     cases: list[Case] = []
@@ -255,7 +254,7 @@ def surrogate(answer: Answer) -> Verdict:
 
     ``z`` (S,) was drawn by ``rsample`` and ``values`` (S,) were computed from it, so
     both hang on mu and logvar. Differentiating the answer must give the mean of the
-    score-function terms, and nothing else. Introduced in lesson 03.
+    score-function terms, and nothing else.
     """
     cases = [(z, mu, logvar) for z, mu, logvar in _draws()]
     with suppress(Exception):

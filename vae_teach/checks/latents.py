@@ -2,7 +2,7 @@
 
 Each compares with an oracle of another make: a cumulative distribution turned round by
 bisection, weights found by least squares, a loop over single tiles, frequencies of the
-learner's own draws. Introduced in lesson 05.
+learner's own draws.
 """
 
 from collections.abc import Callable
@@ -58,10 +58,7 @@ RADIUS_MISTAKES: dict[str, Answer] = {
 
 
 def ring_radius(answer: Answer) -> Verdict:
-    """Check ``answer(mass) -> float``: the radius that holds a mass of the 2-D prior.
-
-    Introduced in lesson 05.
-    """
+    """Check ``answer(mass) -> float``: the radius that holds a mass of the 2-D prior."""
     return compare(
         lambda mass: _number(answer(mass)),
         _radius,
@@ -76,7 +73,7 @@ def unit_walk(answer: Answer) -> Verdict:
 
     Any two weights will do that depend on t alone, start at (1, 0), end at (0, 1) and
     have squares that add up to 1: so a mix of two independent draws of N(0, I) is
-    N(0, I) all along the walk. Introduced in lesson 05.
+    N(0, I) all along the walk.
     """
     start, end = _ends()
     found = []
@@ -155,10 +152,7 @@ ACTIVE_MISTAKES: dict[str, Answer] = {
 
 
 def active_count(answer: Answer) -> Verdict:
-    """Check ``answer(mu) -> int``: latents whose mean (N, L) varies by over 0.01.
-
-    Introduced in lesson 05.
-    """
+    """Check ``answer(mu) -> int``: latents whose mean (N, L) varies by over 0.01."""
     stream = torch.Generator().manual_seed(1)
     cases = []
     for spreads, offsets in (
@@ -209,7 +203,6 @@ def manifold_rows(answer: Answer) -> Verdict:
     """Check ``answer(decode, points) -> (n, n, D)``: tiles of a plane, up being up.
 
     ``decode`` maps (B, 2) to (B, D); ``points`` (n,) ascend, along both axes.
-    Introduced in lesson 05.
     """
 
     def decode(z: Tensor) -> Tensor:  # pixels that tell where they come from
@@ -227,7 +220,6 @@ def pixel_draw(answer: Answer) -> Verdict:
     """Check ``answer(means) -> (B, D)``: pixels drawn, each with its own probability.
 
     Judged by what 2,000 draws look like; the caller's random stream does not move.
-    Introduced in lesson 05.
     """
     row = torch.tensor([0.08, 0.3, 0.45, 0.6, 0.75, 0.95])
     means = row.expand(DRAWS, -1)  # (B, D)

@@ -1,6 +1,6 @@
 """Checks of lesson 00: the KL, the draw, beta, the mass of a grid, two models.
 
-The oracles are ``torch.distributions`` and the normal CDF. Introduced in lesson 00.
+The oracles are ``torch.distributions`` and the normal CDF.
 """
 
 from contextlib import suppress
@@ -63,10 +63,7 @@ KL_MISTAKES: dict[str, Answer] = {
 
 
 def kl(answer: Answer) -> Verdict:
-    """Check ``answer(mu, logvar, tau) -> (B,)``: the KL to the prior N(0, tau^2 I).
-
-    Introduced in lesson 00.
-    """
+    """Check ``answer(mu, logvar, tau) -> (B,)``: the KL to the prior N(0, tau^2 I)."""
     cases = [
         (*parameters, tau)
         for parameters, tau in zip(_parameters(), (2.0, 0.5), strict=True)
@@ -86,10 +83,7 @@ DRAW_MISTAKES: dict[str, Answer] = {
 
 
 def draw(answer: Answer) -> Verdict:
-    """Check ``answer(mu, logvar, eps) -> z (B, L)``: the reparameterized draw.
-
-    Introduced in lesson 00.
-    """
+    """Check ``answer(mu, logvar, eps) -> z (B, L)``: the reparameterized draw."""
 
     def oracle(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
         # the normal whose quantile at the noise's own level is z
@@ -146,7 +140,7 @@ BETA_MISTAKES: dict[str, Answer] = {
 def beta_loss(answer: Answer) -> Verdict:
     """Check ``answer(x, logits, mu, logvar, beta) -> scalar``: the beta-VAE's loss.
 
-    Source: Higgins et al. 2017. Introduced in lesson 00.
+    Source: Higgins et al. 2017.
     """
     stream = torch.Generator().manual_seed(2)
     cases: list[tuple[Any, ...]] = []
@@ -177,7 +171,7 @@ MASS_MISTAKES: dict[str, Answer] = {
 def grid_mass(answer: Answer) -> Verdict:
     """Check ``answer(extent, latents) -> float``: prior mass inside a linear grid.
 
-    The grid is the cube from -extent to extent in each latent. Introduced in lesson 00.
+    The grid is the cube from -extent to extent in each latent.
     """
 
     def as_tensor(extent: float, latents: int) -> Any:
@@ -195,7 +189,7 @@ def grid_mass(answer: Answer) -> Verdict:
 def more_latents(model: Any, reference: VAE, images: data.Images) -> Verdict:
     """Check that ``model`` has more latents than ``reference`` and a higher ELBO.
 
-    Compared image by image on at most 2,000 of ``images``. Introduced in lesson 00.
+    Compared image by image on at most 2,000 of ``images``.
     """
     if model is None or model is ...:
         return wrong("check-empty")
@@ -211,10 +205,7 @@ def more_latents(model: Any, reference: VAE, images: data.Images) -> Verdict:
 
 
 def other_dataset(model: Any) -> Verdict:
-    """Check that ``model`` has learnt ``strokes``, by its ELBO on 2,000 test images.
-
-    Introduced in lesson 00.
-    """
+    """Check that ``model`` has learnt ``strokes``, by its ELBO on 2,000 test images."""
     if model is None or model is ...:
         return wrong("check-empty")
     if not isinstance(model, VAE):

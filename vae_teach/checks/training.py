@@ -3,7 +3,7 @@
 The oracles are independent implementations: ``torch.distributions`` and a step of plain
 subtraction, one mean over everything, a gradient in closed form, time added up.
 ``HostReads``, which sees a program ask for a number, is here because the lesson shows
-it too. Introduced in lesson 04.
+it too.
 """
 
 from collections.abc import Callable
@@ -43,9 +43,9 @@ class HostReads:
     """Notes, while it is open, every request for a number that stays on the device.
 
     ``with HostReads() as reads: ...`` leaves the names of what asked in
-    ``reads.asked``. Below Python, a dispatch mode sees the operation that reads a number and copies that
-    leave an accelerator; in Python, a function mode sees ``tolist`` and ``numpy``,
-    which on a CPU read memory and pass by the dispatcher. Introduced in lesson 04.
+    ``reads.asked``. Below Python, a dispatch mode sees the operation that reads a
+    number and copies that leave an accelerator; in Python, a function mode sees ``tolist`` and ``numpy``,
+    which on a CPU read memory and pass by the dispatcher.
     """
 
     def __init__(self) -> None:
@@ -199,7 +199,7 @@ def step(answer: Step) -> Verdict:
     """Check ``answer(model, optimizer, x, total)``: one step, and no wait.
 
     It descends the mean loss of ``x`` (B, D), adds the summed loss of the batch to
-    ``total`` in place, and asks the device for nothing. Introduced in lesson 04.
+    ``total`` in place, and asks the device for nothing.
     """
     asked: list[str] = []
     graph: list[bool] = []
@@ -272,7 +272,6 @@ def mean_elbo(answer: Answer) -> Verdict:
     """Check ``answer(score, batches)``: the mean score of all images, a number.
 
     ``score`` maps a batch (B, D) to (B,); the last batch is smaller than the others.
-    Introduced in lesson 04.
     """
 
     def score(x: Tensor) -> Tensor:
@@ -330,7 +329,7 @@ def accumulate(answer: Answer) -> Verdict:
     """Check ``answer(loss, w, x, size)``: the gradient of the mean loss over ``x``.
 
     ``loss(w, x)`` maps (B, D) to (B,) and is called with at most ``size`` images; the
-    gradient comes out (D,). Introduced in lesson 04.
+    gradient comes out (D,).
     """
     largest: list[int] = []
 
@@ -389,7 +388,7 @@ def amdahl(answer: Answer) -> Verdict:
     """Check ``answer(share, factor)``: how many times faster the whole becomes.
 
     The part that took ``share`` of the time, in [0, 1], becomes ``factor`` times as
-    fast. Introduced in lesson 04.
+    fast.
     """
     return compare(
         lambda *case: _number(answer(*case)),

@@ -2,7 +2,7 @@
 
 A check calls the learner's function on cases of its own, compares with an independent
 implementation, and knows the usual mistakes by their values. It never shows the answer
-and never raises. Introduced in lesson 00.
+and never raises.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,8 +57,6 @@ def compare(
         mistakes: usual wrong functions, by the hint that each deserves.
         cases: arguments to call them all with, chosen so that no two agree.
         right: the phrase that follows "Right".
-
-    Introduced in lesson 00.
     """
     found = []
     for case in cases:

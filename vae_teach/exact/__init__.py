@@ -2,7 +2,7 @@
 
 All that the course says about the ELBO is held against this. ``grid`` sums over the
 plane of two latents, ``gaussian`` finds the best Gaussian q there, ``linear`` has the
-model whose log p(x) is a formula. Introduced in lessons 02 and 06.
+model whose log p(x) is a formula.
 """
 
 from vae_teach.exact.gaussian import BestGaussian, best_gaussian

@@ -1,7 +1,4 @@
-"""The best Gaussian q for an image, by ascent on the exact ELBO.
-
-Introduced in lesson 06.
-"""
+"""The best Gaussian q for an image, by ascent on the exact ELBO."""
 
 import math
 from collections.abc import Callable
@@ -45,8 +42,6 @@ def best_gaussian(
     Raises:
         TypeError: x is not floating.
         ValueError: as ``posterior`` does.
-
-    Introduced in lesson 06.
     """
     points = axis(grid, extent, x)
     z = plane(points)  # (G, 2)

@@ -2,8 +2,7 @@
 
 With two latents the integral p(x) = int p(x|z) p(z) dz is a sum over a plane, and a
 computer can take it. All that the course says about the ELBO is held against this.
-Where everything is Gaussian and linear, no sum is needed at all. Introduced in
-lessons 02 and 06.
+Where everything is Gaussian and linear, no sum is needed at all.
 """
 
 import copy
@@ -40,7 +39,6 @@ def axis(grid: int, extent: float, like: Tensor) -> Tensor:
     """Return the points along either side of the plane: (grid,), of ``like``'s dtype.
 
     Raises ValueError for fewer than 4 points, or an extent out of (0, 20].
-    Introduced in lesson 02.
     """
     if not isinstance(grid, int) or grid < 4:
         raise ValueError(say("too-few-points", got=grid))
@@ -85,7 +83,7 @@ def log_likelihood(
             only touches its edge gets a warning) or, where the error is not asked for,
             posteriors too narrow for the spacing (raise ``grid``).
 
-    Introduced in lesson 02; lesson 06 is about it.
+    Lesson 06 is about it.
     """
     check_observed(model, x)
     model, x = _in_dtype(model, x, dtype)
@@ -130,8 +128,6 @@ def posterior(
     Raises:
         TypeError: x is not floating.
         ValueError: as ``log_likelihood`` does, the grid that is too coarse apart.
-
-    Introduced in lesson 02.
     """
     _check_two_latents(model, x)
     points = axis(grid, extent, x)

@@ -1,7 +1,6 @@
 """Probabilistic PCA: log p(x), the posterior and the best q in closed form.
 
-Where everything is Gaussian and linear, no sum is needed at all. Introduced in lesson
-06.
+Where everything is Gaussian and linear, no sum is needed at all.
 """
 
 import math
@@ -28,7 +27,7 @@ class LinearGaussian(nn.Module):
     Raises:
         ValueError: shapes that do not fit, or a variance that is not above zero.
 
-    Source: Tipping & Bishop 1999. Introduced in lesson 06.
+    Source: Tipping & Bishop 1999.
     """
 
     weight: Tensor

@@ -2,7 +2,7 @@
 
 Everything it needs travels in its state: the decoder's weights as half-precision
 bytes, the codes of up to a thousand images, the words. So it is alive in a notebook
-that was never run and in a page on a disk. Introduced in lesson 00.
+that was never run and in a page on a disk.
 """
 
 import math
@@ -72,8 +72,6 @@ class LatentExplorer(anywidget.AnyWidget):
         ValueError: the model is not square in pixels or not finite in float16, extent
             is not positive, the images have another number of pixels, or a point set
             as z or on the path is not L finite numbers.
-
-    Introduced in lesson 00.
     """
 
     _esm = Path(__file__).with_name("explorer.js")

@@ -2,7 +2,7 @@
 
 For a small network a GPU finishes each operation sooner than the host can ask for the
 next. A graph asks once: the host sends the indices of a batch, and the whole step runs
-without it. Introduced in lesson 04.
+without it.
 """
 
 from collections.abc import Callable

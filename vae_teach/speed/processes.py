@@ -2,7 +2,7 @@
 
 ``torchrun`` starts the processes and PyTorch's DistributedDataParallel averages their
 gradients, so they all take the same step: the one that a single process would take
-with the whole batch. Introduced in lesson 04.
+with the whole batch.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 ``loop`` holds the loop from top to bottom, ``measure`` what is measured afterwards,
 ``cache`` keeps finished models (``trained``), ``checkpoints`` the runs under way, and
-``python -m vae_teach.train`` trains from a terminal. Introduced in lesson 00; lesson 04
+``python -m vae_teach.train`` trains from a terminal. Lesson 04
 is about its speed.
 """
 

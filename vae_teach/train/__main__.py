@@ -1,8 +1,7 @@
 """What ``python -m vae_teach.train`` does: train one model from a terminal.
 
 It reads the data, trains on one device or on all that ``torchrun`` gives it, and leaves
-a checkpoint and a picture. Stopped at any moment, the same command goes on. Introduced
-in lesson 04.
+a checkpoint and a picture. Stopped at any moment, the same command goes on.
 """
 
 import argparse

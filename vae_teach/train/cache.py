@@ -1,7 +1,4 @@
-"""Trained models that are kept: ``trained`` trains once and reads afterwards.
-
-Introduced in lesson 01.
-"""
+"""Trained models that are kept: ``trained`` trains once and reads afterwards."""
 
 import hashlib
 import json
@@ -60,8 +57,6 @@ def trained(
         KeyboardInterrupt: training was stopped; the epochs that were completed are
             kept, and the next call goes on from there.
         ValueError: as ``fit`` raises it; so do its other errors.
-
-    Introduced in lesson 01.
     """
     place = find_device(device)
     numbers = (hidden_dim, latent_dim, seed, epochs, batch_size, learning_rate)

@@ -3,7 +3,7 @@
 One safetensors file holds the weights, Adam's moments and the random state as tensors,
 and the history and settings as JSON in its header: nothing in it can run code. It is
 written beside its place and moved there in one step, so a run killed at any moment
-leaves the file of the last whole epoch. Introduced in lesson 04.
+leaves the file of the last whole epoch.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 The loop is the one a lesson writes by hand: see ``Run``. What it does not do is wait:
 the dataset lives on the device, and the host asks for a number once an epoch.
 ``trained`` keeps finished models, and ``python -m vae_teach.train`` trains from a
-terminal. Introduced in lesson 00; lesson 04 is about its speed.
+terminal. Lesson 04 is about its speed.
 """
 
 import math
@@ -40,7 +40,7 @@ class History:
     ``rows`` are dicts with ``epoch``, the training ``elbo``, ``reconstruction`` and
     ``kl`` (nats per image, averaged over the epoch while the weights moved),
     ``seconds``, ``images_per_second``, and ``test_elbo`` where test images were given.
-    ``interrupted`` tells that the run was stopped by hand. Introduced in lesson 00.
+    ``interrupted`` tells that the run was stopped by hand.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -112,7 +112,7 @@ def fit(
         torch.OutOfMemoryError: the accelerator's memory is full; the sentence says
             what to lower. The checkpoint keeps the last whole epoch.
 
-    Introduced in lesson 00; lesson 04 is about its speed.
+    Lesson 04 is about its speed.
     """
     place = find_device(device)
     team = Team(place)

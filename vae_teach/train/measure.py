@@ -1,7 +1,4 @@
-"""What a trained model is worth: its ELBO on images, and the error of a mean.
-
-Introduced in lesson 00.
-"""
+"""What a trained model is worth: its ELBO on images, and the error of a mean."""
 
 import math
 from collections.abc import Iterator
@@ -32,8 +29,6 @@ def evaluate(
 
     Raises:
         ValueError: samples or batch_size below 1.
-
-    Introduced in lesson 00.
     """
     was_training = model.training
     model.eval()
