@@ -140,7 +140,7 @@ KL_MISTAKES: dict[str, Answer] = {
 
 
 def sampled_kl(answer: Answer) -> Verdict:
-    """Check ``answer(z, mu, logvar) -> (B,)``: KL(q || N(0, I)) from draws (S, B, L)."""
+    """Check ``answer(z, mu, logvar) -> (B,)``: KL(q || N(0, I)) of draws (S, B, L)."""
     stream = torch.Generator().manual_seed(0)
     cases = []
     for draws, images, latents in ((7, 4, 3), (5, 3, 2)):

@@ -58,7 +58,7 @@ RADIUS_MISTAKES: dict[str, Answer] = {
 
 
 def ring_radius(answer: Answer) -> Verdict:
-    """Check ``answer(mass) -> float``: the radius that holds a mass of the 2-D prior."""
+    """Check ``answer(mass) -> float``: the radius that holds that mass of the prior."""
     return compare(
         lambda mass: _number(answer(mass)),
         _radius,

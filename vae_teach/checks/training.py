@@ -44,8 +44,8 @@ class HostReads:
 
     ``with HostReads() as reads: ...`` leaves the names of what asked in
     ``reads.asked``. Below Python, a dispatch mode sees the operation that reads a
-    number and copies that leave an accelerator; in Python, a function mode sees ``tolist`` and ``numpy``,
-    which on a CPU read memory and pass by the dispatcher.
+    number and copies that leave an accelerator; in Python, a function mode sees
+    ``tolist`` and ``numpy``, which on a CPU read memory and pass by the dispatcher.
     """
 
     def __init__(self) -> None:
