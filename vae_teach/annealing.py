@@ -114,7 +114,7 @@ class _Walk:
         leapfrogs: int,
     ) -> None:
         self.model, self.x, self.leapfrogs = model, x, leapfrogs
-        latents = model.codes(x[:1]).shape[-1]
+        latents = model.latents(x)
         self.shape = (chains, len(x), latents)
         ends = torch.tensor([-SCHEDULE_EDGE, SCHEDULE_EDGE]).sigmoid()
         curve = torch.linspace(-SCHEDULE_EDGE, SCHEDULE_EDGE, temperatures + 1)

@@ -44,7 +44,8 @@ from vae_teach.words import say
 
 DECODES = ("probabilities", "logits")
 SIDES = (28, 32, 64, 16, 8)  # of images, tried where no layer tells how many pixels
-WRONG_SHAPE = (RuntimeError, ValueError, TypeError, IndexError)  # what a wrong one does
+# What a model may raise for images of a shape that it does not take.
+WRONG_SHAPE = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 # What `reparameterize(mu, s)` may take s for: how much wider it then draws at s = 4
 # than at s = 1, and the log-variance that s stands for.
 SPREADS: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {
@@ -118,6 +119,14 @@ class Adapted:
         mu, spread = found
         return DiagonalNormal(mu, SPREADS[self._findings.spread][1](spread), self._draw)
 
+    def latents(self, x: Tensor) -> int:
+        """Return how many latent dimensions there are, L, by the code of an image."""
+        if not self.has_q(x):
+            return self.codes(x[:1]).shape[-1]
+        q = self.q(x[:1])
+        shape: torch.Size = getattr(q, "event_shape", None) or q.mean.shape
+        return shape[-1]
+
     def has_q(self, x: Tensor) -> bool:
         """Tell whether the model has a q(z|x): an autoencoder has none."""
         return hasattr(self.model, "q") or not isinstance(self._encode(x[:1]), Tensor)
@@ -177,7 +186,7 @@ class Adapted:
     def latent_dim(self) -> int:
         """Latent dimensions, L: the model's own number, or the length of a code."""
         known = getattr(self.model, "latent_dim", None)
-        return known if isinstance(known, int) else self._code_of_a_blank().shape[-1]
+        return known if isinstance(known, int) else self._latents_of_a_blank()
 
     @property
     def like(self) -> Tensor:
@@ -224,13 +233,13 @@ class Adapted:
             return z
         return mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
 
-    def _code_of_a_blank(self) -> Tensor:
-        """Return the code of an empty image of the first size that the model takes."""
+    def _latents_of_a_blank(self) -> int:
+        """Return L by an empty image of the first size that the model takes."""
         module = self.model if isinstance(self.model, nn.Module) else nn.Module()
         widths = [m.in_features for m in module.modules() if isinstance(m, nn.Linear)]
         for pixels in (*widths[:1], *(side**2 for side in SIDES)):
             with suppress(*WRONG_SHAPE), torch.no_grad():
-                return self.codes(self.like.new_zeros(1, pixels))
+                return self.latents(self.like.new_zeros(1, pixels))
         raise TypeError(say("model-size", got=type(self.model).__name__))
 
 
@@ -282,7 +291,7 @@ def _find_out(model: Any) -> _Findings:
 
 def _how_it_draws(model: Any) -> tuple[str, tuple[bool, bool]]:
     """Return what ``reparameterize`` takes its second argument for; when it draws."""
-    if not hasattr(model, "reparameterize"):
+    if not callable(getattr(model, "reparameterize", None)):
         return "log-variance", (False, False)
     was_training = getattr(model, "training", False)
     ratios = {}
