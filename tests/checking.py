@@ -14,20 +14,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from listing import lists
 from torch import Tensor
 
 from vae_teach.checks.verdicts import correct, fresh
 from vae_teach.words import CATALOGUE, LANGUAGES, use_language
-
-
-def lists(find):
-    """Return a test that fails with the list of all that ``find()`` yields."""
-
-    def test():
-        found = list(find())
-        assert not found, "\n".join(map(str, found))
-
-    return test
 
 
 def about(check, answer):
