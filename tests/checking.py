@@ -201,7 +201,7 @@ def refuses_the_unusable(right):
 
 
 def survives(checks, nonsense=NONSENSE):
-    """What is no answer is told so: nothing raises."""
+    """A non-answer gets a sentence that says so: nothing raises."""
 
     @lists
     def test():

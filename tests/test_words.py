@@ -157,7 +157,7 @@ def speakers():
 
     Each name comes with the position of the key among the arguments.
     """
-    found = {"say": 0}
+    positions = {"say": 0}
     for tree in trees().values():
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef):
@@ -165,8 +165,8 @@ def speakers():
                 for call in calls(function):
                     key = call.args[0] if call.args else None
                     if name_of(call.func) == "say" and name_of(key) in names:
-                        found[function.name] = names.index(name_of(key))
-    return found
+                        positions[function.name] = names.index(name_of(key))
+    return positions
 
 
 def keys_of(node):

@@ -1,9 +1,9 @@
 """Checks of lesson 04: a step that never waits, a mean, shares of a batch, a speed-up.
 
 The oracles are independent implementations: ``torch.distributions`` and a step of plain
-subtraction, one mean over everything, a gradient in closed form, time added up.
-``HostReads``, which sees a program ask for a number, is here because the lesson shows
-it too.
+subtraction, one mean over everything, a gradient in closed form, seconds added up.
+``HostReads``, which records that a program reads a number, is here because the lesson
+shows it too.
 """
 
 from collections.abc import Callable
@@ -28,16 +28,16 @@ ASKING = {  # methods that hand a tensor's numbers to Python, whatever the devic
     *("__index__", "__array__", "__repr__", "__format__"),
 }
 RATE = 0.1  # of the plain descent that the step is checked with
-SIZES = (5, 5, 2)  # images per batch: the last one is ragged, as in real life
+SIZES = (5, 5, 2)  # images per batch: the last one is smaller, as in a dataset
 
 
 class HostReads:
-    """Notes, while it is open, every request for a number that stays on the device.
+    """Records, while it is active, every read of a tensor's numbers by the host.
 
-    ``with HostReads() as reads: ...`` leaves the names of what asked in
+    ``with HostReads() as reads: ...`` leaves the names of the operations in
     ``reads.asked``. Below Python, a dispatch mode sees the operation that reads a
     number and copies that leave an accelerator; in Python, a function mode sees
-    ``tolist`` and ``numpy``, which on a CPU read memory and pass by the dispatcher.
+    ``tolist`` and ``numpy``, which on a CPU read memory without the dispatcher.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class _MethodReads(TorchFunctionMode):
 
 # --- a step that never waits ----------------------------------------------------------
 
-Step = Callable[[VAE, Optimizer, Tensor, Tensor], Any]
+TrainingStep = Callable[[VAE, Optimizer, Tensor, Tensor], Any]
 
 
 def _losses(model: VAE, x: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def _variant(
     steps: bool = True,
     noted: Callable[[Tensor], Any] = torch.sum,
     losses: Callable[[VAE, Tensor], Tensor] = _losses,
-) -> Step:
+) -> TrainingStep:
     """Return a training step that differs from the right one in what is named."""
 
     def step(model: VAE, optimizer: Optimizer, x: Tensor, total: Tensor) -> None:
@@ -130,7 +130,7 @@ def _without_kl(model: VAE, x: Tensor) -> Tensor:
     return misfit.sum(-1)
 
 
-STEP_MISTAKES: dict[str, Step] = {
+STEP_MISTAKES: dict[str, TrainingStep] = {
     "training-step-sum": _variant(loss=torch.sum),
     "training-step-sign": _variant(loss=lambda nats: -nats.mean()),
     "training-step-no-zero": _variant(clears=False),
@@ -161,7 +161,7 @@ def _after(model: VAE, total: Tensor) -> Tensor:
     return torch.cat([parameters_to_vector(model.parameters()).detach(), total[None]])
 
 
-def _taken(step: Step) -> Tensor:
+def _taken(step: TrainingStep) -> Tensor:
     """Return weights and total after a step on each batch."""
     model, total = _practice()
     optimizer = SGD(model.parameters(), lr=RATE)
@@ -187,11 +187,11 @@ def _step_oracle() -> Tensor:
     return _after(model, total)
 
 
-def step(answer: Step) -> Verdict:
+def step(answer: TrainingStep) -> Verdict:
     """Check ``answer(model, optimizer, x, total)``: one step, and no wait.
 
     It descends the mean loss of ``x`` (B, D), adds the summed loss of the batch to
-    ``total`` in place, and asks the device for nothing.
+    ``total`` in place, and reads no number from the device.
     """
     asked: list[str] = []
     graph: list[bool] = []
