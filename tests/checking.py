@@ -182,6 +182,8 @@ def refuses_the_unusable(right):
     """NaN and odd values are never right, and booleans of the right shape no crash."""
     values = {f"{value!r}": lambda answer, v=value: lambda *a: v for value in ODD}
     values["NaN"] = remake(lambda value: value * math.nan)
+    values["complex"] = remake(lambda value: value * (1 + 1j))
+    values["complex array"] = remake(lambda value: as_numpy(value) * (1 + 1j))
     values["infinite"] = remake(lambda value: value / 0.0 if value.any() else value)
 
     @lists
