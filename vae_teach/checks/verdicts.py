@@ -79,7 +79,9 @@ def as_tensor(value: Any, *, number: bool = False) -> Tensor:
     """
     if isinstance(value, Tensor) and not value.is_complex():
         value = value.detach().to_dense().to("cpu", torch.float64).numpy()
-    elif not isinstance(value, np.ndarray) and hasattr(value, "__float__"):
+    elif isinstance(value, np.generic):
+        value = np.asarray(value)
+    elif not isinstance(value, Tensor | np.ndarray) and hasattr(value, "__float__"):
         value = np.array(float(value))
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
         raise TypeError(f"no tensor of real numbers: {type(value).__name__}")
