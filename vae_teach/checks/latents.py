@@ -84,7 +84,7 @@ def _judge_walk(points: list[Tensor], start: Tensor, end: Tensor) -> Verdict:
         return wrong("latents-walk-ends")
     for mixed in (quarter, middle):
         weights, off = _weights(mixed, start, end)
-        if not off <= NEAR:  # NaN, where the values overflow
+        if not off <= NEAR:  # so that NaN does not pass
             return wrong("latents-walk-not-mixed")
         if abs(weights.sum() - 1) < NEAR and weights.min() > NEAR:
             return wrong("latents-walk-straight", spread=weights.norm().item())
