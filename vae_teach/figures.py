@@ -3,11 +3,12 @@
 A picture is a matplotlib figure that knows how to describe itself: a notebook stores
 the description beside the image. One colour means one thing in the whole course (the
 Okabe-Ito set, which colour-blind readers tell apart), and never alone: a label, a line
-style or a marker says the same. Ink is white on black everywhere.
+style or a marker says the same. Digits are white on black everywhere.
 """
 
 import base64
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Picture(Figure):
     """A matplotlib figure with a description, shown as one image with that text.
 
     Args:
-        alt: what a reader who cannot see it should know, in the language in use.
+        alt: what readers who cannot see it should know, in the language in use.
         width: inches.
         height: inches.
     """
@@ -57,7 +58,7 @@ class Picture(Figure):
         self.alt, self.stored_dpi = alt, STORED_DPI
 
     def png(self) -> bytes:
-        """Return the picture as a PNG file of few colours, hence of few bytes."""
+        """Return the picture as a PNG file, of few colours to keep it small."""
         drawn, packed = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png", dpi=self.stored_dpi)
         colors = Image.open(drawn).convert("RGB").quantize(PNG_COLORS, dither=NO_DITHER)
@@ -67,8 +68,8 @@ class Picture(Figure):
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         image = base64.b64encode(self.png()).decode()
         width, height = (round(side * SHOWN_DPI) for side in self.get_size_inches())
-        about = {"alt": self.alt, "width": width, "height": height}
-        return {"image/png": image, "text/plain": self.alt}, {"image/png": about}
+        metadata = {"alt": self.alt, "width": width, "height": height}
+        return {"image/png": image, "text/plain": self.alt}, {"image/png": metadata}
 
 
 def picture(
@@ -93,7 +94,7 @@ def mosaic(pixels: Tensor, *, columns: int, gap: int = 1) -> np.ndarray[Any, Any
     Returns (rows * 28, columns * 28) and the lines, in [0, 1].
     """
     check_count("columns", columns)
-    rows = -(-len(pixels) // columns)
+    rows = math.ceil(len(pixels) / columns)
     step = SIDE + gap
     canvas = np.ones((rows * step - gap, columns * step - gap), dtype=np.float32)
     for i, image in enumerate(pixels.detach().cpu().numpy()):
@@ -118,7 +119,7 @@ def gallery(
     ``alt`` describes the whole.
     """
     tile = width / columns
-    lines = [-(-len(pixels) // columns) for pixels in rows.values()]
+    lines = [math.ceil(len(pixels) / columns) for pixels in rows.values()]
     figure = Picture(alt, width, tile * sum(lines) + 0.3 * len(lines))
     axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=lines)[:, 0]
     for ax, (title, pixels) in zip(axes, rows.items(), strict=True):
@@ -127,7 +128,7 @@ def gallery(
 
 
 def one_of_each(images: Images) -> Tensor:
-    """Return the place of the first image of each label, in the order of the labels."""
+    """Return the index of the first image of each label, in the order of the labels."""
     labels = images.labels.tolist()
     return torch.tensor([labels.index(label) for label in sorted(set(labels))])
 
@@ -206,7 +207,7 @@ def manifold(model: VAE, n: int = 20) -> Picture:
     tiles = manifold_tiles(model, n).reshape(n * n, -1)
     canvas = mosaic(tiles, columns=n, gap=0)
     figure, (ax,) = picture(say("alt-manifold", n=n), width=6.6, height=6.6)
-    figure.stored_dpi = SHOWN_DPI  # the one heavy picture: 313,600 grey pixels
+    figure.stored_dpi = SHOWN_DPI  # the one large picture: 313,600 grey pixels
     ax.imshow(canvas, cmap="gray", vmin=0, vmax=1)
     shown = np.unique(np.linspace(0, n - 1, min(n, 7)).round().astype(int))
     names = [say("coordinate", value=z) for z in normal_quantiles(n)[shown].tolist()]
@@ -247,7 +248,7 @@ def latent_map(model: VAE, images: Images, *, count: int = 5000) -> Picture:
 
 
 def _spread(points: list[Tensor], distance: float = 0.5) -> list[list[float]]:
-    """Push points (2,) apart until none hides another; most stay where they are."""
+    """Push points (2,) apart until none hides another; most do not move."""
     places = torch.stack(points)  # (n, 2)
     for _ in range(100):
         step = places[:, None] - places  # (n, n, 2)

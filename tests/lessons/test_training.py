@@ -211,12 +211,15 @@ MISTAKES = {
     checks.accumulate: checks.ACCUMULATE_MISTAKES,
     checks.amdahl: checks.AMDAHL_MISTAKES,
 }
-WITH_RESULT = [check for check in RIGHT if check is not checks.step]
+WITH_RESULT = {check: RIGHT[check] for check in RIGHT if check is not checks.step}
 # A step is judged by what it does: what it returns, text or not, goes unseen.
 OF_A_STEP = [row for row in checking.NONSENSE if "returned" not in row[1]]
 
 test_right_answers_are_right = checking.accepts(RIGHT)
 test_wrong_answers_get_their_hint = checking.rejects(WRONG)
+test_other_makes_are_right_too = checking.accepts_other_makes(WITH_RESULT)
+test_wrong_answers_in_place_are_wrong = checking.is_not_spoilt(WRONG, but=[checks.step])
+test_the_unusable_is_never_right = checking.refuses_the_unusable(WITH_RESULT)
 test_no_answer_ever_raises = checking.survives(WITH_RESULT)
 test_no_step_ever_raises = checking.survives([checks.step], OF_A_STEP)
 test_hints_come_in_portuguese_too = checking.speaks_portuguese(RIGHT, WRONG)
