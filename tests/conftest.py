@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 # Their asserts show values, as those of a test do.
-pytest.register_assert_rewrite("checking", "lab_page", "runs")
+pytest.register_assert_rewrite("checking", "lab_page", "runs", "small_lesson")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 if SHARED.is_dir():

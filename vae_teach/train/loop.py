@@ -7,6 +7,7 @@ terminal. Lesson 04 is about its speed.
 """
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -261,7 +262,8 @@ def _memory_explained(place: torch.device, batch_size: int) -> Iterator[None]:
 def _bar(left: range, history: History, shown: bool) -> Iterator[int]:
     """Go through the epochs that are left, under a bar with the ELBO of the last."""
     done = len(history)
-    shown = shown and bool(left)
+    # Said here, because tqdm's bar for notebooks does not obey it.
+    shown = shown and bool(left) and not os.environ.get("TQDM_DISABLE")
     total, name = done + len(left), say("training")
     with tqdm(total=total, initial=done, desc=name, disable=not shown) as bar:
         for epoch in left:
