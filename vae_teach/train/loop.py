@@ -381,7 +381,7 @@ def _memory_explained(place: torch.device, batch_size: int) -> Iterator[None]:
 def _bar(left: range, history: History, shown: bool) -> Iterator[int]:
     """Go through the epochs that are left, under a bar with the ELBO of the last."""
     done = len(history)
-    # Said here, because tqdm's bar for notebooks does not obey it.
+    # TQDM_DISABLE is read here, because tqdm's bar for notebooks ignores it.
     shown = shown and bool(left) and not os.environ.get("TQDM_DISABLE")
     total, name = done + len(left), say("training")
     with tqdm(total=total, initial=done, desc=name, disable=not shown) as bar:
