@@ -16,7 +16,8 @@ import pytest
 from filelock import FileLock
 
 # Their asserts show values, as those of a test do.
-pytest.register_assert_rewrite("checking", "lab_page", "listing", "runs")
+NAMES = ("checking", "lab_page", "listing", "runs", "small_lesson")
+pytest.register_assert_rewrite(*NAMES)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 if SHARED.is_dir():
