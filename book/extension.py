@@ -99,9 +99,9 @@ class Described(SphinxTransform):
         """Write the texts; an image without one is a warning, hence an error."""
         texts = self.config.course_about["images"]
         for image in self.document.findall(nodes.image):
-            if alt := texts.get(Path(image["uri"]).stem):
-                image["alt"] = alt
-            if not image.get("alt"):
+            name = Path(image["uri"]).stem
+            image["alt"] = texts.get(name, image.get("alt", ""))
+            if not image["alt"]:
                 about = f"no alternative text for {image['uri']}"
                 self.document.reporter.warning(about, base_node=image)
 
