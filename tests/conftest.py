@@ -108,7 +108,7 @@ def browser():
 def book(tmp_path_factory):
     """Return the folder of the built book; one worker builds it for all."""
     packages = BUILD.parents[1] / "node_modules"
-    there = all((packages / name).is_dir() for name in ("mathjax", "axe-core"))
+    there = all((packages / name).is_dir() for name in ("katex", "axe-core"))
     if not there or shutil.which("node") is None:
         pytest.skip(NO_BOOK)
     base = tmp_path_factory.getbasetemp()

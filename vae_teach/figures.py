@@ -40,7 +40,8 @@ DIGIT_COLORS = (  # Paul Tol's "muted" set and black: ten that colour-blind read
 )
 SIDE = 28  # pixels along an image
 SHOWN_DPI, STORED_DPI = 96, 120  # stored a quarter larger, for sharp screens
-PNG_COLORS, NO_DITHER = 128, Image.Dither.NONE
+PNG_COLORS, NO_DITHER = 64, Image.Dither.NONE
+SPREAD = Image.Quantize.MAXCOVERAGE  # keeps rare colours: thin lines, small markers
 
 
 class Picture(Figure):
@@ -61,7 +62,8 @@ class Picture(Figure):
         """Return the picture as a PNG file, of few colours to keep it small."""
         drawn, packed = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png", dpi=self.stored_dpi)
-        colors = Image.open(drawn).convert("RGB").quantize(PNG_COLORS, dither=NO_DITHER)
+        image = Image.open(drawn).convert("RGB")
+        colors = image.quantize(PNG_COLORS, method=SPREAD, dither=NO_DITHER)
         colors.save(packed, "PNG", optimize=True)
         return packed.getvalue()
 
@@ -70,6 +72,28 @@ class Picture(Figure):
         width, height = (round(side * SHOWN_DPI) for side in self.get_size_inches())
         metadata = {"alt": self.alt, "width": width, "height": height}
         return {"image/png": image, "text/plain": self.alt}, {"image/png": metadata}
+
+
+class Pictured:
+    """What a widget inherits to bring its picture along, stored with its description.
+
+    JupyterLab shows the widget; code hosts, notebooks that are not trusted and pages
+    without JavaScript show the picture. It stands before the widget's own class.
+    """
+
+    def still(self) -> tuple[bytes, str, int]:
+        """Return a PNG, its description and its width on the screen, in pixels."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+        if isinstance(data, tuple):  # anywidget adds metadata, which are empty
+            data, _ = data
+        png, alt, width = self.still()
+        across, down = Image.open(io.BytesIO(png)).size
+        about = {"alt": alt, "width": width, "height": round(width * down / across)}
+        image = base64.b64encode(png).decode()
+        return data | {"image/png": image}, {"image/png": about}
 
 
 def picture(

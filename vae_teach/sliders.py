@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vae_teach.figures import SHOWN_DPI, SIDE, Picture
+from vae_teach.figures import SHOWN_DPI, SIDE, Picture, Pictured
 from vae_teach.guards import check_count
 from vae_teach.nets import VAE
 from vae_teach.words import say
@@ -39,8 +39,8 @@ def png(pixels: Tensor, *, zoom: int = ZOOM) -> bytes:
     return file.getvalue()
 
 
-class LatentSliders(widgets.Box):  # type: ignore[misc]
-    """The sliders and their picture; where no widget can be shown, a sentence.
+class LatentSliders(Pictured, widgets.Box):  # type: ignore[misc]
+    """The sliders and their picture; where no widget can be shown, the picture alone.
 
     Args:
         sliders: one per latent coordinate.
@@ -59,6 +59,12 @@ class LatentSliders(widgets.Box):  # type: ignore[misc]
         column = widgets.VBox([prompt, handles], layout=beside)
         super().__init__([picture, column], layout={"flex_flow": "row wrap"})
         self.add_class("vae-sliders")
+
+    def still(self) -> tuple[bytes, str, int]:
+        """Return the decoded picture, where the sliders stand, and its width."""
+        values = [say("coordinate", value=slider.value) for slider in self.sliders]
+        point = "; ".join(f"z{i} = {value}" for i, value in enumerate(values, start=1))
+        return bytes(self.image.value), say("sliders-alt", point=point), SIDE * ZOOM
 
     def __repr__(self) -> str:
         return say("sliders-fallback")
@@ -113,7 +119,7 @@ def _slider(index: int, extent: float) -> widgets.FloatSlider:
     )
 
 
-class Panel(widgets.VBox):  # type: ignore[misc]
+class Panel(Pictured, widgets.VBox):  # type: ignore[misc]
     """Controls, the picture that they redraw, and below it what it shows, in words.
 
     Args:
@@ -142,11 +148,19 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     def _follow(self, _: object = None) -> None:
         values = {name: control.value for name, control in self.controls.items()}
         self.picture = self._draw(**values)
-        width = round(self.picture.get_figwidth() * SHOWN_DPI)
-        self.image.layout.width, self.image.layout.max_width = f"{width}px", "100%"
+        self.image.layout.width = f"{self._width}px"
+        self.image.layout.max_width = "100%"
         self.image.value = self.picture.png()
         text = html.escape(self.picture.alt)
         self._words.value = f'<p role="status" style="line-height:1.4">{text}</p>'
+
+    @property
+    def _width(self) -> int:
+        return round(self.picture.get_figwidth() * SHOWN_DPI)
+
+    def still(self) -> tuple[bytes, str, int]:
+        """Return the picture as it is drawn now, its description and its width."""
+        return bytes(self.image.value), self.picture.alt, self._width
 
     def __repr__(self) -> str:
         return say("panel-fallback")
