@@ -233,7 +233,7 @@ def test_auto_falls_back_in_one_line_that_says_why(cache, capsys):
     said = capsys.readouterr().out.splitlines()
     assert images.name == "strokes"
     assert len(said) == 1
-    assert "MNIST cannot be had (downloads are off: VAE_TEACH_DOWNLOAD=0)" in said[0]
+    assert "MNIST is not available (downloads are off: VAE_TEACH_DOWNLOAD=0)" in said[0]
 
 
 def test_auto_takes_mnist_where_it_is(tiny):
@@ -293,7 +293,7 @@ def test_broken_download_leaves_no_half_file(cache, tiny, download):
         (data.Path(raw) / "t10k-images-idx3-ubyte").write_bytes(b"half")
 
     download(break_off)
-    with pytest.raises(FileNotFoundError, match="came damaged: t10k-images-idx3-ubyte"):
+    with pytest.raises(FileNotFoundError, match="arrived damaged: t10k-images-idx3"):
         data.load("mnist")
     assert list(tiny.iterdir()) == []
     assert [path.name for path in cache.iterdir()] == ["MNIST"]
@@ -377,5 +377,5 @@ def test_a_device_that_is_not_there_is_named(monkeypatch):
 
 def test_sentences_come_in_the_language_in_use(cache):
     use_language("pt")
-    with pytest.raises(FileNotFoundError, match="não encontrei uma cópia inteira"):
+    with pytest.raises(FileNotFoundError, match="não encontrei uma cópia completa"):
         data.load("mnist")

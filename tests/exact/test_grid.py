@@ -898,5 +898,5 @@ def test_weights_that_are_not_numbers_give_no_answer():
 def test_sentences_come_in_the_language_in_use():
     model, x = far_line()
     use_language("pt")
-    with pytest.raises(ValueError, match=r"grid=21 o espaçamento 0,5 é grosso demais"):
+    with pytest.raises(ValueError, match=r"grid=21, o espaçamento 0,5 é grande demais"):
         exact.log_likelihood(model, x, grid=21)

@@ -63,7 +63,7 @@ def test_a_model_without_a_plane_shows_samples(tmp_path, capsys):
     ("arguments", "sentence"),
     [
         (("--batch-size", "0"), "batch_size: got 0"),
-        (("--batch-size", "301"), "more than the 300 images"),
+        (("--batch-size", "301"), "images in the dataset, 300;"),
         (("--device", "abacus"), "device: got 'abacus'; this machine has: cpu"),
         (("--precision", "low"), "precision: got 'low'"),
         (("--learning-rate", "nan"), "learning_rate: got nan"),
