@@ -336,7 +336,7 @@ PIXELS, LABELS = torch.rand(6, 784), torch.zeros(6, dtype=torch.int64)
         (PIXELS + 1, LABELS, ValueError, r"pixels: got pixels from 1\S* to"),
         (PIXELS - 1, LABELS, ValueError, r"must lie in \[0, 1\]"),
         (PIXELS * math.nan, LABELS, ValueError, "pixels: got NaN"),
-        ((PIXELS * 255).byte(), LABELS, TypeError, r"pixels\.float\(\) / 255"),
+        ((PIXELS * 255).byte(), LABELS, TypeError, r"as_tensor\(pixels\) / 255"),
         (PIXELS.numpy(), LABELS, TypeError, "pixels: got ndarray"),
         (PIXELS.reshape(6, 28, 28), LABELS, ValueError, r"reshape\(-1, 784\)"),
         (PIXELS[:0], LABELS[:0], ValueError, "pixels: got an empty set"),

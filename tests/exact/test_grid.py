@@ -764,8 +764,8 @@ def test_bad_grids_get_one_sentence(call, options, named):
     [
         ({}, ValueError, r"x: got pixels from 0 to 2"),
         ({}, ValueError, "x: got NaN pixels"),
-        ({}, TypeError, "x: got torch.int64 pixels"),
-        ({"dtype": torch.float64}, TypeError, "x: got torch.int64 pixels"),
+        ({}, TypeError, "x: got torch.int64;"),
+        ({"dtype": torch.float64}, TypeError, "x: got torch.int64;"),
         ({}, ValueError, r"it takes \(B, 6\)"),
         ({}, ValueError, "x: got an empty set"),
     ],
@@ -796,7 +796,7 @@ def test_posterior_outside_the_plane_is_told(extent, grid):
 def test_small_extent_warns_and_answers():
     model, x = far_line()
     for call in (exact.log_likelihood, exact.posterior):
-        with pytest.warns(UserWarning, match="of 1 image.* the edge") as caught:
+        with pytest.warns(UserWarning, match=r"the edge.*affected: 1\)") as caught:
             call(model, x, extent=2.2)
         assert caught[0].filename == __file__
 
@@ -816,7 +816,7 @@ def test_warning_tells_the_share_on_the_edge():
 def test_each_side_of_the_plane_is_watched(call, place):
     model, _ = far_line()
     x = 1.01 * torch.tensor([place], dtype=torch.float64)
-    with pytest.warns(UserWarning, match=r"of 1 image.* the edge"):
+    with pytest.warns(UserWarning, match=r"the edge.*affected: 1\)"):
         call(model, x, extent=2.2)
 
 
@@ -825,7 +825,7 @@ def test_warning_counts_the_images_that_touch_the_edge(call):
     model, x = far_line()
     with pytest.warns(UserWarning, match="the edge") as alone:
         call(model, x, extent=2.2)
-    with pytest.warns(UserWarning, match="of 1 image.* the edge") as caught:
+    with pytest.warns(UserWarning, match=r"the edge.*affected: 1\)") as caught:
         call(model, torch.cat((0 * x, x, 0 * x)), extent=2.2)
     assert str(caught[0].message) == str(alone[0].message)  # the same largest share
 
@@ -878,10 +878,10 @@ def test_one_image_too_narrow_among_many_is_in_the_error_and_no_refusal():
     _, error = exact.log_likelihood(model, x, grid=401, error=True)
     worst, best = error.argmax(), error.argsort()[:5]
     assert error[worst] > exact.COARSE > 3 * error[best].mean()
-    with pytest.raises(ValueError, match=r"of 1 image.* raise grid"):
+    with pytest.raises(ValueError, match=r"affected: 1\).*raise grid"):
         exact.log_likelihood(model, x[worst][None], grid=401)
     half = x[torch.stack((worst, worst, best[0]))]
-    with pytest.raises(ValueError, match=r"of 2 image.* raise grid"):
+    with pytest.raises(ValueError, match=r"affected: 2\).*raise grid"):
         exact.log_likelihood(model, half, grid=401)
     with_others = torch.cat((x[worst][None], x[best].repeat(4, 1)))
     ours = exact.log_likelihood(model, with_others, grid=401)
@@ -891,7 +891,7 @@ def test_one_image_too_narrow_among_many_is_in_the_error_and_no_refusal():
 def test_weights_that_are_not_numbers_give_no_answer():
     model = random_vae()
     model.decoder_logits.bias.data[0] = math.nan
-    with pytest.raises(ValueError, match=r"of 2 image.* up to nan nats"):
+    with pytest.raises(ValueError, match=r"affected: 2\).*up to nan nats"):
         exact.log_likelihood(model, random_bits(2))
 
 

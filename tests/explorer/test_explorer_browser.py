@@ -262,7 +262,7 @@ def test_the_nearest_image_is_the_nearest(open_explorer):
         away = one.pixels("neighbour") / 255 - images.pixels[nearest]
         assert away.abs().max() < 0.04
         digit = int(images.labels[nearest])
-        said = f"The nearest in latent space among {kept} training images: class {digit}"
+        said = f"The nearest in latent space of {kept} training images: class {digit}"
         assert one.page.get_by_role("img", name=said).is_visible()
         assert f"nearest code: class {digit}" in one.pad.get_attribute("aria-valuetext")
 
