@@ -158,7 +158,8 @@ def test_help_speaks_the_language_and_shows_torchrun(language, capsys):
         command.main(["--help", "--language", language])
     told = capsys.readouterr().out
     use_language(language)
-    for name in ("command-several", "option-seed"):
+    assert told.startswith(command.say("usage"))
+    for name in ("command-several", "options", "option-help", "option-seed"):
         assert command.say(name).split()[-1] in told
     assert "torchrun --standalone --nproc-per-node 2 -m vae_teach.train" in told
     assert "--nnodes" in told
