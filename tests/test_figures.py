@@ -198,7 +198,7 @@ def test_numbers_follow_the_language():
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: figures.manifold(VAE(latent_dim=3)), "got 3 latent"),
+        (lambda: figures.manifold(VAE(latent_dim=3)), "got latent_dim=3"),
         (lambda: figures.manifold(VAE(), 0), "n: got 0"),
         (lambda: figures.samples(VAE(), count=0), "count: got 0"),
         (lambda: figures.curves(History()), "no epoch was completed"),
@@ -210,5 +210,5 @@ def test_bad_input_gets_one_sentence(call, named):
 
 
 def test_map_of_one_latent_is_refused(images):
-    with pytest.raises(ValueError, match="got 1 latent"):
+    with pytest.raises(ValueError, match="got latent_dim=1"):
         figures.latent_map(VAE(latent_dim=1), images)

@@ -766,8 +766,8 @@ def test_bad_grids_get_one_sentence(call, options, named):
     [
         ({}, ValueError, r"x: got pixels from 0 to 2"),
         ({}, ValueError, "x: got NaN pixels"),
-        ({}, TypeError, "x: got torch.int64 pixels"),
-        ({"dtype": torch.float64}, TypeError, "x: got torch.int64 pixels"),
+        ({}, TypeError, "x: got torch.int64;"),
+        ({"dtype": torch.float64}, TypeError, "x: got torch.int64;"),
         ({}, ValueError, r"it takes \(B, 6\)"),
         ({}, ValueError, "x: got an empty set"),
     ],
@@ -798,7 +798,7 @@ def test_posterior_outside_the_plane_is_told(extent, grid):
 def test_small_extent_warns_and_answers():
     model, x = far_line()
     for call in (exact.log_likelihood, exact.posterior):
-        with pytest.warns(UserWarning, match="of 1 image.* the edge") as caught:
+        with pytest.warns(UserWarning, match=r"the edge.*affected: 1\)") as caught:
             call(model, x, extent=2.2)
         assert caught[0].filename == __file__
 
@@ -818,7 +818,7 @@ def test_warning_tells_the_share_on_the_edge():
 def test_each_side_of_the_plane_is_watched(call, place):
     model, _ = far_line()
     x = 1.01 * torch.tensor([place], dtype=torch.float64)
-    with pytest.warns(UserWarning, match=r"of 1 image.* the edge"):
+    with pytest.warns(UserWarning, match=r"the edge.*affected: 1\)"):
         call(model, x, extent=2.2)
 
 
@@ -827,7 +827,7 @@ def test_warning_counts_the_images_that_touch_the_edge(call):
     model, x = far_line()
     with pytest.warns(UserWarning, match="the edge") as alone:
         call(model, x, extent=2.2)
-    with pytest.warns(UserWarning, match="of 1 image.* the edge") as caught:
+    with pytest.warns(UserWarning, match=r"the edge.*affected: 1\)") as caught:
         call(model, torch.cat((0 * x, x, 0 * x)), extent=2.2)
     assert str(caught[0].message) == str(alone[0].message)  # the same largest share
 
@@ -897,7 +897,7 @@ def test_one_image_too_narrow_among_two_thousand_is_refused_and_counted():
     right = exact.log_likelihood(model, wide)
     assert torch.allclose(right, model.log_likelihood(wide), atol=1e-6)
     x = torch.cat((wide, widths_of(0.001)))
-    with pytest.raises(ValueError, match=r"of 1 image.* raise grid"):
+    with pytest.raises(ValueError, match=r"affected: 1\).*raise grid"):
         exact.log_likelihood(model, x)
     _, error = exact.log_likelihood_with_error(model, x)
     assert error[-1] > 1 > 1000 * error[:-1].max()
@@ -923,12 +923,12 @@ def test_what_is_not_refused_is_right(width):
 def test_weights_that_are_not_numbers_give_no_answer():
     model = random_vae()
     model.decoder_logits.bias.data[0] = math.nan
-    with pytest.raises(ValueError, match=r"of 2 image.* up to nan nats"):
+    with pytest.raises(ValueError, match=r"affected: 2\).*up to nan nats"):
         exact.log_likelihood(model, random_bits(2))
 
 
 def test_sentences_come_in_the_language_in_use():
     model, x = far_line()
     use_language("pt")
-    with pytest.raises(ValueError, match=r"grid=21 o espaçamento 0,5 é grosso demais"):
+    with pytest.raises(ValueError, match=r"grid=21, o espaçamento 0,5 é grande demais"):
         exact.log_likelihood(model, x, grid=21)

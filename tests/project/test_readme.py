@@ -8,6 +8,7 @@ from measured import number, results
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"en": ROOT / "README.md", "pt": ROOT / "README.pt.md"}
+UNIT = {"en": "nats", "pt": "nat"}  # of less than two
 
 
 def read(language):
@@ -28,7 +29,7 @@ def test_both_pages_link_to_the_same_places():
         targets = re.findall(r"\]\(([^)]+)\)", read(language))
         swapped = [t.replace("notebooks/pt/", "notebooks/en/") for t in targets]
         swapped = [
-            t.replace("benchmarks/README.pt", "benchmarks/README") for t in swapped
+            re.sub(r"(README|CONTRIBUTING)\.pt\.md", r"\1.md", t) for t in swapped
         ]
         return sorted(t for t in swapped if not t.startswith("README"))
 
@@ -70,14 +71,14 @@ def test_every_lesson_is_listed(language):
 def test_speeds_are_the_measured_ones(language):
     (fit,) = [r for r in results("training_cpu")["rows"] if r["name"] == "fit"]
     peers = {r["name"]: r["fit_times_as_fast"] for r in results("peers")["rows"]}
-    exact = results("exact")
+    exact, share = results("exact"), fit["share_of_limit"]
     (grid,) = [r for r in exact["rows"] if r["name"] == "400"]
     quoted = [
         number(fit["times_faster"], 1, language),
         *(number(peers[name], 1, language) for name in ("Pyro", "Lightning", "pythae")),
-        number(fit["share_of_limit"], 2, language),
+        f"{share:.0%}" if language == "pt" else f"{share:.2f}",
         f"{number(grid['seconds'], 1, language)} s",
-        f"{number(grid['mean_error'], 4, language)} nats",
+        f"{number(grid['mean_error'], 4, language)} {UNIT[language]}",
         f"{number(exact['peak_mb'] / 1000, 1, language)} GB",
     ]
     heading = {"en": "**Measured.**", "pt": "**Medido.**"}[language]
@@ -92,3 +93,13 @@ def test_the_commands_of_the_terminal_are_there(language):
     command = "torchrun --standalone --nproc-per-node 2 -m vae_teach.train"
     assert command in read(language)
     assert "--nnodes 2" in read(language)
+
+
+def test_both_pages_for_authors_show_the_same_commands():
+    def commands(name):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        fences = re.findall(r"(?ms)^ *```.*?^ *```", text)
+        return [re.sub(r" *# (?!%%).*", "", fence) for fence in fences]
+
+    assert len(commands("CONTRIBUTING.md")) > 3
+    assert commands("CONTRIBUTING.pt.md") == commands("CONTRIBUTING.md")

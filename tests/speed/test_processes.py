@@ -97,7 +97,7 @@ def test_no_two_processes_or_epochs_draw_the_same_noise():
 @pytest.mark.parametrize(
     ("job", "sentence"),
     [
-        ("unshared", "one process read 1 epochs and another 0; all of them must see"),
+        ("unshared", "is 1 for one process and 0 for another; all of them must see"),
         ("small_batch", "batch_size: got 1, fewer than the 2 processes"),
     ],
 )
@@ -126,6 +126,6 @@ def test_more_processes_than_gpus_are_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("LOCAL_RANK", "2")
-    sentence = "at least 3 asked for, and this machine has 2"
+    sentence = "at least 3, and this machine has 2"
     with pytest.raises(ValueError, match=sentence), processes("cuda"):
         pass

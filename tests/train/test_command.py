@@ -64,7 +64,7 @@ def test_a_model_without_a_plane_shows_samples(tmp_path, capsys):
     ("arguments", "sentence"),
     [
         (("--batch-size", "0"), "batch_size: got 0"),
-        (("--batch-size", "301"), "more than the 300 images"),
+        (("--batch-size", "301"), "images in the dataset, 300;"),
         (("--device", "abacus"), "device: got 'abacus'; this machine has: cpu"),
         (("--precision", "low"), "precision: got 'low'"),
         (("--learning-rate", "nan"), "learning_rate: got nan"),
@@ -159,7 +159,8 @@ def test_help_speaks_the_language_and_shows_torchrun(language, capsys):
         command.main(["--help", "--language", language])
     told = capsys.readouterr().out
     use_language(language)
-    for name in ("command-several", "option-seed"):
+    assert told.startswith(command.say("usage"))
+    for name in ("command-several", "options", "option-help", "option-seed"):
         assert command.say(name).split()[-1] in told
     assert "torchrun --standalone --nproc-per-node 2 -m vae_teach.train" in told
     assert "--nnodes" in told

@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -21,6 +21,20 @@ from vae_teach.nets import VAE
 from vae_teach.speed.processes import Team, processes
 from vae_teach.train.loop import fit
 from vae_teach.words import LANGUAGES, say, use_language
+
+# name: its type and its default
+OPTIONS: dict[str, tuple[type, object]] = {
+    "data": (str, "auto"),
+    "hidden-dim": (int, 400),
+    "latent-dim": (int, 2),
+    "epochs": (int, 15),
+    "batch-size": (int, 128),
+    "learning-rate": (float, 1e-3),
+    "precision": (str, "highest"),
+    "seed": (int, 0),
+    "device": (str, None),
+    "checkpoint": (Path, Path("vae.safetensors")),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,6 +65,14 @@ def _leave(sentence: str, *, aloud: bool) -> NoReturn:
     sys.exit(sentence if aloud else 1)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """The help in the reader's language, the word before the usage included."""
+
+    def add_usage(self, *arguments: Any, **named: Any) -> None:
+        """Add the usage under our own word for it."""
+        super().add_usage(*arguments, **{"prefix": say("usage"), **named})
+
+
 def _read(arguments: list[str]) -> argparse.Namespace:
     """Return the options; the language is read first, since the help speaks it."""
     first = argparse.ArgumentParser(add_help=False)
@@ -61,24 +83,15 @@ def _read(arguments: list[str]) -> argparse.Namespace:
         prog="python -m vae_teach.train",
         description=say("command"),
         epilog=say("command-several"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
+        add_help=False,
     )
-    parser.add_argument("--language", choices=LANGUAGES, help=say("option-language"))
-    options: dict[str, tuple[type, object]] = {
-        "data": (str, "auto"),
-        "hidden-dim": (int, 400),
-        "latent-dim": (int, 2),
-        "epochs": (int, 15),
-        "batch-size": (int, 128),
-        "learning-rate": (float, 1e-3),
-        "precision": (str, "highest"),
-        "seed": (int, 0),
-        "device": (str, None),
-        "checkpoint": (Path, Path("vae.safetensors")),
-    }
-    for name, (kind, default) in options.items():
+    group = parser.add_argument_group(say("options"))
+    group.add_argument("-h", "--help", action="help", help=say("option-help"))
+    group.add_argument("--language", choices=LANGUAGES, help=say("option-language"))
+    for name, (kind, default) in OPTIONS.items():
         shown = "" if default is None else f" [{default}]"
-        parser.add_argument(
+        group.add_argument(
             f"--{name}", type=kind, default=default, help=say(f"option-{name}") + shown
         )
     return parser.parse_args(arguments)
