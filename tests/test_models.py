@@ -298,7 +298,7 @@ def test_best_gaussian_honours_a_prior_of_ones_own():
 
 
 def test_a_flow_is_a_q():
-    """exp of a normal has gradients, no closed KL, and a bound below the exact value."""
+    """A bent normal: gradients, no closed KL, and a bound below the exact value."""
 
     class Flow(VAE):
         def q(self, x):

@@ -174,6 +174,18 @@ def test_the_page_shows_the_precisions(written, monkeypatch, flags, language):
     units = show.phrase("precision-units", language, flags="amx_bf16, avx512_bf16")
     assert page.count(units) == bool(flags)  # of the CPU alone
     assert page.count(show.phrase("precision-no-units", language)) == (flags == [])
+    assert show.phrase("precision-same", language) not in page
+
+
+@pytest.mark.parametrize("language", show.LANGUAGES)
+def test_the_page_says_where_the_permission_changes_nothing(written, language):
+    content = precision_results()
+    for row in content["rows"]:
+        row["product_error"] = 2e-7
+    written("precision_cpu", content)
+    page = show.page(language)
+    assert is_well_formed(page) == 1
+    assert page.count(show.phrase("precision-same", language)) == 1
 
 
 @pytest.mark.parametrize("language", show.LANGUAGES)

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "vae_teach"
 LAYERS = """
     words
     guards
-    strokes densities nets products
+    strokes densities nets
     models
     data bounds
     exact annealing speed

@@ -192,7 +192,7 @@ def test_a_checkpoint_of_another_objective_is_refused(
     run("elbo", images, epochs=2, **default | first)
 
 
-# --- kept ------------------------------------------------------------------------------
+# --- kept -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ def test_code_of_the_package_that_trains_is_read_whole():
     assert "figures.py" not in seen
 
 
-# --- bad input -------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------
 
 
 def loss(model, x):
