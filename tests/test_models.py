@@ -414,3 +414,14 @@ def test_images_of_another_size_are_told():
 def test_an_unknown_decodes_is_told():
     with pytest.raises(ValueError, match="decodes: got 'pixels'"):
         models.adapt(VAE(), decodes="pixels")
+
+
+def test_a_number_named_as_a_method_is_no_method():
+    """A class may keep its parameters under the name q, as lesson 02's toy does."""
+    torch.manual_seed(0)
+    model, plain = VAE(16, 12, 2).double(), VAE(16, 12, 2).double()
+    plain.load_state_dict(model.state_dict())
+    model.q = model.log_prior = (1.0, 2.0)
+    x = bits()
+    assert torch.equal(exact.log_likelihood(model, x), exact.log_likelihood(plain, x))
+    assert bounds.elbo(model, x).elbo.isfinite().all()

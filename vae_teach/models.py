@@ -101,15 +101,15 @@ class Adapted:
 
     def __init__(self, model: Any, findings: _Findings, decodes: str) -> None:
         self.model, self._findings, self._decodes = model, findings, decodes
-        self.bernoulli = not hasattr(model, "log_conditional")
-        self.standard_prior = not hasattr(model, "log_prior")
+        self.bernoulli = not _brings(model, "log_conditional")
+        self.standard_prior = not _brings(model, "log_prior")
 
     def q(self, x: Tensor) -> Any:
         """Return the approximate posterior of images x (B, D), over z (B, L).
 
         Raises TypeError for a model without one, such as an autoencoder.
         """
-        if hasattr(self.model, "q"):
+        if _brings(self.model, "q"):
             return _over_vectors(self.model.q(self._images(x)))
         found = self._encode(x)
         if isinstance(found, Distribution):
@@ -129,11 +129,11 @@ class Adapted:
 
     def has_q(self, x: Tensor) -> bool:
         """Tell whether the model has a q(z|x): an autoencoder has none."""
-        return hasattr(self.model, "q") or not isinstance(self._encode(x[:1]), Tensor)
+        return _brings(self.model, "q") or not isinstance(self._encode(x[:1]), Tensor)
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the means of q(z|x), or an autoencoder's codes: (B, D) to (B, L)."""
-        found = None if hasattr(self.model, "q") else self._encode(x)
+        found = None if _brings(self.model, "q") else self._encode(x)
         mean: Tensor = found if isinstance(found, Tensor) else self.q(x).mean
         return mean
 
@@ -144,7 +144,7 @@ class Adapted:
         to 0 or 1 counts as the nearest number inside. Raises ValueError for values
         outside [0, 1].
         """
-        if hasattr(self.model, "decode_logits"):
+        if _brings(self.model, "decode_logits"):
             logits: Tensor = self.model.decode_logits(z)
             return logits
         out = _call(self.model, "decode", "decoder")(z.reshape(-1, z.shape[-1]))
@@ -160,7 +160,7 @@ class Adapted:
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the mean of each pixel, (B, L) to (B, D)."""
-        if self.bernoulli or not hasattr(self.model, "decode"):
+        if self.bernoulli or not _brings(self.model, "decode"):
             return torch.sigmoid(self.decode_logits(z))
         means: Tensor = self.model.decode(z)
         return means.flatten(1)
@@ -272,16 +272,16 @@ def adapt(model: Any, *, decodes: str = "probabilities") -> Adapted:
     if isinstance(model, Adapted):
         return model
     check_choice("decodes", decodes, DECODES)
-    if not any(hasattr(model, own) for own in ("decode_logits", "log_conditional")):
+    if not any(_brings(model, own) for own in ("decode_logits", "log_conditional")):
         _call(model, "decode", "decoder")
-    if not hasattr(model, "q"):
+    if not _brings(model, "q"):
         _call(model, "encode", "encoder")
     return Adapted(model, _find_out(model), decodes)
 
 
 def _find_out(model: Any) -> _Findings:
     draw = getattr(type(model), "reparameterize", None)
-    if draw is VAE.reparameterize and hasattr(model, "decode_logits"):
+    if draw is VAE.reparameterize and _brings(model, "decode_logits"):
         return _COURSE
     if model not in _FINDINGS:
         spread, draws = _how_it_draws(model)
@@ -342,6 +342,11 @@ def _side(model: Any, x: Tensor) -> int:
                 ) from error
             return side
     return 0
+
+
+def _brings(model: Any, name: str) -> bool:
+    """Tell whether a model has a method; a number of that name is something else."""
+    return callable(getattr(model, name, None))
 
 
 def _call(model: Any, *names: str) -> Callable[..., Any]:
