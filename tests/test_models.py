@@ -11,7 +11,7 @@ from scipy import special, stats
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from vae_teach import annealing, bounds, exact, models, train
+from vae_teach import annealing, bounds, exact, figures, models, sliders, train
 from vae_teach.data import Images
 from vae_teach.nets import AE, VAE
 from vae_teach.words import use_language
@@ -425,3 +425,28 @@ def test_a_number_named_as_a_method_is_no_method():
     x = bits()
     assert torch.equal(exact.log_likelihood(model, x), exact.log_likelihood(plain, x))
     assert bounds.elbo(model, x).elbo.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:The reparameterize")
+@pytest.mark.parametrize("kind", [strangers.Tutorial, strangers.Pictures])
+def test_pictures_and_sliders_of_a_strangers_model(kind):
+    """Of 25 pixels, and equal to those of the course's model with the same weights."""
+    ours, theirs = twins(kind, 25, dtype=torch.float32)
+    images = Images(bits(7, 25, torch.float32), torch.arange(7))
+    for draw in (
+        lambda model: figures.reconstructions(model, images),
+        lambda model: figures.samples(
+            model, generator=torch.Generator().manual_seed(0)
+        ),
+        lambda model: figures.manifold(model, 3),
+        lambda model: figures.latent_map(model, images),
+    ):
+        assert draw(ours).png() == draw(theirs).png()
+    a, b = (sliders.latent_sliders(model) for model in (ours, theirs))
+    assert bytes(a.image.value) == bytes(b.image.value)
+    assert a.image.layout.width == "50px"
+
+
+def test_pixels_that_make_no_square_are_told():
+    with pytest.raises(ValueError, match="24 pixels, which make no square"):
+        figures.mosaic(torch.zeros(2, 24), columns=2)
