@@ -120,7 +120,7 @@ def side_of(pixels: Tensor) -> int:
 
 
 def mosaic(pixels: Tensor, *, columns: int, gap: int = 1) -> np.ndarray[Any, Any]:
-    """Lay (N, D) square images in rows of ``columns``, white lines of ``gap`` between them.
+    """Lay (N, D) square images in rows of ``columns``, with white lines between them.
 
     Returns (rows * side, columns * side) and the lines, in [0, 1].
     """
