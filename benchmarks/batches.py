@@ -16,10 +16,9 @@ from results import read_options, write
 from training import Fit, Seconds, load, over_seeds
 
 from vae_teach import train
-from vae_teach.train.loop import PRECISIONS
 
 BATCHES = (32, 128, 512, 2048)
-CHOICES = {"cpu": ("highest", "medium"), "cuda": PRECISIONS}
+CHOICES = {"cpu": ("highest", "medium"), "cuda": train.PRECISIONS}
 
 Setting = tuple[int, str]
 

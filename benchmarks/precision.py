@@ -17,7 +17,6 @@ from results import read_options, write
 from training import BATCH_SIZE, Fit, Seconds, load, over_seeds
 
 from vae_teach import train
-from vae_teach.train.loop import PRECISIONS
 
 AGAINST = "highest"
 SHAPE = (128, 784, 400)  # the largest product of a step: batch, pixels, hidden units
@@ -63,12 +62,12 @@ def main() -> None:
     device, images, test = load(options.device)
 
     def make(seed: int) -> dict[str, Fit]:
-        return {p: Fit(seed, device, images, precision=p) for p in PRECISIONS}
+        return {p: Fit(seed, device, images, precision=p) for p in train.PRECISIONS}
 
     seconds, elbos = over_seeds(
         make, seeds=options.seeds, rounds=options.epochs - 1, test=test
     )
-    errors = {p: product_error(p, device) for p in PRECISIONS}
+    errors = {p: product_error(p, device) for p in train.PRECISIONS}
     rows = summary(seconds, elbos, errors)
     for row in rows:
         print(row)

@@ -29,7 +29,6 @@ from torchvision import datasets, transforms
 from vae_teach import data, nets, train
 from vae_teach.densities import kl_to_standard_normal, log_bernoulli
 from vae_teach.guards import find_device
-from vae_teach.train.loop import PRECISIONS
 
 BATCH_SIZE = 128
 LARGER = (512, 2048)  # batches that cost ELBO at the same learning rate
@@ -193,7 +192,7 @@ def ladder(
     if on_cuda:
         rungs["plain-fit"] = Fit(seed, device, images, capture=False)
     rungs["fit"] = Fit(seed, device, images)
-    for precision in PRECISIONS:
+    for precision in train.PRECISIONS:
         if precision != DEFAULT and (on_cuda or precision != "high"):
             rungs[f"fit-{precision}"] = Fit(seed, device, images, precision=precision)
     for size in LARGER:

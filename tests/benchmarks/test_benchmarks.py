@@ -15,7 +15,6 @@ import training
 from measured import results as load
 
 from vae_teach import data, train
-from vae_teach.train.loop import PRECISIONS
 
 BENCHMARKS = Path(show.__file__).parent
 RESULTS = sorted(results.RESULTS.glob("*.json"))
@@ -109,7 +108,7 @@ def ladder_results(names, faster):
 
 @pytest.mark.parametrize("language", show.LANGUAGES)
 @pytest.mark.parametrize("faster", training.LIMITS)
-@pytest.mark.parametrize("default", PRECISIONS)
+@pytest.mark.parametrize("default", train.PRECISIONS)
 def test_every_rung_has_a_name(written, monkeypatch, default, faster, language):
     monkeypatch.setattr(training, "DEFAULT", default)
     for kind in show.DEVICES:
