@@ -43,7 +43,7 @@ def timed(model: nets.VAE, x: torch.Tensor, grid: int) -> Callable[[], float]:
 
     def once() -> float:
         start = time.perf_counter()
-        exact.log_likelihood(model, x, grid=grid, extent=EXTENT, error=True)
+        exact.log_likelihood_with_error(model, x, grid=grid, extent=EXTENT)
         return time.perf_counter() - start
 
     return once
@@ -52,13 +52,13 @@ def timed(model: nets.VAE, x: torch.Tensor, grid: int) -> Callable[[], float]:
 def errors(model: nets.VAE, x: torch.Tensor) -> dict[int, dict[str, float]]:
     """Return for each grid how far its answers are from the fine one's, in nats."""
     few = x[:CHECKED]
-    fine, _ = exact.log_likelihood(
-        model, few, grid=FINE, extent=EXTENT, dtype=torch.float64, error=True
+    fine, _ = exact.log_likelihood_with_error(
+        model, few, grid=FINE, extent=EXTENT, dtype=torch.float64
     )
     found = {}
     for grid in GRIDS:
-        value, told = exact.log_likelihood(
-            model, few, grid=grid, extent=EXTENT, error=True
+        value, told = exact.log_likelihood_with_error(
+            model, few, grid=grid, extent=EXTENT
         )
         off = (value - fine).abs()
         found[grid] = {
@@ -87,7 +87,7 @@ def measure_memory() -> None:
     model = nets.VAE()  # untrained posteriors are wide: more tiles, not fewer
     x = data.load("mnist", "test").pixels
     before = peak()
-    exact.log_likelihood(model, x, error=True)
+    exact.log_likelihood_with_error(model, x)
     print(round(before), round(peak()))
 
 

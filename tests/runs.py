@@ -9,7 +9,6 @@ import torch
 from vae_teach import train
 from vae_teach.data import Images
 from vae_teach.nets import VAE
-from vae_teach.speed.processes import Team
 
 
 def make_run(device="cpu", count=70):
@@ -17,7 +16,8 @@ def make_run(device="cpu", count=70):
     pixels = torch.rand(count, 16)
     images = Images(pixels, torch.zeros(count, dtype=torch.int64), dynamic=True)
     place = torch.device(device)
-    return train.Run(VAE(16, 8).to(place), images.to(place), 1e-2, Team(place))
+    model = VAE(16, 8).to(place)
+    return train.Run(model, images.to(place), learning_rate=1e-2)
 
 
 def launch(*arguments, several=2, cwd=None, status=0):

@@ -7,6 +7,7 @@ import torch
 
 from vae_teach import annealing, exact
 from vae_teach.annealing import anneal, simulate
+from vae_teach.models import adapt
 from vae_teach.nets import VAE
 
 LATENTS = 3
@@ -100,7 +101,7 @@ def test_moves_leave_their_target_where_it_is(power):
     torch.manual_seed(0)
     x, _ = some_images(model, 2)
     chains = 30_000
-    walk = annealing._Walk(model, x, chains, 1, 3)
+    walk = annealing._Walk(adapt(model), x, chains, 1, 3)
     walk.steps[:] = 0.9 if power == 0 else 0.35
     mean, covariance = model.posterior(x)
     if power == 0:
@@ -125,7 +126,7 @@ def test_moves_mix():
     model = line(latents=2)
     torch.manual_seed(0)
     x, _ = some_images(model, 1)
-    walk = annealing._Walk(model, x, 4000, 1, 10)
+    walk = annealing._Walk(adapt(model), x, 4000, 1, 10)
     walk.steps[:] = 0.1
     mean, covariance = model.posterior(x)
     z = torch.full((4000, 1, 2), 1.0, dtype=torch.float64)
@@ -150,7 +151,7 @@ def test_a_coordinate_far_off_is_not_reached_by_few_temperatures():
 def test_temperatures_crowd_at_both_ends():
     model = line()
     x, _ = some_images(model, 1)
-    powers = torch.tensor(annealing._Walk(model, x, 1, 100, 1).powers)
+    powers = torch.tensor(annealing._Walk(adapt(model), x, 1, 100, 1).powers)
     assert len(powers) == 101
     assert (powers[0].item(), powers[-1].item()) == pytest.approx((0, 1), abs=1e-6)
     steps = powers.diff()

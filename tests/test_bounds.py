@@ -11,6 +11,7 @@ from scipy import integrate, special, stats
 from torch.distributions import Bernoulli, Normal
 
 from vae_teach.bounds import effective_sample_size, elbo, importance_weighted
+from vae_teach.densities import log_normal
 from vae_teach.exact import LinearGaussian
 from vae_teach.nets import VAE
 
@@ -111,7 +112,7 @@ def test_importance_weighting_grows_with_k(model, x):
 def test_chunks_do_not_change_the_estimate(model, x, monkeypatch):
     torch.manual_seed(0)
     whole = importance_weighted(model, x, k=60)
-    monkeypatch.setattr("vae_teach.bounds.CHUNK", 7)
+    monkeypatch.setattr("vae_teach.bounds.PIXELS_AT_ONCE", 7)
     torch.manual_seed(0)
     chunked = importance_weighted(model, x, k=60)
     assert torch.allclose(whole, chunked, atol=0.5)  # other draws, the same quantity
@@ -182,13 +183,16 @@ class Stored:
         self.store = torch.randn(k, len(x), 3, dtype=torch.float64)
         self.taken = []
 
-    def encode(self, x):
-        return self.mu, self.logvar
+    def q(self, x):
+        return self
 
-    def reparameterize(self, mu, logvar):
+    def rsample(self, shape):
         start = sum(self.taken)
-        self.taken.append(len(mu))
-        return self.store[start : start + len(mu)]
+        self.taken.append(shape[0])
+        return self.store[start : start + shape[0]]
+
+    def log_prob(self, z):
+        return log_normal(z, self.mu.expand_as(z), self.logvar.expand_as(z))
 
     def decode_logits(self, z):
         return z @ self.weight
@@ -204,7 +208,7 @@ class Stored:
 @pytest.mark.parametrize("chunk", [1, 7, 24, 100, 2**23])
 @pytest.mark.parametrize("k", [1, 10, 23])
 def test_chunks_add_up_to_the_direct_formula(x, k, chunk, monkeypatch):
-    monkeypatch.setattr("vae_teach.bounds.CHUNK", chunk)
+    monkeypatch.setattr("vae_teach.bounds.PIXELS_AT_ONCE", chunk)
     weights = Stored(x, k).log_weights(x).exp()
     model = Stored(x, k)
     ours = importance_weighted(model, x, k)

@@ -6,15 +6,14 @@ their means.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vae_teach.bounds import LatentModel, check_observed, log_conditional
 from vae_teach.densities import log_standard_normal
 from vae_teach.guards import check_count
-from vae_teach.nets import VAE
+from vae_teach.models import Adapted, adapt
 from vae_teach.words import say
 
 ACCEPTED = 0.65  # share of accepted moves that the step size aims at (Neal 2011)
@@ -35,21 +34,25 @@ class Annealed(NamedTuple):
     accepted: Tensor
 
 
-def simulate(model: VAE, count: int) -> tuple[Tensor, Tensor]:
+def simulate(model: Any, count: int) -> tuple[Tensor, Tensor]:
     """Draw images from the model, and the z that made each: (B, D) bits and (B, L).
 
     Such a z is an exact draw from the posterior of its image, which is what the reverse
-    chain of ``anneal`` must start from. Raises ValueError if count is below 1.
+    chain of ``anneal`` must start from. Raises ValueError if count is below 1,
+    TypeError for a model whose prior or pixels are its own: a density does not draw.
     """
     check_count("count", count)
-    weight = model.decoder_hidden.weight
-    z = torch.randn(count, model.latent_dim, dtype=weight.dtype, device=weight.device)
+    model = adapt(model)
+    if not (model.bernoulli and model.standard_prior):
+        raise TypeError(say("simulate-own", got=type(model.model).__name__))
+    like = model.like
+    z = torch.randn(count, model.latent_dim, dtype=like.dtype, device=like.device)
     with torch.no_grad():
         return torch.bernoulli(model.decode(z)), z  # (B, D), (B, L)
 
 
 def anneal(
-    model: LatentModel,
+    model: Any,
     x: Tensor,
     *,
     chains: int = 16,
@@ -59,11 +62,13 @@ def anneal(
 ) -> Annealed:
     """Estimate log p(x) along p(z) p(x|z)^b, with b from 0 to 1, by Hamiltonian moves.
 
+    For a model with a prior of its own the walk is along N(z; 0, I)^(1-b) p(x, z)^b.
+
     A first run tunes the step size at each temperature; the runs that count keep it
     fixed, so that moves do not depend on their past and both bounds hold.
 
     Args:
-        model: anything with ``encode``, ``reparameterize`` and ``decode_logits``.
+        model: a VAE, or whatever ``models.adapt`` takes.
         x: (B, D) pixels in [0, 1].
         chains: per image and direction, S.
         temperatures: steps from the prior to the posterior.
@@ -85,7 +90,8 @@ def anneal(
     counts = {"chains": chains, "temperatures": temperatures, "leapfrogs": leapfrogs}
     for name, value in counts.items():
         check_count(name, value)
-    check_observed(model, x)
+    model = adapt(model)
+    x = model.observed(x)
     walk = _Walk(model, x, chains, temperatures, leapfrogs)
     with torch.no_grad():
         if start is not None:
@@ -101,14 +107,14 @@ class _Walk:
 
     def __init__(
         self,
-        model: LatentModel,
+        model: Adapted,
         x: Tensor,
         chains: int,
         temperatures: int,
         leapfrogs: int,
     ) -> None:
         self.model, self.x, self.leapfrogs = model, x, leapfrogs
-        latents = model.encode(x[:1])[0].shape[-1]
+        latents = model.codes(x[:1]).shape[-1]
         self.shape = (chains, len(x), latents)
         ends = torch.tensor([-SCHEDULE_EDGE, SCHEDULE_EDGE]).sigmoid()
         curve = torch.linspace(-SCHEDULE_EDGE, SCHEDULE_EDGE, temperatures + 1)
@@ -130,7 +136,7 @@ class _Walk:
         accepted = torch.zeros_like(self.x[:, 0])  # (B,)
         for t in range(1, len(self.powers)):
             rise = self.powers[t] - self.powers[t - 1]
-            log_weights += rise * log_conditional(self.model, self.x, z)
+            log_weights += rise * self._excess(z)
             z, moved = self._move(z, t)
             share = moved.float().mean(0)  # (B,)
             accepted += share
@@ -145,7 +151,7 @@ class _Walk:
         for t in range(len(self.powers) - 1, 0, -1):
             z, _ = self._move(z, t)
             fall = self.powers[t - 1] - self.powers[t]
-            log_weights += fall * log_conditional(self.model, self.x, z)
+            log_weights += fall * self._excess(z)
         return math.log(len(log_weights)) - log_weights.logsumexp(0)
 
     def _tune(self, t: int, share: Tensor) -> None:
@@ -171,10 +177,16 @@ class _Walk:
         return torch.where(moved[..., None], place, z), moved
 
     def _log_density(self, z: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Return log p(z) + b log p(x|z), (S, B), and its gradient, (S, B, L)."""
+        """Return log N(z; 0, I) + b times the excess, (S, B), and its gradient."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            likelihood = log_conditional(self.model, self.x, z)
-            height = log_standard_normal(z) + self.powers[t] * likelihood
+            height = log_standard_normal(z) + self.powers[t] * self._excess(z)
             (slope,) = torch.autograd.grad(height.sum(), z)
         return height.detach(), slope
+
+    def _excess(self, z: Tensor) -> Tensor:
+        """Return log p(x, z) - log N(z; 0, I), (S, B): the walk starts there."""
+        likelihood = self.model.log_conditional(self.x, z)
+        if self.model.standard_prior:
+            return likelihood
+        return likelihood + self.model.log_prior(z) - log_standard_normal(z)

@@ -1,61 +1,22 @@
 """Lower bounds on log p(x): the ELBO with its two terms, the importance-weighted bound.
 
-The decoder is Bernoulli, p(x|z) = prod_d Bernoulli(x_d; sigmoid l_d(z)), unless a model
-brings a ``log_conditional(x, z)`` of its own.
-
-Everything is per image and in nats, and everything is sampled: two calls differ unless
-``torch.manual_seed`` stands before each.
+A model is what ``models`` says: q(z|x), p(x|z) and p(z), each the course's default or
+the model's own. Everything is per image and in nats, and everything is sampled: two
+calls differ unless ``torch.manual_seed`` stands before each.
 """
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vae_teach.densities import (
-    kl_to_standard_normal,
-    log_bernoulli,
-    log_normal,
-    log_standard_normal,
-)
-from vae_teach.guards import check_count, check_finite, check_pixels
+from vae_teach.densities import kl_to_standard_normal
+from vae_teach.guards import check_count
+from vae_teach.models import Adapted, DiagonalNormal, adapt
 
-CHUNK = 2**23  # pixels decoded at once, 32 MB in float32: what bounds memory
-
-
-class LatentModel(Protocol):
-    """What a bound needs of a model: Gaussian encoder, Bernoulli decoder."""
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, D) to mu and logvar, each (B, L)."""
-
-    def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
-        """Draw z, of the shape of mu."""
-
-    def decode_logits(self, z: Tensor) -> Tensor:
-        """Map (..., L) to (..., D)."""
-
-
-def log_conditional(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
-    """Log-likelihood log p(x|z) of the decoder, the model's own or Bernoulli.
-
-    x (B, D) and z (..., B, L) broadcast to (..., B) nats.
-    """
-    own = getattr(model, "log_conditional", None)
-    return own(x, z) if own else log_bernoulli(x, model.decode_logits(z))
-
-
-def check_observed(model: LatentModel, x: Tensor) -> None:
-    """Raise unless ``x`` is what the decoder is about: pixels, or finite numbers.
-
-    TypeError for another dtype, ValueError for the rest.
-    """
-    if hasattr(model, "log_conditional"):
-        check_finite("x", x)
-    else:
-        check_pixels("x", x)
+PIXELS_AT_ONCE = 2**23  # decoded at once, 32 MB in float32: what bounds memory
 
 
 class Bound(NamedTuple):
@@ -66,13 +27,15 @@ class Bound(NamedTuple):
     kl: Tensor
 
 
-def elbo(model: LatentModel, x: Tensor, samples: int = 1) -> Bound:
+def elbo(model: Any, x: Tensor, samples: int = 1) -> Bound:
     """Evidence lower bound of each image, its reconstruction term averaged over draws.
 
-    ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z)) <= log p(x); the KL is in closed form.
+    ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z)) <= log p(x). The KL is in closed form
+    for the course's q and prior; for a model's own it is the average of
+    log q(z|x) - log p(z) over the same draws.
 
     Args:
-        model: anything with ``encode``, ``reparameterize`` and ``decode_logits``.
+        model: a VAE, or whatever ``models.adapt`` takes.
         x: (B, D) pixels in [0, 1]; binary ones for a true bound.
         samples: draws of z per image.
 
@@ -80,30 +43,44 @@ def elbo(model: LatentModel, x: Tensor, samples: int = 1) -> Bound:
         Bound of three (B,) tensors, in nats.
 
     Raises:
-        TypeError: x is not floating.
+        TypeError: x is not floating, or the model has no q(z|x).
         ValueError: pixels outside [0, 1] or NaN, wrong shape, samples below 1.
 
     Source: Kingma & Welling 2013, eq. 3.
     """
     check_count("samples", samples)
-    check_observed(model, x)
-    mu, logvar = model.encode(x)  # (B, L) each
-    reconstruction = torch.zeros_like(x[..., 0])  # (B,)
+    model = adapt(model)
+    x = model.observed(x)
+    q = model.q(x)
+    closed = isinstance(q, DiagonalNormal) and model.standard_prior
+    reconstruction = kl = torch.zeros_like(x[..., 0])  # (B,)
     for _ in range(samples):
-        z = model.reparameterize(mu, logvar)  # (B, L)
-        reconstruction = reconstruction + log_conditional(model, x, z)
-    reconstruction = reconstruction / samples
-    kl = kl_to_standard_normal(mu, logvar)  # (B,)
+        z = draw(q)  # (B, L)
+        reconstruction = reconstruction + model.log_conditional(x, z)
+        if not closed:
+            kl = kl + q.log_prob(z) - model.log_prior(z)
+    reconstruction, kl = reconstruction / samples, kl / samples
+    if closed:
+        kl = kl_to_standard_normal(q.mean, q.logvar)  # (B,)
     return Bound(reconstruction - kl, reconstruction, kl)
 
 
-def importance_weighted(model: LatentModel, x: Tensor, k: int) -> Tensor:
+def draw(q: Any, shape: tuple[int, ...] = ()) -> Tensor:
+    """Draw z from q(z|x), (*shape, B, L), along its path where q has one."""
+    has_path = getattr(q, "has_rsample", True)
+    z: Tensor = (
+        q.rsample(torch.Size(shape)) if has_path else q.sample(torch.Size(shape))
+    )
+    return z
+
+
+def importance_weighted(model: Any, x: Tensor, k: int) -> Tensor:
     """Importance-weighted bound log 1/k sum_i p(x, z_i) / q(z_i|x), z_i ~ q.
 
     Its mean grows with k towards log p(x); with k = 1 it is a one-sample ELBO.
 
     Args:
-        model: anything with ``encode``, ``reparameterize`` and ``decode_logits``.
+        model: a VAE, or whatever ``models.adapt`` takes.
         x: (B, D) pixels in [0, 1].
         k: draws per image; memory does not grow with it.
 
@@ -111,12 +88,13 @@ def importance_weighted(model: LatentModel, x: Tensor, k: int) -> Tensor:
         (B,) nats.
 
     Raises:
-        TypeError: x is not floating.
+        TypeError: x is not floating, or the model has no q(z|x).
         ValueError: pixels outside [0, 1] or NaN, wrong shape, k below 1.
 
     Source: Burda, Grosse & Salakhutdinov 2015.
     """
-    check_observed(model, x)
+    model = adapt(model)
+    x = model.observed(x)
     total = x.new_full(x.shape[:-1], -math.inf)  # (B,) log of the sum so far
     for log_weights in _log_weights(model, x, k):
         total = torch.logaddexp(total, log_weights.logsumexp(0))  # (B,)
@@ -124,14 +102,14 @@ def importance_weighted(model: LatentModel, x: Tensor, k: int) -> Tensor:
 
 
 @torch.no_grad()
-def effective_sample_size(model: LatentModel, x: Tensor, k: int) -> Tensor:
+def effective_sample_size(model: Any, x: Tensor, k: int) -> Tensor:
     """Effective number of the k weighted draws: (sum w)^2 / sum w^2, from 1 to k.
 
     With w_i = p(x, z_i) / q(z_i|x), z_i ~ q. Near k, q is close to the true posterior;
     near 1, one draw carries the whole estimate and its error bar means nothing.
 
     Args:
-        model: anything with ``encode``, ``reparameterize`` and ``decode_logits``.
+        model: a VAE, or whatever ``models.adapt`` takes.
         x: (B, D) pixels in [0, 1].
         k: draws per image; memory does not grow with it.
 
@@ -139,12 +117,13 @@ def effective_sample_size(model: LatentModel, x: Tensor, k: int) -> Tensor:
         (B,) draws.
 
     Raises:
-        TypeError: x is not floating.
+        TypeError: x is not floating, or the model has no q(z|x).
         ValueError: pixels outside [0, 1] or NaN, wrong shape, k below 1.
 
     Source: Kong 1992.
     """
-    check_observed(model, x)
+    model = adapt(model)
+    x = model.observed(x)
     once = x.new_full(x.shape[:-1], -math.inf)  # (B,) log of sum w
     squared = once.clone()  # (B,) log of sum w^2
     for log_weights in _log_weights(model, x, k):
@@ -153,14 +132,12 @@ def effective_sample_size(model: LatentModel, x: Tensor, k: int) -> Tensor:
     return torch.exp(2 * once - squared)
 
 
-def _log_weights(model: LatentModel, x: Tensor, k: int) -> Iterator[Tensor]:
+def _log_weights(model: Adapted, x: Tensor, k: int) -> Iterator[Tensor]:
     """Draw k times from q and yield log p(x, z) - log q(z|x), a few (S, B) at once."""
     check_count("k", k)
-    mu, logvar = model.encode(x)  # (B, L) each
-    at_once = max(1, CHUNK // max(1, x.numel()))
+    q = model.q(x)
+    at_once = max(1, PIXELS_AT_ONCE // max(1, x.numel()))
     for start in range(0, k, at_once):
-        draws = min(at_once, k - start)
-        mus, logvars = mu.expand(draws, *mu.shape), logvar.expand(draws, *mu.shape)
-        z = model.reparameterize(mus, logvars)  # (S, B, L)
-        log_joint = log_conditional(model, x, z) + log_standard_normal(z)  # (S, B)
-        yield log_joint - log_normal(z, mus, logvars)
+        z = draw(q, (min(at_once, k - start),))  # (S, B, L)
+        log_joint = model.log_conditional(x, z) + model.log_prior(z)  # (S, B)
+        yield log_joint - q.log_prob(z)

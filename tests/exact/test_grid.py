@@ -12,8 +12,10 @@ from scipy import integrate, special, stats
 from sklearn.decomposition import PCA
 from torch.distributions import Normal, kl_divergence
 
-from vae_teach import data, exact, train
+from vae_teach import data, exact, models, train
 from vae_teach.bounds import importance_weighted
+from vae_teach.exact import gaussian
+from vae_teach.exact import grid as grid_module
 from vae_teach.nets import VAE
 from vae_teach.words import use_language
 
@@ -139,7 +141,7 @@ def test_probabilities_of_all_images_sum_to_one():
 def test_tiles_leave_nothing_out(grid, extent):
     folded, far = two_modes()
     for model, x in ((random_vae(), random_bits(5)), (folded, far)):
-        ours, _ = exact.log_likelihood(model, x, grid=grid, extent=extent, error=True)
+        ours, _ = exact.log_likelihood_with_error(model, x, grid=grid, extent=extent)
         oracle = whole_grid(model, x, grid, extent)
         assert torch.allclose(ours, oracle, atol=1e-6, rtol=0)
 
@@ -165,7 +167,7 @@ def test_narrow_posterior_between_scouts_is_found(grid):
     side = torch.linspace(-2, 2, grid, dtype=torch.float64)
     share = width / width.sum()
     assert (share @ side.square() - (share @ side) ** 2).sqrt() < 0.03
-    ours, _ = exact.log_likelihood(model, x, grid=grid, extent=2, error=True)
+    ours, _ = exact.log_likelihood_with_error(model, x, grid=grid, extent=2)
     assert torch.allclose(ours, whole_grid(model, x, grid, 2), atol=1e-6, rtol=0)
 
 
@@ -218,7 +220,7 @@ def test_a_mode_at_the_end_of_the_plane_is_found(axis, end):
         joint = model.log_conditional(z[:1], z) + PRIOR.log_prob(z).sum(1)
         oracle = joint.logsumexp(0).item() + 2 * math.log(0.01)
         x = torch.zeros(1, 1, dtype=torch.float64)
-        ours, _ = exact.log_likelihood(model, x, grid=405, extent=2.02, error=True)
+        ours, _ = exact.log_likelihood_with_error(model, x, grid=405, extent=2.02)
         assert ours.item() == pytest.approx(oracle, abs=1e-5)
 
 
@@ -231,7 +233,7 @@ def test_an_image_does_not_change_the_answer_of_another():
     together = exact.log_likelihood(model, x[order], grid=101)
     assert torch.allclose(together, alone[order], atol=1e-9)
     many = x.repeat(350, 1)  # more than are summed at once
-    assert len(many) > 2 * exact.ROWS
+    assert len(many) > 2 * grid_module.IMAGES_AT_ONCE
     crowd = exact.log_likelihood(model, many, grid=101)
     assert torch.allclose(crowd, alone.repeat(350), atol=1e-9)
 
@@ -240,9 +242,9 @@ def test_an_image_does_not_change_the_answer_of_another():
 def test_pieces_do_not_change_the_answer(points, monkeypatch):
     model, x = random_vae(), random_bits(6)
     whole = exact.log_likelihood(model, x, grid=400)
-    monkeypatch.setattr(exact, "POINTS", points)
-    monkeypatch.setattr(exact, "ROWS", 2)
-    pieces, moved = exact.log_likelihood(model, x, grid=400, error=True)
+    monkeypatch.setattr(grid_module, "POINTS_AT_ONCE", points)
+    monkeypatch.setattr(grid_module, "IMAGES_AT_ONCE", 2)
+    pieces, moved = exact.log_likelihood_with_error(model, x, grid=400)
     assert torch.allclose(pieces, whole, atol=1e-9)
     assert moved.max() < 1e-5
 
@@ -253,7 +255,7 @@ def test_error_is_an_upper_estimate(grid):
     folded, far = two_modes()
     for model, x in ((random_vae(), random_bits(20)), (folded, far)):
         truth = exact.log_likelihood(model, x, grid=801, extent=6)
-        ours, error = exact.log_likelihood(model, x, grid=grid, error=True)
+        ours, error = exact.log_likelihood_with_error(model, x, grid=grid)
         assert ((ours - truth).abs() <= error + 1e-9).all()
 
 
@@ -263,7 +265,7 @@ def test_error_knows_what_lies_beyond_the_edge(extent):
     """Where x says nothing the posterior is the prior, as wide as one can be."""
     model, x = line(scale=0.0), torch.zeros(1, 5, dtype=torch.float64)
     truth = model.log_likelihood(x)
-    ours, error = exact.log_likelihood(model, x, extent=extent, error=True)
+    ours, error = exact.log_likelihood_with_error(model, x, extent=extent)
     beyond = -2 * math.log1p(-2 * stats.norm.sf(extent))
     assert (truth - ours).item() == pytest.approx(beyond, rel=0.1)  # a cell is cut too
     assert (truth - ours).abs() <= error
@@ -272,7 +274,7 @@ def test_error_knows_what_lies_beyond_the_edge(extent):
 
 def test_error_is_small_where_the_grid_is_fine():
     model, x = line(scale=2.0), points_of(line(scale=2.0), 5)
-    ours, error = exact.log_likelihood(model, x, grid=400, extent=6, error=True)
+    ours, error = exact.log_likelihood_with_error(model, x, grid=400, extent=6)
     assert error.max() < 1e-6
     assert torch.equal(ours, exact.log_likelihood(model, x, grid=400, extent=6))
 
@@ -299,7 +301,7 @@ def test_double_precision_leaves_the_model_as_it_was():
 def test_memory_does_not_grow_with_the_grid():
     code = """
 import resource, torch
-from vae_teach.exact import log_likelihood
+from vae_teach.exact import log_likelihood, log_likelihood_with_error
 from vae_teach.nets import VAE
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -307,7 +309,7 @@ model, x = VAE(), torch.bernoulli(torch.full((4, 784), 0.2))
 model.decoder_hidden.weight.data.mul_(10)
 model.decoder_logits.weight.data.mul_(3)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-log_likelihood(model, x, grid=50, error=True)
+log_likelihood_with_error(model, x, grid=50)
 before = peak()
 log_likelihood(model, x, grid=3000)
 print((peak() - before) / 1024)
@@ -328,15 +330,15 @@ def test_few_numbers_are_in_memory_at_once(
     make, images, grid, extent, rows, points, chunk, monkeypatch
 ):
     """Images times points of a table; points decoded; pixels of a model's own."""
-    assert exact.ROWS * exact.POINTS <= 2**23  # 64 MB in float64
-    assert exact.CHUNK <= 2**23
-    for name, value in (("ROWS", rows), ("POINTS", points), ("CHUNK", chunk)):
-        monkeypatch.setattr(exact, name, value)
+    assert grid_module.IMAGES_AT_ONCE * grid_module.POINTS_AT_ONCE <= 2**23  # 64 MB
+    assert grid_module.PIXELS_AT_ONCE <= 2**23
+    for name, value in (("IMAGES", rows), ("POINTS", points), ("PIXELS", chunk)):
+        monkeypatch.setattr(grid_module, f"{name}_AT_ONCE", value)
     tables, decoded, pixels = [], [], []
-    made, own = exact._log_joint, exact.log_conditional
+    made, own = grid_module.LogJoint.at, models.Adapted.log_conditional
 
-    def told_made(model, z):
-        table = made(model, z)
+    def told_made(joint, z):
+        table = made(joint, z)
         decoded.append(len(z))
 
         def told(x, part):
@@ -351,10 +353,10 @@ def test_few_numbers_are_in_memory_at_once(
         pixels.append(found.numel() * x.shape[-1])
         return found
 
-    monkeypatch.setattr(exact, "_log_joint", told_made)
-    monkeypatch.setattr(exact, "log_conditional", told_own)
+    monkeypatch.setattr(grid_module.LogJoint, "at", told_made)
+    monkeypatch.setattr(models.Adapted, "log_conditional", told_own)
     x = random_bits(images, pixels=6 if make is random_vae else 5)
-    exact.log_likelihood(make(), x, grid=grid, extent=extent, error=True)
+    exact.log_likelihood_with_error(make(), x, grid=grid, extent=extent)
     assert rows * points / 2 < max(tables) <= rows * points
     assert max(decoded[1:]) < 2 * points  # the first are the scouts
     assert max(pixels, default=0) <= chunk
@@ -365,7 +367,7 @@ def test_few_numbers_are_in_memory_at_once(
 
 def check_ledger(model, x, grid, extent):
     """log p(x) = ELBO + KL(q || posterior), each of the three by a route of its own."""
-    log_p, _ = exact.log_likelihood(model, x, grid=grid, extent=extent, error=True)
+    log_p, _ = exact.log_likelihood_with_error(model, x, grid=grid, extent=extent)
     log_posterior = exact.posterior(model, x, grid=grid, extent=extent).log().flatten(1)
     side = torch.linspace(-extent, extent, grid, dtype=x.dtype)
     z = torch.stack(torch.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
@@ -545,7 +547,7 @@ def test_first_guesses_are_the_moments_and_the_peak():
     mean, covariance = condition(model, x[0].numpy())
     density = exact.posterior(model, x, grid=281, extent=7)[0].flatten()
     z = torch.cartesian_prod(*[torch.linspace(-7, 7, 281).double()] * 2)
-    by_moments, by_peak = (guess.numpy() for guess in exact._moments(density, z))
+    by_moments, by_peak = (guess.numpy() for guess in gaussian._moments(density, z))
     spread = np.log(covariance.diagonal())
     assert np.allclose(by_moments, [*mean, *spread], atol=1e-6)
     assert np.allclose(by_peak[:2], mean, atol=0.026)  # half the spacing
@@ -855,7 +857,7 @@ def test_peak_between_the_points_is_told(grid, place):
     zero = torch.zeros(2, dtype=torch.float64)
     model = exact.LinearGaussian(eye, zero, (0.2 * spacing) ** 2)
     x = torch.full((1, 2), side[220] + place * spacing, dtype=torch.float64)
-    ours, _ = exact.log_likelihood(model, x, grid=grid, error=True)
+    ours, _ = exact.log_likelihood_with_error(model, x, grid=grid)
     assert (ours - model.log_likelihood(x)).abs() > 0.1
     with pytest.raises(ValueError, match="raise grid"):
         exact.log_likelihood(model, x, grid=grid)
@@ -865,27 +867,57 @@ def test_coarse_grid_is_told():
     model, x = far_line()
     with pytest.raises(ValueError, match=r"grid=21 the spacing 0\.5 .* raise grid"):
         exact.log_likelihood(model, x, grid=21)
-    _, error = exact.log_likelihood(model, x, grid=21, error=True)
-    assert error.item() > exact.COARSE
+    _, error = exact.log_likelihood_with_error(model, x, grid=21)
+    assert error.item() > grid_module.COARSE
 
 
-def test_one_image_too_narrow_among_many_is_in_the_error_and_no_refusal():
-    """The mean decides: where three times the spacing happens to be right, no error."""
-    eye, zero = torch.eye(2).double(), torch.zeros(2).double()
-    side = np.linspace(-5, 5, 401)
-    model = exact.LinearGaussian(eye, zero, (0.9 * (side[1] - side[0])) ** 2)
-    x = torch.from_numpy(np.linspace(side[200], side[203], 60))[:, None].repeat(1, 2)
-    _, error = exact.log_likelihood(model, x, grid=401, error=True)
-    worst, best = error.argmax(), error.argsort()[:5]
-    assert error[worst] > exact.COARSE > 3 * error[best].mean()
+class Widths(torch.nn.Module):
+    """x is a place and a width: p(x|z) = N(place; z, width^2 I), in closed form."""
+
+    def encode(self, x):
+        return x[:, :2], torch.zeros_like(x[:, :2])
+
+    def log_conditional(self, x, z):
+        squared = ((x[..., :2] - z) / x[..., 2:]).square().sum(-1)
+        return -0.5 * squared - 2 * x[..., 2].log() - math.log(2 * math.pi)
+
+    def log_likelihood(self, x):
+        variance = 1 + x[:, 2] ** 2
+        squared = x[:, :2].square().sum(1) / variance
+        return -0.5 * squared - variance.log() - math.log(2 * math.pi)
+
+
+def widths_of(*widths):
+    place = torch.tensor([[0.3, -0.7]]).double().repeat(len(widths), 1)
+    return torch.cat((place, torch.tensor(widths).double()[:, None]), 1)
+
+
+def test_one_image_too_narrow_among_two_thousand_is_refused_and_counted():
+    model, wide = Widths(), widths_of(*np.linspace(0.1, 0.5, 2000))
+    right = exact.log_likelihood(model, wide)
+    assert torch.allclose(right, model.log_likelihood(wide), atol=1e-6)
+    x = torch.cat((wide, widths_of(0.001)))
     with pytest.raises(ValueError, match=r"affected: 1\).*raise grid"):
-        exact.log_likelihood(model, x[worst][None], grid=401)
-    half = x[torch.stack((worst, worst, best[0]))]
-    with pytest.raises(ValueError, match=r"affected: 2\).*raise grid"):
-        exact.log_likelihood(model, half, grid=401)
-    with_others = torch.cat((x[worst][None], x[best].repeat(4, 1)))
-    ours = exact.log_likelihood(model, with_others, grid=401)
-    assert torch.allclose(ours, model.log_likelihood(with_others), atol=0.01)
+        exact.log_likelihood(model, x)
+    _, error = exact.log_likelihood_with_error(model, x)
+    assert error[-1] > 1 > 1000 * error[:-1].max()
+
+
+@pytest.mark.parametrize("width", [0.0001, 0.003, 0.006, 0.0125, 0.02, 0.0225, 0.025])
+def test_what_is_not_refused_is_right(width):
+    """Wherever the peak lies between the points, and however wide it is."""
+    model, x = Widths(), widths_of(*[width] * 60)
+    x[:, :2] += torch.linspace(0, 0.075, 60).double()[:, None]  # three points
+    refused = 0
+    for image in x[:, None]:
+        try:
+            ours = exact.log_likelihood(model, image)
+        except ValueError:
+            refused += 1
+        else:
+            assert torch.allclose(ours, model.log_likelihood(image), atol=0.05)
+    assert refused == 60 or width >= 0.0125
+    assert refused == 0 or width <= 0.02
 
 
 def test_weights_that_are_not_numbers_give_no_answer():

@@ -46,7 +46,7 @@ def gradient(place, folder):
     for dtype in (torch.float64, torch.float32):
         for size in (64, 7, 1):
             model, images = make(dtype=dtype)
-            run = train._Run(model, images, 1e-3, Team(place))
+            run = train.Run(model, images, learning_rate=1e-3, team=Team(place))
             run.step(torch.arange(size) * 3 % 64)
             grads = torch.cat([p.grad.flatten() for p in model.parameters()])
             found[f"{dtype}-{size}".removeprefix("torch.")] = grads

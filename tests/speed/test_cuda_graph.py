@@ -14,7 +14,6 @@ from vae_teach import train
 from vae_teach.data import Images
 from vae_teach.nets import VAE
 from vae_teach.speed.cuda_graph import WARM_UP, CapturedStep
-from vae_teach.speed.processes import Team
 
 
 def state(run):
@@ -146,7 +145,7 @@ def test_a_captured_step_is_the_plain_step():
         pixels = (torch.rand(100, 16) < 0.5).float()
         images = Images(pixels, torch.zeros(100, dtype=torch.int64)).to("cuda")
         place = torch.device("cuda")
-        run = train.Run(Still(16, 8).to(place), images, 1e-2, Team(place))
+        run = train.Run(Still(16, 8).to(place), images, learning_rate=1e-2)
         step = run.captured(50) if captured else run.step
         for chosen in torch.arange(100, device=place).split(50):
             step(chosen)
@@ -188,6 +187,6 @@ def test_a_model_that_asks_the_gpu_for_numbers_takes_the_plain_path():
 
     place = torch.device("cuda")
     run = make_run("cuda")
-    run = train.Run(Asks(16, 8).to(place), run.images, 1e-2, Team(place))
+    run = train.Run(Asks(16, 8).to(place), run.images, learning_rate=1e-2)
     assert run.captured(50) == run.step
     run.epoch(1, 50, run.step)

@@ -21,9 +21,10 @@ try:
 except ImportError:  # Windows
     resource = None
 
-from vae_teach import checkpoints, train
+from vae_teach import train
 from vae_teach.data import Images
 from vae_teach.nets import VAE
+from vae_teach.train import checkpoints
 from vae_teach.train.checkpoints import DamagedError
 
 
@@ -98,7 +99,7 @@ FORKED = """
 import json, os, pathlib, sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from tests import test_checkpoints
+import test_checkpoints
 torch.optim.Adam([torch.zeros(1)]).zero_grad()  # imports all that training needs, once
 for name in ("kill", "fill_the_disk", "forbid"):
     if (child := os.fork()) == 0:
@@ -138,7 +139,7 @@ def fill_the_disk(folder):
 
 def forbid(_):
     """Train into a folder and a file that are read-only; return what was told."""
-    train._Run.epoch = lambda *args: sys.exit("it trained")
+    train.Run.epoch = lambda *args: sys.exit("it trained")
     told = []
     with tempfile.TemporaryDirectory() as name:
         folder, file = Path(name, "folder"), Path(name, "file")
@@ -166,7 +167,7 @@ def forked(tmp_path_factory, pytestconfig):
         pytest.skip("needs fork, setresuid and a limit on file sizes: Linux")
     folder = tmp_path_factory.mktemp("forked")
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, str(pytestconfig.rootpath), str(folder)],
+        [sys.executable, "-c", FORKED, str(Path(__file__).parent), str(folder)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -320,6 +321,6 @@ def test_a_place_that_cannot_be_written_is_told_before_training(
         "access",
         lambda place, how: place != closed and allowed(place, how),
     )
-    monkeypatch.setattr(train._Run, "epoch", lambda *args: pytest.fail("it trained"))
+    monkeypatch.setattr(train.Run, "epoch", lambda *args: pytest.fail("it trained"))
     with pytest.raises(ValueError, match="which cannot be written"):
         run(path, epochs=5)

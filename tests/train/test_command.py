@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 from runs import launch
 
-from vae_teach import command, strokes
+from vae_teach import strokes
 from vae_teach.data import Images
 from vae_teach.nets import VAE
 from vae_teach.train import History
+from vae_teach.train import __main__ as command
 from vae_teach.words import use_language
 
 SMALL = ("--data", "strokes", "--hidden-dim", "8", "--device", "cpu")
@@ -91,7 +92,7 @@ def test_every_option_reaches_the_run(tmp_path, monkeypatch):
         return History()  # as after an interruption in the first epoch
 
     monkeypatch.setattr(command.data, "load", told_load)
-    monkeypatch.setattr(command.train, "fit", told_fit)
+    monkeypatch.setattr(command, "fit", told_fit)
     options = "--seed 5 --hidden-dim 7 --latent-dim 3 --epochs 4 --batch-size 30 "
     options += "--learning-rate 0.25 --precision medium --data mnist"
     train(tmp_path, *options.split())
@@ -137,7 +138,7 @@ def test_what_fails_on_the_way_ends_with_its_sentence(tmp_path, monkeypatch, err
     def fail(*args, **options):
         raise error("the sentence")
 
-    monkeypatch.setattr(command.train, "fit", fail)
+    monkeypatch.setattr(command, "fit", fail)
     report = tmp_path / "error.json"  # torchrun's, which closes its own report with it
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(report))
     with pytest.raises(SystemExit, match=r"^the sentence$"):
@@ -167,7 +168,7 @@ def test_help_speaks_the_language_and_shows_torchrun(language, capsys):
 
 FEW = """
 import sys
-sys.path.insert(0, sys.argv.pop(1))
+sys.path[:0] = [sys.argv.pop(1), sys.argv.pop(1)]
 import test_command
 test_command.command.data.load = test_command.load_few
 test_command.command.main()
@@ -178,7 +179,8 @@ def test_torchrun_trains_and_the_first_process_alone_speaks(tmp_path):
     script, folder = tmp_path / "few.py", tmp_path / "run"
     script.write_text(FEW, encoding="utf-8")
     folder.mkdir()
-    arguments = (script, Path(__file__).parent, *SMALL, "--epochs", "1")
+    folders = (Path(__file__).parent, Path(__file__).parents[1])
+    arguments = (script, *folders, *SMALL, "--epochs", "1")
     done = launch(*arguments, cwd=folder)
     assert len(done.stdout.splitlines()) == 3
     assert sorted(os.listdir(folder)) == ["vae.png", "vae.safetensors"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 from sklearn.linear_model import LinearRegression
@@ -15,6 +16,7 @@ from vae_teach import train
 from vae_teach.data import Images, draw_bits
 from vae_teach.densities import log_bernoulli
 from vae_teach.nets import VAE
+from vae_teach.train import cache as cache_module
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +122,14 @@ def test_step_is_adam_on_the_negative_elbo(images):
 
 def test_interrupting_keeps_what_was_learnt(images, monkeypatch, capsys):
     model, first = new_model(), weights(new_model())
-    whole = train._Run.epoch
+    whole = train.Run.epoch
 
     def stop_in_the_third(self, number, *args):
         if number == 3:
             raise KeyboardInterrupt
         return whole(self, number, *args)
 
-    monkeypatch.setattr(train._Run, "epoch", stop_in_the_third)
+    monkeypatch.setattr(train.Run, "epoch", stop_in_the_third)
     history = fit(model, images, epochs=10)
     assert history.interrupted
     assert len(history) == 2
@@ -204,7 +206,7 @@ def test_precision_is_set_while_training_and_given_back(images, monkeypatch):
         seen.append(torch.get_float32_matmul_precision())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train._Run, "epoch", look)
+    monkeypatch.setattr(train.Run, "epoch", look)
     fit(new_model(), images, precision="medium")
     fit(new_model(), images)
     assert seen == ["medium", "highest"]
@@ -214,14 +216,14 @@ def test_precision_is_set_while_training_and_given_back(images, monkeypatch):
 def test_full_memory_says_what_to_lower_and_keeps_the_last_epoch(
     images, monkeypatch, tmp_path
 ):
-    whole, path = train._Run.epoch, tmp_path / "run.safetensors"
+    whole, path = train.Run.epoch, tmp_path / "run.safetensors"
 
     def full_in_the_second(self, number, *args):
         if number == 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 TiB")
         return whole(self, number, *args)
 
-    monkeypatch.setattr(train._Run, "epoch", full_in_the_second)
+    monkeypatch.setattr(train.Run, "epoch", full_in_the_second)
     with pytest.raises(
         torch.OutOfMemoryError, match=r"batch_size=50: lower batch_size"
     ):
@@ -256,7 +258,7 @@ def test_no_step_waits_for_the_device(images, monkeypatch):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(train.platformdirs, "user_cache_path", lambda name: tmp_path)
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path)
     return tmp_path / "models"
 
 
@@ -266,10 +268,8 @@ def get(images, **options):
 
 
 def count_epochs(monkeypatch):
-    ran, whole = [], train._Run.epoch
-    monkeypatch.setattr(
-        train._Run, "epoch", lambda *args: ran.append(1) or whole(*args)
-    )
+    ran, whole = [], train.Run.epoch
+    monkeypatch.setattr(train.Run, "epoch", lambda *args: ran.append(1) or whole(*args))
     return ran
 
 
@@ -305,8 +305,8 @@ def file_of(images, monkeypatch, **options):
         return train.History()
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "fit", told)
-        patch.setattr(train, "_own_stream", lambda place: contextlib.nullcontext())
+        patch.setattr(cache_module, "fit", told)
+        patch.setattr(cache_module, "own_stream", lambda _: contextlib.nullcontext())
         get(images, **options)
     return files[0]
 
@@ -341,7 +341,7 @@ def test_what_determines_a_model_names_its_file(images, cache, change, monkeypat
 
 
 def test_the_kind_of_device_names_a_file(images, cache, monkeypatch):
-    monkeypatch.setattr(train, "find_device", torch.device)
+    monkeypatch.setattr(cache_module, "find_device", torch.device)
     kinds = ("cpu", "cuda", "mps", "cuda:1")
     files = [file_of(images, monkeypatch, device=kind) for kind in kinds]
     assert len(set(files[:3])) == 3
@@ -357,8 +357,9 @@ def test_another_pytorch_names_another_file(images, cache, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "counts"),
     [
-        *((n, True) for n in ("bounds", "data", "densities", "graphs", "nets")),
-        ("train", True),
+        *((n, True) for n in ("bounds", "data", "densities", "models", "nets")),
+        ("cuda_graph", True),
+        ("loop", True),
         ("figures", False),
     ],
 )
@@ -394,17 +395,17 @@ def test_a_damaged_model_is_told_and_made_again(images, cache, capsys):
 
 
 def test_a_stopped_run_goes_on_where_it_was(images, cache, monkeypatch, capsys):
-    whole = train._Run.epoch
+    whole = train.Run.epoch
 
     def stop(self, number, *args):
         if number == 2:
             raise KeyboardInterrupt
         return whole(self, number, *args)
 
-    monkeypatch.setattr(train._Run, "epoch", stop)
+    monkeypatch.setattr(train.Run, "epoch", stop)
     with pytest.raises(KeyboardInterrupt):
         get(images)
-    monkeypatch.setattr(train._Run, "epoch", whole)
+    monkeypatch.setattr(train.Run, "epoch", whole)
     ran = count_epochs(monkeypatch)
     model, history = get(images)
     assert len(ran) == 1
@@ -418,15 +419,15 @@ def test_a_stopped_run_goes_on_where_it_was(images, cache, monkeypatch, capsys):
 TWO = """
 import os, pathlib, sys
 sys.path.insert(0, sys.argv[1])
-import torch
+import platformdirs, torch
 from vae_teach import train
 from vae_teach.data import Images
-train.platformdirs.user_cache_path = lambda name: pathlib.Path(sys.argv[2])
-whole = train._Run.epoch
+platformdirs.user_cache_path = lambda name: pathlib.Path(sys.argv[2])
+whole = train.Run.epoch
 def told(self, number, *args):
     print("trained", number, flush=True)
     return whole(self, number, *args)
-train._Run.epoch = told
+train.Run.epoch = told
 pixels = torch.rand(2000, 64, generator=torch.Generator().manual_seed(0))
 images = Images(pixels, torch.zeros(2000, dtype=torch.int64), "noise", dynamic=True)
 torch.optim.Adam([torch.zeros(1)]).zero_grad()  # imports all that training needs

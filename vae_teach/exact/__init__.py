@@ -6,7 +6,13 @@ model whose log p(x) is a formula.
 """
 
 from vae_teach.exact.gaussian import BestGaussian, best_gaussian
-from vae_teach.exact.grid import axis, log_likelihood, posterior
+from vae_teach.exact.grid import (
+    axis,
+    log_likelihood,
+    log_likelihood_with_error,
+    posterior,
+    prior_mass,
+)
 from vae_teach.exact.linear import LinearGaussian
 
 __all__ = [
@@ -15,5 +21,7 @@ __all__ = [
     "axis",
     "best_gaussian",
     "log_likelihood",
+    "log_likelihood_with_error",
     "posterior",
+    "prior_mass",
 ]

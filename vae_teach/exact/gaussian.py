@@ -2,14 +2,21 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vae_teach.bounds import LatentModel
 from vae_teach.densities import kl_to_standard_normal, log_standard_normal
-from vae_teach.exact.grid import ALL, axis, log_joint_on, plane, posterior
+from vae_teach.exact.grid import (
+    EVERYTHING,
+    LogJoint,
+    LogPrior,
+    axis,
+    plane,
+    posterior,
+)
+from vae_teach.models import Adapted, DiagonalNormal, adapt
 
 
 class BestGaussian(NamedTuple):
@@ -21,7 +28,12 @@ class BestGaussian(NamedTuple):
 
 
 def best_gaussian(
-    model: LatentModel, x: Tensor, *, grid: int = 400, extent: float = 5.0
+    model: Any,
+    x: Tensor,
+    *,
+    grid: int = 400,
+    extent: float = 5.0,
+    log_prior: LogPrior | None = None,
 ) -> BestGaussian:
     """Find the Gaussian with independent coordinates of the highest exact ELBO.
 
@@ -35,6 +47,7 @@ def best_gaussian(
         x: (B, D) pixels, 0 or 1; float64 is worth its time here.
         grid: points along each axis.
         extent: where the plane ends.
+        log_prior: as for ``log_likelihood``.
 
     Returns:
         BestGaussian of mu (B, 2), logvar (B, 2) and elbo (B,) nats.
@@ -43,29 +56,45 @@ def best_gaussian(
         TypeError: x is not floating.
         ValueError: as ``posterior`` does.
     """
-    points = axis(grid, extent, x)
-    z = plane(points)  # (G, 2)
-    found = []
+    options: dict[str, Any] = {"grid": grid, "extent": extent, "log_prior": log_prior}
+    view = adapt(model)
+    x = view.observed(x)
+    joint = LogJoint(view, log_prior or view.log_prior)
+    z = plane(axis(grid, extent, x, farthest=math.inf))  # (G, 2)
+    best = []
     for image in x.split(1):
+        density = posterior(view, image, **options)[0].flatten()
         with torch.no_grad():
-            density = posterior(model, image, grid=grid, extent=extent)[0].flatten()
-            likelihood = log_joint_on(model, z)(image, ALL)[0] - log_standard_normal(z)
-            starts = [torch.cat(model.encode(image), 1)[0], *_moments(density, z)]
-        climbs = [_climb(_elbo_on(z, likelihood), start) for start in starts]
-        found.append(max(climbs, key=lambda climb: float(climb[1])))
-    parameters = torch.stack([best for best, _ in found])  # (B, 4)
-    elbos = torch.stack([value for _, value in found])
+            log_joint = joint.at(z)(image, EVERYTHING)[0]
+            starts = [*_encoded(view, image), *_moments(density, z)]
+        climbs = [_climb(_elbo_on(z, log_joint), start) for start in starts]
+        best.append(max(climbs, key=lambda climb: float(climb[1])))
+    parameters = torch.stack([place for place, _ in best])  # (B, 4)
+    elbos = torch.stack([value for _, value in best])
     return BestGaussian(parameters[:, :2], parameters[:, 2:], elbos)
 
 
-def _elbo_on(z: Tensor, likelihood: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the ELBO as a function of (mu1, mu2, logvar1, logvar2), by the grid."""
+def _encoded(view: Adapted, image: Tensor) -> list[Tensor]:
+    """Return the encoder's own (mu, logvar), (4,), where it has one to start from."""
+    q = view.q(image) if view.has_q(image) else None
+    return (
+        [torch.cat((q.mean, q.logvar), 1)[0]] if isinstance(q, DiagonalNormal) else []
+    )
+
+
+def _elbo_on(z: Tensor, log_joint: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the ELBO as a function of (mu1, mu2, logvar1, logvar2), by the grid.
+
+    ELBO = E_q[log p(x, z) - log N(z; 0, I)] - KL(q || N(0, I)), the latter in closed
+    form: an entropy alone would let q grow beyond the plane.
+    """
+    excess = log_joint - log_standard_normal(z)  # (G,)
 
     def value(parameters: Tensor) -> Tensor:
         mu, logvar = parameters.split(2)
         # Weights that sum to 1: a narrow q cannot hide between points.
         log_q = -0.5 * ((z - mu).square() * torch.exp(-logvar)).sum(1)  # (G,)
-        return log_q.softmax(0) @ likelihood - kl_to_standard_normal(mu, logvar)
+        return log_q.softmax(0) @ excess - kl_to_standard_normal(mu, logvar)
 
     return value
 

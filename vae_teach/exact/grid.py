@@ -1,117 +1,160 @@
-"""log p(x) without approximation: quadrature for two latents, closed forms for lines.
+"""log p(x) of a model with two latents: the integral over the plane, as a sum.
 
-With two latents the integral p(x) = int p(x|z) p(z) dz is a sum over a plane, and a
-computer can take it. All that the course says about the ELBO is held against this.
-Where everything is Gaussian and linear, no sum is needed at all.
+Few points of the plane matter for an image. So a coarse grid, the scouts, finds them
+first, and only the tiles around them are summed point by point.
 """
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from vae_teach.bounds import CHUNK, LatentModel, check_observed, log_conditional
-from vae_teach.densities import (
-    log_partition,
-    log_standard_normal,
-)
-from vae_teach.products import linear
+from vae_teach.bounds import PIXELS_AT_ONCE
+from vae_teach.densities import log_partition
+from vae_teach.models import Adapted, adapt, check_density
 from vae_teach.words import say
 
+LogPrior = Callable[[Tensor], Tensor]
+
 SCOUT_SPACING = 0.15  # of the grid that finds the mass: twice a usual posterior's width
-TILE, SIDE = 2, 8  # least scouts and points along a tile, which is summed or left out
-FAINT = (
-    18.0  # nats below the highest scout, e^-18 = 1.5e-8: what lies there is left out
-)
-ROWS, POINTS = 1000, 4096  # images and points in memory at once, whatever the grid
-FARTHEST = 20.0  # the prior has e^-200 of its peak left there
+SCOUTS_A_SIDE = 2  # of a tile at least; a tile is summed as a whole or left out
+POINTS_A_SIDE = 8  # of a tile at least
+NEGLIGIBLE = 18.0  # nats below the highest scout: e^-18 = 1.5e-8 of it is left out
+IMAGES_AT_ONCE = 1000  # in memory, whatever the grid
+POINTS_AT_ONCE = 4096  # in memory, whatever the grid
+FARTHEST = 20.0  # N(0, I) has e^-200 of its peak left there
 EDGE_SHARE = 1e-3  # of an image's mass within a scout of the edge: more gets a warning
 LOST_SHARE = 0.5  # more than this there: most of the mass lies outside, no answer
-ALL = slice(None)
-COARSE = 0.35  # nats, on average, to every third point: more is no answer
+COARSE = 1.0  # nats that an image's sum moves at three times the spacing: no answer
+MASS_ERROR = 0.01  # of a prior's mass on the plane, which is 1
+EVERYTHING = slice(None)
 
 
-def axis(grid: int, extent: float, like: Tensor) -> Tensor:
+def axis(
+    grid: int, extent: float, like: Tensor, *, farthest: float = FARTHEST
+) -> Tensor:
     """Return the points along either side of the plane: (grid,), of ``like``'s dtype.
 
-    Raises ValueError for fewer than 4 points, or an extent out of (0, 20].
+    Raises ValueError for fewer than 4 points, or an extent out of (0, farthest].
     """
     if not isinstance(grid, int) or grid < 4:
         raise ValueError(say("too-few-points", got=grid))
-    if not 0 < extent <= FARTHEST:
-        raise ValueError(say("wrong-extent", got=extent, most=FARTHEST))
+    if not 0 < extent <= farthest:
+        raise ValueError(say("wrong-extent", got=extent, most=farthest))
     return torch.linspace(-extent, extent, grid, dtype=like.dtype, device=like.device)
 
 
-@torch.no_grad()
 def log_likelihood(
-    model: LatentModel,
+    model: Any,
     x: Tensor,
     *,
     grid: int = 400,
     extent: float = 5.0,
     dtype: torch.dtype | None = None,
-    error: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """Exact log p(x) = log int p(x|z) N(z; 0, I) dz of a model with two latents.
+    log_prior: LogPrior | None = None,
+) -> Tensor:
+    """Exact log p(x) = log int p(x|z) p(z) dz of a model with two latents.
 
     The rectangle rule on grid x grid points over [-extent, extent]^2, which is precise
-    as soon as the spacing is below the posterior's width. Few points matter for an
-    image, so a coarse grid finds them first, and only the tiles around them are summed
-    point by point: what is left out lies 18 nats or more below the highest point seen.
+    as soon as the spacing is below the posterior's width. What is left out of the sum
+    lies 18 nats or more below the highest point seen.
 
     Args:
         model: with two latents; in float64 where ``dtype`` asks for it, in a copy.
-        x: (B, D) pixels, 0 or 1.
+        x: (B, D) pixels, 0 or 1; finite numbers for a model's own p(x|z).
         grid: points along each axis.
-        extent: where the plane ends, in standard deviations of the prior.
+        extent: where the plane ends.
         dtype: of the arithmetic; that of x if None.
-        error: also return by how much log p(x) moves at three times the spacing, plus
-            the mass beyond the edge, judged by the share on it: an upper estimate.
+        log_prior: log p(z), (..., 2) to (...) nats, in place of the model's: a density
+            fitted to an autoencoder's codes makes it a latent-variable model.
 
     Returns:
-        (B,) nats; with ``error`` a pair of them.
+        (B,) nats.
 
     Raises:
-        TypeError: x is not floating.
+        TypeError: x is not floating, or the model has no prior and none is given.
         ValueError: other than two latents, pixels outside [0, 1] or NaN, wrong shape,
-            a posterior that lies mostly outside the plane (raise ``extent``; one that
-            only touches its edge gets a warning) or, where the error is not asked for,
-            posteriors too narrow for the spacing (raise ``grid``).
+            a prior whose mass on the plane is not 1, a posterior that lies mostly
+            outside the plane (raise ``extent``; one that only touches its edge gets a
+            warning) or one too narrow for the spacing (raise ``grid``).
 
     Lesson 06 is about it.
     """
-    check_observed(model, x)
-    model, x = _in_dtype(model, x, dtype)
-    _check_two_latents(model, x)
-    points = axis(grid, extent, x)
+    found = _integrate(model, x, grid, extent, dtype, log_prior)
+    coarse = ~(found.moved < COARSE)  # or NaN
+    if coarse.any():
+        worst = {"count": int(coarse.sum()), "error": found.moved.max().item()}
+        raise ValueError(say("exact-grid", grid=grid, spacing=found.spacing, **worst))
+    return found.values
+
+
+def log_likelihood_with_error(
+    model: Any,
+    x: Tensor,
+    *,
+    grid: int = 400,
+    extent: float = 5.0,
+    dtype: torch.dtype | None = None,
+    log_prior: LogPrior | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Exact log p(x) as ``log_likelihood``, and how far it may be from the truth.
+
+    The error is by how much log p(x) moves at three times the spacing, plus the mass
+    beyond the edge, judged by the share on it: an upper estimate. A grid too coarse is
+    seen in it and raises nothing; all else is as for ``log_likelihood``.
+
+    Returns:
+        (B,) nats twice: log p(x), and the estimate of its error.
+    """
+    found = _integrate(model, x, grid, extent, dtype, log_prior)
+    return found.values, found.error
+
+
+class _Integral(NamedTuple):
+    values: Tensor  # (B,) nats
+    error: Tensor  # (B,) nats
+    moved: Tensor  # (B,) nats, at three times the spacing, at most
+    spacing: float
+
+
+@torch.no_grad()
+def _integrate(
+    model: Any,
+    x: Tensor,
+    grid: int,
+    extent: float,
+    dtype: torch.dtype | None,
+    log_prior: LogPrior | None,
+) -> _Integral:
+    model, x, prior, points = _prepare(model, x, grid, extent, log_prior, dtype)
     spacing = float(points[1] - points[0])
     stride = min(max(1, round(SCOUT_SPACING / spacing)), grid // 2)  # two scouts a side
-    scouts = max(TILE, -(-SIDE // stride))  # along the side of a tile
-    needed = _scout(model, x, points, stride, scouts)
+    scouts = max(SCOUTS_A_SIDE, math.ceil(POINTS_A_SIDE / stride))  # of a tile
+    joint = LogJoint(model, prior)
+    needed = _scout(joint, x, points, stride, scouts)
     tiles = _tiles(needed, grid, scouts * stride)
-    fine, third, ring = _sum_tiles(model, x, points, stride, tiles)
+    thirds, ring = _sum_tiles(joint, x, points, stride, tiles)
+    fine = thirds.logsumexp(0)  # (B,)
     edge = torch.exp(ring - fine)  # (B,), a share
-    _check_edge(edge, extent)
-    moved = (third + 2 * math.log(3) - fine).abs()  # (B,) nats
-    fine = fine + 2 * math.log(spacing)
-    if error:
-        # Beyond the edge the prior falls at least as fast as exp(-extent * distance).
-        return fine, moved + edge / min(1, extent * stride * spacing)
-    if not moved.mean() < COARSE:
-        coarse = ~(moved < COARSE)  # or NaN
-        told = {"count": int(coarse.sum()), "error": moved.max().item()}
-        raise ValueError(say("exact-grid", grid=grid, spacing=spacing, **told))
-    return fine
+    _check_edge(edge, extent, depth=5)  # no_grad's wrapper is one more
+    moved = (thirds + 2 * math.log(3) - fine).abs().amax(0)  # (B,) nats
+    # Beyond the edge the prior falls at least as fast as exp(-extent * distance).
+    error = moved + edge / min(1, extent * stride * spacing)
+    return _Integral(fine + 2 * math.log(spacing), error, moved, spacing)
 
 
 @torch.no_grad()
 def posterior(
-    model: LatentModel, x: Tensor, *, grid: int = 200, extent: float = 5.0
+    model: Any,
+    x: Tensor,
+    *,
+    grid: int = 200,
+    extent: float = 5.0,
+    log_prior: LogPrior | None = None,
 ) -> Tensor:
     """Exact posterior density p(z|x) on the grid of ``axis``.
 
@@ -120,52 +163,87 @@ def posterior(
         x: (B, D) pixels, 0 or 1.
         grid: points along each axis.
         extent: where the plane ends.
+        log_prior: as for ``log_likelihood``.
 
     Returns:
         (B, grid, grid): entry [b, i, j] is the density of image b at z1 = axis[i] and
         z2 = axis[j]. Times the area of a cell, (axis[1] - axis[0])^2, it sums to 1.
 
     Raises:
-        TypeError: x is not floating.
+        TypeError: as ``log_likelihood`` does.
         ValueError: as ``log_likelihood`` does, the grid that is too coarse apart.
     """
-    _check_two_latents(model, x)
-    points = axis(grid, extent, x)
-    log_joint = torch.cat(
-        [log_joint_on(model, z)(x, ALL) for z in plane(points).split(grid)], 1
-    )  # (B, grid * grid)
-    share = log_joint.softmax(1).reshape(-1, grid, grid)
+    model, x, prior, points = _prepare(model, x, grid, extent, log_prior)
+    joint = LogJoint(model, prior)
+    rows = [joint.at(z)(x, EVERYTHING) for z in plane(points).split(grid)]
+    share = torch.cat(rows, 1).softmax(1).reshape(-1, grid, grid)
     edge = 1 - share[:, 1:-1, 1:-1].sum((1, 2))  # (B,)
-    _check_edge(edge, extent)
+    _check_edge(edge, extent, depth=4)
     return share / (points[1] - points[0]).square()
 
 
-def _in_dtype(
-    model: LatentModel, x: Tensor, dtype: torch.dtype | None
-) -> tuple[LatentModel, Tensor]:
-    if dtype is None or dtype == x.dtype:
-        return model, x
-    if isinstance(model, nn.Module):
-        model = copy.deepcopy(model).to(dtype)
-    return model, x.to(dtype)
+@torch.no_grad()
+def prior_mass(
+    log_prior: LogPrior, *, grid: int = 400, extent: float = 5.0, like: Tensor
+) -> float:
+    """Return the mass of a density on the plane, by the same sum as ``log_likelihood``.
+
+    Args:
+        log_prior: log p(z), (..., 2) to (...) nats.
+        grid: points along each axis.
+        extent: where the plane ends.
+        like: a tensor whose dtype and device the points take.
+
+    Raises:
+        ValueError: log_prior gives another shape.
+    """
+    points = axis(grid, extent, like, farthest=math.inf)
+    total = like.new_zeros(())
+    for z in plane(points).split(64 * POINTS_AT_ONCE):
+        values = log_prior(z)  # (G,)
+        check_density("log_prior", values, z.shape[:-1])
+        total = total + values.exp().sum()
+    return float(total * (points[1] - points[0]).square())
 
 
-def _check_two_latents(model: LatentModel, x: Tensor) -> None:
-    check_observed(model, x)
-    latents = model.encode(x[:1])[0].shape[-1]
+def _prepare(
+    model: Any,
+    x: Tensor,
+    grid: int,
+    extent: float,
+    log_prior: LogPrior | None,
+    dtype: torch.dtype | None = None,
+) -> tuple[Adapted, Tensor, LogPrior, Tensor]:
+    """Return the model, its images, its prior and the points, all of them checked."""
+    view = adapt(model)
+    x = view.observed(x)
+    if dtype is not None and dtype != x.dtype:
+        view, x = view.to(dtype), x.to(dtype)
+    latents = view.codes(x[:1]).shape[-1]
     if latents != 2:
         raise ValueError(say("exact-latents", got=latents))
+    if log_prior is None and view.standard_prior:
+        if not view.has_q(x):
+            raise TypeError(say("exact-no-prior", got=type(view.model).__name__))
+        return view, x, view.log_prior, axis(grid, extent, x)
+    prior = log_prior or view.log_prior
+    mass = prior_mass(prior, grid=grid, extent=extent, like=x)
+    if not abs(mass - 1) <= MASS_ERROR:
+        raise ValueError(say("exact-mass", mass=mass, extent=extent))
+    return view, x, prior, axis(grid, extent, x, farthest=math.inf)
 
 
-def _check_edge(edge: Tensor, extent: float) -> None:
+def _check_edge(edge: Tensor, extent: float, *, depth: int) -> None:
     """Say which posteriors touch the edge, given their share of mass there, (B,)."""
-    if not (touched := edge > EDGE_SHARE).any():
+    touched = edge > EDGE_SHARE
+    if not touched.any():
         return
-    told = {"count": int(touched.sum()), "share": edge.max().item()}
-    sentence = say("exact-extent", extent=extent, **told)
-    if told["share"] > LOST_SHARE:
+    share = edge.max().item()
+    count = int(touched.sum())
+    sentence = say("exact-extent", extent=extent, count=count, share=share)
+    if share > LOST_SHARE:
         raise ValueError(sentence)
-    warnings.warn(sentence, stacklevel=4)  # whoever called, past no_grad's wrapper
+    warnings.warn(sentence, stacklevel=depth)  # whoever called the package
 
 
 def plane(z1: Tensor, z2: Tensor | None = None) -> Tensor:
@@ -173,48 +251,54 @@ def plane(z1: Tensor, z2: Tensor | None = None) -> Tensor:
     return torch.cartesian_prod(z1, z1 if z2 is None else z2)
 
 
-def log_joint_on(model: LatentModel, z: Tensor) -> Callable[[Tensor, slice], Tensor]:
-    """Return a function of images (B, D) and a slice of the points z (G, 2).
+class LogJoint(NamedTuple):
+    """log p(x, z) of many images at many points."""
 
-    It gives log p(x, z), (B, G'). The points are decoded once, and for Bernoulli pixels
-    what is left for each image is one matrix product:
-    x . l(z) - sum_d log(1 + exp l_d(z)) + log p(z).
-    """
-    prior = log_standard_normal(z)  # (G,)
-    if hasattr(model, "log_conditional"):
-        return lambda x, part: prior[part] + _in_parts(model, x, z[part])
-    logits = model.decode_logits(z)  # (G, D)
-    constant = prior - log_partition(logits)
-    return lambda x, part: linear(x, logits[part], constant[part])
+    model: Adapted
+    log_prior: LogPrior
 
+    def at(self, z: Tensor) -> Callable[[Tensor, slice], Tensor]:
+        """Return a function of images (B, D) and a slice of the points z (G, 2).
 
-def _in_parts(model: LatentModel, x: Tensor, z: Tensor) -> Tensor:
-    """Return a model's own log p(x|z), (B, G), with few numbers in memory at once."""
-    parts = x[:, None].split(max(1, CHUNK // (len(z) * x.shape[1])))  # (b, 1, D)
-    return torch.cat([log_conditional(model, part, z) for part in parts])
+        It gives log p(x, z), (B, G'). The points are decoded once, and for Bernoulli
+        pixels what is left for each image is one matrix product:
+        x . l(z) - sum_d log(1 + exp l_d(z)) + log p(z).
+        """
+        prior = self.log_prior(z)  # (G,)
+        if not self.model.bernoulli:
+            return lambda x, part: prior[part] + self._in_parts(x, z[part])
+        logits = self.model.decode_logits(z)  # (G, D)
+        constant = prior - log_partition(logits)
+        return lambda x, part: F.linear(x, logits[part], constant[part])
+
+    def _in_parts(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return a model's own log p(x|z), (B, G), with few numbers in memory."""
+        parts = x[:, None].split(max(1, PIXELS_AT_ONCE // (len(z) * x.shape[1])))
+        return torch.cat([self.model.log_conditional(part, z) for part in parts])
 
 
 def _scout(
-    model: LatentModel, x: Tensor, points: Tensor, stride: int, scouts: int
+    joint: LogJoint, x: Tensor, points: Tensor, stride: int, scouts: int
 ) -> Tensor:
     """Find each image's mass on every ``stride``-th point.
 
     Returns which tiles, of so many scouts a side, it needs: (B, T, T) bool.
     """
     few = points[stride // 2 :: stride]  # (G,)
-    log_joint = log_joint_on(model, plane(few))
+    log_joint = joint.at(plane(few))
     needed = []
-    for rows in x.split(max(1, ROWS * POINTS // len(few) ** 2)):
-        table = log_joint(rows, ALL)  # (b, G * G)
+    images = max(1, IMAGES_AT_ONCE * POINTS_AT_ONCE // len(few) ** 2)
+    for rows in x.split(images):
+        table = log_joint(rows, EVERYTHING)  # (b, G * G)
         # A tile's scouts and the nearest of its neighbours': no mass hides at a border.
-        highest = nn.functional.max_pool2d(
+        highest = F.max_pool2d(
             table.reshape(-1, 1, len(few), len(few)),
             kernel_size=scouts + 2,
             stride=scouts,
             padding=1,
             ceil_mode=True,
         )[:, 0]  # (b, T, T)
-        needed.append(highest > highest.amax((1, 2), keepdim=True) - FAINT)
+        needed.append(highest > highest.amax((1, 2), keepdim=True) - NEGLIGIBLE)
     return torch.cat(needed)
 
 
@@ -233,7 +317,7 @@ class _Tile(NamedTuple):
 
 
 def _tiles(needed: Tensor, count: int, side: int) -> Iterator[list[_Tile]]:
-    """Yield the tiles that are needed, in groups of about POINTS points.
+    """Yield the tiles that are needed, in groups of about POINTS_AT_ONCE points.
 
     The last of a row or column also takes what lies beyond the last scout; a large one
     is handed out in bands.
@@ -244,12 +328,12 @@ def _tiles(needed: Tensor, count: int, side: int) -> Iterator[list[_Tile]]:
         chosen = needed[:, row, column].nonzero()[:, 0]  # images
         left, right = column * side, count if column == last else (column + 1) * side
         bottom = count if row == last else (row + 1) * side
-        band = max(1, POINTS // (right - left))
+        band = max(1, POINTS_AT_ONCE // (right - left))
         for top in range(row * side, bottom, band):
             tile = _Tile(top, min(top + band, bottom), left, right, chosen)
             group.append(tile)
             points += math.prod(tile.shape)
-            if points >= POINTS:
+            if points >= POINTS_AT_ONCE:
                 yield group
                 group, points = [], 0
     if group:
@@ -257,37 +341,40 @@ def _tiles(needed: Tensor, count: int, side: int) -> Iterator[list[_Tile]]:
 
 
 def _sum_tiles(
-    model: LatentModel,
+    joint: LogJoint,
     x: Tensor,
     points: Tensor,
     stride: int,
     tiles: Iterator[list[_Tile]],
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Return log sums over the tiles that each image needs.
 
-    Over all their points; over every third along each axis (every second would not do:
-    a peak in the middle of a cell looks the same on both halves); and over those
-    within ``stride`` points of the edge: (B,) three times.
+    Over every third point along each axis, for each of the nine ways to begin, (9, B):
+    a peak that falls between the points of one falls on those of another. And over the
+    points within ``stride`` of the edge, (B,).
     """
-    fine, third, ring = x.new_full((3, len(x)), -math.inf)
-    inner = torch.arange(len(points))
-    inner = (inner >= stride) & (inner < len(points) - stride)
+    sums = x.new_full((10, len(x)), -math.inf)
+    place = torch.arange(len(points), device=x.device)
+    edge = (place < stride) | (place >= len(points) - stride)
     for group in tiles:
         pairs = [(points[t.top : t.bottom], points[t.left : t.right]) for t in group]
-        log_joint, start = log_joint_on(model, torch.cat([plane(*p) for p in pairs])), 0
+        log_joint = joint.at(torch.cat([plane(*pair) for pair in pairs]))
+        start = 0
         for tile in group:
-            part = slice(start, start := start + math.prod(tile.shape))
-            inside = inner[tile.top : tile.bottom, None] & inner[tile.left : tile.right]
-            for some in tile.chosen.split(ROWS):
-                table = log_joint(x[some], part).reshape(-1, *tile.shape)
-                _add(fine, some, table.flatten(1))
-                thirds = table[:, -tile.top % 3 :: 3, -tile.left % 3 :: 3]
-                _add(third, some, thirds.flatten(1))
-                if not inside.all():
-                    _add(ring, some, table[:, ~inside])
-    return fine, third, ring
+            rows, columns = slice(tile.top, tile.bottom), slice(tile.left, tile.right)
+            end = start + math.prod(tile.shape)
+            lattice = 3 * (place[rows, None] % 3) + place[columns] % 3  # 0 to 8
+            on_edge = edge[rows, None] | edge[columns]
+            members = F.one_hot(lattice.flatten(), 9).to(x)  # (G, 9)
+            members = torch.cat((members, on_edge.flatten()[:, None].to(x)), 1)
+            for some in tile.chosen.split(IMAGES_AT_ONCE):
+                table = log_joint(x[some], slice(start, end))  # (b, G)
+                sums[:, some] = torch.logaddexp(sums[:, some], _sum(table, members))
+            start = end
+    return sums[:9], sums[9]
 
 
-def _add(total: Tensor, chosen: Tensor, table: Tensor) -> None:
-    """Add the exponentials of a table (b, G) to the log sums of the chosen images."""
-    total[chosen] = torch.logaddexp(total[chosen], table.logsumexp(1))
+def _sum(table: Tensor, members: Tensor) -> Tensor:
+    """Return the log of the sums of exp(table), (b, G), over sets (G, S): (S, b)."""
+    highest = table.amax(1, keepdim=True).clamp_min(torch.finfo(table.dtype).min)
+    return (torch.exp(table - highest) @ members).log().T + highest[:, 0]

@@ -8,16 +8,18 @@ is about its speed.
 
 from vae_teach.train.cache import trained
 from vae_teach.train.checkpoints import DamagedError
-from vae_teach.train.loop import History, Row, Run, fit
-from vae_teach.train.measure import evaluate, standard_error
+from vae_teach.train.loop import History, Row, Run, fit, products_at
+from vae_teach.train.measure import Objective, evaluate, standard_error
 
 __all__ = [
     "DamagedError",
     "History",
+    "Objective",
     "Row",
     "Run",
     "evaluate",
     "fit",
+    "products_at",
     "standard_error",
     "trained",
 ]

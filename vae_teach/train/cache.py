@@ -1,19 +1,23 @@
 """Trained models that are kept: ``trained`` trains once and reads afterwards."""
 
 import hashlib
-import json
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import platformdirs
 import torch
 from filelock import FileLock
+from torch import nn
 
+from vae_teach.bounds import elbo
 from vae_teach.data import Images
 from vae_teach.guards import find_device
+from vae_teach.models import own_stream
 from vae_teach.nets import VAE
 from vae_teach.train.checkpoints import DamagedError
-from vae_teach.train.loop import History, fit
-from vae_teach.train.measure import own_stream
+from vae_teach.train.fingerprint import code_that_trains, fingerprint
+from vae_teach.train.loop import History, Schedule, fit
+from vae_teach.train.measure import Objective
 from vae_teach.words import say
 
 
@@ -22,26 +26,34 @@ def trained(
     *,
     hidden_dim: int = 400,
     latent_dim: int = 2,
+    make: Callable[[], nn.Module] | None = None,
+    objective: Objective = elbo,
+    kl_weight: Schedule = 1.0,
     seed: int = 0,
     epochs: int = 15,
     batch_size: int = 128,
-    learning_rate: float = 1e-3,
+    learning_rate: Schedule = 1e-3,
     device: str | torch.device | None = None,
     progress: bool = True,
     test: Images | None = None,
-) -> tuple[VAE, History]:
-    """Return a trained VAE and its history: from the user's cache, or trained now.
+) -> tuple[Any, History]:
+    """Return a trained model and its history: from the user's cache, or trained now.
 
-    The model is what ``fit`` makes of ``VAE`` after ``torch.manual_seed(seed)``; the
+    The model is what ``fit`` makes of ``make()`` after ``torch.manual_seed(seed)``; the
     caller's random stream does not move. Its file is named after everything that
-    determines it: the images, these arguments, the code that trains, PyTorch's version
-    and the kind of device. Two processes that want the same model train it once. A run
-    that was stopped goes on where it was; a damaged file is told and made again.
+    determines it: the images, the model as it was made, these arguments with the code
+    of those that are functions, the code that trains, the versions of Python and
+    PyTorch, and the kind of device. Two processes that want the same model train it
+    once. A run that was stopped goes on where it was; a damaged file is reported and
+    the model trained again.
 
     Args:
         images: what to learn from.
-        hidden_dim: units of each hidden layer.
-        latent_dim: latent dimensions.
+        hidden_dim: units of each hidden layer of a ``VAE``.
+        latent_dim: its latent dimensions.
+        make: makes another model, on the CPU; the two sizes then have no part in it.
+        objective: as for ``fit``.
+        kl_weight: as for ``fit``.
         seed: of the weights and of the noise.
         epochs: as for ``fit``, and so are the following.
         batch_size: images per step.
@@ -56,55 +68,39 @@ def trained(
     Raises:
         KeyboardInterrupt: training was stopped; the epochs that were completed are
             kept, and the next call goes on from there.
-        ValueError: as ``fit`` raises it; so do its other errors.
+        ValueError: as ``fit`` raises it, and so are its other errors; or a function
+            that uses something without a lasting description.
     """
     place = find_device(device)
-    numbers = (hidden_dim, latent_dim, seed, epochs, batch_size, learning_rate)
-    pixels = [_digest(part) for part in (images, test) if part]
-    made_of = [numbers, pixels, place.type, torch.__version__, _code()]
-    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
-    path = platformdirs.user_cache_path("vae_teach") / "models" / f"{key}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-    def read_or_train() -> tuple[VAE, History]:
+    with own_stream(place):
         torch.manual_seed(seed)
-        model = VAE(images.pixels.shape[-1], hidden_dim, latent_dim)
-        history = fit(
-            model,
-            images,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            device=place,
-            progress=progress,
-            checkpoint=path,
-            test=test,
-        )
-        return model.eval(), history
-
-    with FileLock(f"{path}.lock"), own_stream(place):
-        try:
-            model, history = read_or_train()
-        except DamagedError:
-            print(say("cache-damaged", path=path))
-            path.unlink()
-            model, history = read_or_train()
+        model = make() if make else VAE(images.pixels.shape[-1], hidden_dim, latent_dim)
+        options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
+        options |= {"learning_rate": learning_rate, "kl_weight": kl_weight}
+        options |= {"objective": objective}
+        pixels = [_digest(part) for part in (images, test) if part]
+        what = (model, options, seed, pixels, place.type, torch.__version__)
+        key = fingerprint(*what, code_that_trains())
+        folder = platformdirs.user_cache_path("vae_teach") / "models"
+        folder.mkdir(parents=True, exist_ok=True)
+        options["checkpoint"] = path = folder / f"{key}.safetensors"
+        options |= {"device": place, "progress": progress, "test": test}
+        with FileLock(f"{path}.lock"):
+            try:
+                history = fit(model, images, **options)
+            except DamagedError:  # found before anything was read or drawn
+                print(say("cache-damaged", path=path))
+                path.unlink()
+                history = fit(model, images, **options)
     if history.interrupted:
         raise KeyboardInterrupt
-    return model, history
-
-
-def _code() -> str:
-    """Return a digest of the modules that decide what training makes."""
-    names = ("bounds", "data", "densities", "graphs", "nets", "products", "train")
-    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in names]
-    return hashlib.sha256(b"".join(sources)).hexdigest()
+    return model.eval(), history
 
 
 def _digest(images: Images) -> str:
     """Return a digest of all but the labels, which training does not see."""
     pixels = images.pixels.cpu().contiguous().numpy()
     digest = hashlib.sha256(pixels.data)
-    how = (pixels.shape, pixels.dtype, images.dynamic, images.name)
-    digest.update(str(how).encode())
+    kind = (pixels.shape, pixels.dtype, images.dynamic, images.name)
+    digest.update(str(kind).encode())
     return digest.hexdigest()

@@ -82,11 +82,11 @@ class Checkpoint:
             return []
         header, tensors = self._read()
         settings = json.loads(header["settings"])
-        for name, value in self.settings.items():
-            if settings.get(name) != value:
-                stored = settings.get(name)
+        for name in self.settings | settings:
+            got, stored = self.settings.get(name), settings.get(name)
+            if got != stored:
                 raise ValueError(
-                    say("checkpoint-settings", name=name, got=value, stored=stored)
+                    say("checkpoint-settings", name=name, got=got, stored=stored)
                 )
         expected = {f"model.{k}": v.shape for k, v in model.state_dict().items()}
         found = {k: v.shape for k, v in tensors.items() if k.startswith("model.")}

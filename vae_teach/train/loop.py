@@ -1,35 +1,35 @@
-"""Training: ``fit`` raises the ELBO, ``History`` remembers how, ``evaluate`` tests it.
+"""The training loop: ``fit`` from top to bottom, and ``History``, which remembers it.
 
 The loop is the one a lesson writes by hand: see ``Run``. What it does not do is wait:
 the dataset lives on the device, and the host asks for a number once an epoch.
-``trained`` keeps finished models, and ``python -m vae_teach.train`` trains from a
-terminal. Lesson 04 is about its speed.
 """
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 from tqdm.auto import tqdm
 
+from vae_teach.bounds import Bound, elbo
 from vae_teach.data import Images
-from vae_teach.densities import kl_to_standard_normal, log_bernoulli
-from vae_teach.guards import check_choice, check_count, find_device
-from vae_teach.nets import VAE
-from vae_teach.products import by_onednn
+from vae_teach.guards import check_choice, check_count, find_device, trusted_values
+from vae_teach.models import own_stream
 from vae_teach.speed.cuda_graph import CapturedStep, Step
 from vae_teach.speed.processes import Team
 from vae_teach.train.checkpoints import Checkpoint
-from vae_teach.train.measure import evaluate, own_stream
+from vae_teach.train.fingerprint import fingerprint
+from vae_teach.train.measure import Objective, check_bound, evaluate
 from vae_teach.words import say
 
 Row = dict[str, float]
+Schedule = float | Callable[[int], float]
 PRECISIONS = ("highest", "high", "medium")
 
 
@@ -38,7 +38,8 @@ class History:
     """What a training run measured, one row per epoch.
 
     ``rows`` are dicts with ``epoch``, the training ``elbo``, ``reconstruction`` and
-    ``kl`` (nats per image, averaged over the epoch while the weights moved),
+    ``kl`` (nats per image, averaged over the epoch while the weights moved; another
+    objective's first number stands under ``elbo``, too),
     ``seconds``, ``images_per_second``, and ``test_elbo`` where test images were given.
     ``interrupted`` tells that the run was stopped by hand.
     """
@@ -67,12 +68,14 @@ class History:
 
 
 def fit(
-    model: VAE,
+    model: nn.Module,
     images: Images,
     *,
     epochs: int = 15,
     batch_size: int = 128,
-    learning_rate: float = 1e-3,
+    learning_rate: Schedule = 1e-3,
+    objective: Objective = elbo,
+    kl_weight: Schedule = 1.0,
     device: str | torch.device | None = None,
     progress: bool = True,
     checkpoint: str | Path | None = None,
@@ -80,7 +83,7 @@ def fit(
     precision: str = "highest",
     capture: bool = True,
 ) -> History:
-    """Train ``model`` in place by gradient ascent on the ELBO, with Adam.
+    """Train ``model`` in place by gradient ascent on an objective, with Adam.
 
     ``torch.manual_seed`` before the model is made fixes the whole run on a device.
     Interrupting it (Ctrl-C, or the stop button of a notebook) ends it early: the model
@@ -91,24 +94,34 @@ def fit(
         images: what to learn from; dynamic ones give new bits in each batch.
         epochs: times through the images.
         batch_size: images per step, over all processes.
-        learning_rate: Adam's step size.
+        learning_rate: Adam's step size, or a function that gives it for each step,
+            counted from 0 over the whole run.
+        objective: what is climbed, a function of the model and images (B, D): it
+            returns a ``Bound`` whose first number, (B,), is raised in the mean. The
+            one-sample ELBO by default.
+        kl_weight: beta: what is climbed loses (kl_weight - 1) times the Bound's kl, so
+            that the ELBO becomes reconstruction - kl_weight * kl. A number, or a
+            function of the step (warm-up). The history holds the Bound itself.
         device: such as ``"cpu"`` or ``"cuda"``; the accelerator if there is one.
         progress: show a bar.
         checkpoint: a file to write after each epoch, and to resume from if it exists.
-        test: images whose ELBO is measured after each epoch.
+        test: images on which the objective is measured after each epoch.
         precision: of float32 matrix products, in PyTorch's words: ``"highest"``,
             ``"high"`` (TF32 on a GPU) or ``"medium"`` (bfloat16 is allowed).
-        capture: on a GPU, record the step once and replay it (``graphs``).
+        capture: on a GPU, record the step once and replay it (``cuda_graph``).
 
     Returns:
         The history, one row per completed epoch.
 
     Raises:
+        TypeError: the objective returns something else than a Bound, such as a loss.
         ValueError: epochs or batch_size below 1, a batch larger than the dataset or
-            smaller than the number of processes, a learning rate that is not positive,
-            an unknown precision, a device that is not there, a checkpoint that is
-            damaged, of another run, or in a place that cannot be written.
-        FloatingPointError: the ELBO became NaN; the sentence says what to lower.
+            smaller than the number of processes, a rate or weight that is negative or
+            not finite at some step, an unknown precision, a model that cannot take the
+            images, a Bound of other shapes or of the wrong sign, a device that is not
+            there, a checkpoint that is damaged, of another run, or in a place that
+            cannot be written.
+        FloatingPointError: the objective is NaN; the sentence says what to lower.
         torch.OutOfMemoryError: the accelerator's memory is full; the sentence says
             what to lower. The checkpoint keeps the last whole epoch.
 
@@ -116,24 +129,30 @@ def fit(
     """
     place = find_device(device)
     team = Team(place)
-    _check_settings(images, epochs, batch_size, learning_rate, precision, team)
+    _check_sizes(images, epochs, batch_size, team)
+    check_choice("precision", precision, PRECISIONS)
+    steps = epochs * math.ceil(len(images) / batch_size)
+    options: dict[str, Any] = {"objective": objective}
+    options["learning_rate"] = _numbers("learning_rate", learning_rate, steps)
+    options["kl_weight"] = _numbers("kl_weight", kl_weight, steps)
     settings = {"images": images.name, "count": len(images), "batch_size": batch_size}
     settings |= {"learning_rate": learning_rate, "precision": precision}
-    saved = Checkpoint(checkpoint, settings)
+    settings |= {"objective": objective, "kl_weight": kl_weight}
+    saved = Checkpoint(checkpoint, _lasting(settings) if checkpoint else {})
     history, was_training = History(), model.training
     try:
-        with _products_at(precision), _memory_explained(place, batch_size):
-            run = Run(model.to(place), images.to(place), learning_rate, team)
+        with products_at(precision), _memory_explained(place, batch_size):
+            run = Run(model.to(place), images.to(place), team=team, **options)
+            run.try_objective(batch_size)
             test = test and test.to(place)
             history.rows = saved.restore(model, run.optimizer)
             team.check_agreement(len(history))
             left = range(len(history) + 1, epochs + 1)
             step = run.captured(batch_size) if capture and left else run.step
             for epoch in _bar(left, history, progress and team.leads):
-                with by_onednn(model):
-                    row = run.epoch(epoch, batch_size, step)
+                row = run.epoch(epoch, batch_size, step)
                 if test is not None:
-                    row["test_elbo"] = _test_elbo(model, test)
+                    row["test_elbo"] = _on_test(model, test, objective)
                 history.rows.append(row)
                 if team.leads:
                     saved.write(model, run.optimizer, history.rows)
@@ -147,18 +166,44 @@ def fit(
 
 
 class Run:
-    """What a training run holds: the model, the images, Adam, and totals in nats."""
+    """What a training run holds: the model, the images, Adam, and totals in nats.
+
+    Args:
+        model: on the device of the images.
+        images: what to learn from.
+        learning_rate: Adam's step size, or one number for each step.
+        objective: as for ``fit``.
+        kl_weight: beta, or one number for each step.
+        team: the processes that share the work; this one alone if None.
+    """
 
     def __init__(
-        self, model: VAE, images: Images, learning_rate: float, team: Team
+        self,
+        model: nn.Module,
+        images: Images,
+        *,
+        learning_rate: float | list[float] = 1e-3,
+        objective: Objective = elbo,
+        kl_weight: float | list[float] = 1.0,
+        team: Team | None = None,
     ) -> None:
-        self.model, self.images, self.team = model, images, team
-        self.net = team.wrap(model)  # what a step calls
-        on_cuda = images.pixels.is_cuda
+        device = images.pixels.device
+        on_cuda = device.type == "cuda"
+        self.model, self.images, self.objective = model, images, objective
+        self.team = team or Team(device)
+        self.net = self.team.wrap(_Climbed(model, objective))  # what a step calls
+        self.rates, self.weights = learning_rate, kl_weight
+        rate: float | Tensor = 0.0 if isinstance(learning_rate, list) else learning_rate
+        if isinstance(learning_rate, list) and on_cuda:
+            rate = torch.zeros((), device=device)  # a replayed step reads it anew
         self.optimizer = Adam(
-            model.parameters(), lr=learning_rate, fused=True, capturable=on_cuda
+            model.parameters(), lr=rate, fused=True, capturable=on_cuda
         )
-        self.totals = torch.zeros(2, device=images.pixels.device)
+        self.weighted = kl_weight != 1
+        self.beta = torch.ones((), device=device)
+        if not isinstance(kl_weight, list):
+            self.beta.fill_(kl_weight)
+        self.totals = torch.zeros(3, device=device)
 
     def epoch(self, number: int, batch_size: int, step: Step) -> Row:
         """Go through the images once, one step a batch; return what was measured."""
@@ -166,16 +211,18 @@ class Run:
         self.model.train()
         self.totals.zero_()
         count = len(self.images)
-        for chosen in self.team.shuffle(count, number).split(batch_size):
+        batches = self.team.shuffle(count, number).split(batch_size)
+        for taken, chosen in enumerate(batches, (number - 1) * len(batches)):
+            self.follow_schedules(taken)
             step(chosen)
         means = self.team.add(self.totals) / count
-        reconstruction, kl = means.tolist()  # the one wait for the device
-        if math.isnan(reconstruction - kl):
+        climbed, reconstruction, kl = means.tolist()  # the one wait for the device
+        if math.isnan(climbed):
             raise FloatingPointError(say("elbo-nan"))
         seconds = time.perf_counter() - start
         return {
             "epoch": number,
-            "elbo": reconstruction - kl,
+            "elbo": climbed,
             "reconstruction": reconstruction,
             "kl": kl,
             "seconds": seconds,
@@ -183,17 +230,19 @@ class Run:
         }
 
     def step(self, chosen: Tensor) -> None:
-        """Climb once: the gradient of the mean ELBO of the images ``chosen``, (B,)."""
+        """Climb once: the gradient of the mean objective of the images ``chosen``."""
         x = self.images.take(self.team.share(chosen))  # (B, D)
-        logits, mu, logvar = self.net(x)  # (B, D), (B, L), (B, L)
-        reconstruction = log_bernoulli(x, logits).sum()
-        kl = kl_to_standard_normal(mu, logvar).sum()
+        with trusted_values():  # they were looked at when the images were loaded
+            bound = self.net(x)  # three numbers an image, each (B,)
+        climbed = bound.elbo
+        if self.weighted:
+            climbed = climbed - (self.beta - 1) * bound.kl
         # Gradients are averaged over processes, so each share weighs `size` times more.
-        loss = (kl - reconstruction) * (self.team.size / len(chosen))
+        loss = -climbed.sum() * (self.team.size / len(chosen))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.totals += torch.stack((reconstruction.detach(), kl.detach()))
+        self.totals += torch.stack([part.detach().sum() for part in bound])
 
     def captured(self, batch_size: int) -> Step:
         """Return the same step as a CUDA graph, or the plain one where that cannot be.
@@ -217,28 +266,98 @@ class Run:
         except RuntimeError:
             return self.step
 
+    def follow_schedules(self, taken: int) -> None:
+        """Set the rate and the weight of the KL for the step after ``taken`` ones."""
+        if isinstance(self.weights, list):
+            self.beta.fill_(self.weights[taken])
+        if isinstance(self.rates, list):
+            group, rate = self.optimizer.param_groups[0], self.rates[taken]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
-def _check_settings(
-    images: Images,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    precision: str,
-    team: Team,
-) -> None:
+    def try_objective(self, batch_size: int) -> None:
+        """Call the objective once before it counts, and say what is wrong with it.
+
+        Without gradients, in evaluation mode and off the random stream: the run that
+        follows is the one there would be without this. Raises as ``fit`` does.
+        """
+        pixels = self.images.pixels
+        self.model.eval()
+        with torch.no_grad(), own_stream(pixels.device):
+            x = self.images.take(torch.arange(batch_size, device=pixels.device))
+            try:
+                bound = check_bound(self.objective(self.model, x), len(x))
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                why = str(error).strip().splitlines()[0]
+                sentence = say("model-refuses", got=tuple(x.shape), why=why)
+                raise ValueError(sentence) from error
+        elbos, reconstruction, kl = bound
+        if not (elbos - kl).isfinite().all():
+            sound = all(p.isfinite().all() for p in self.model.parameters())
+            raise FloatingPointError(say("objective-nan" if sound else "elbo-nan"))
+        if torch.allclose(elbos, kl - reconstruction):
+            raise ValueError(say("objective-sign"))
+
+
+class _Climbed(nn.Module):
+    """The objective as a module, since several processes average what modules do."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, x: Tensor) -> Bound:
+        return check_bound(self.objective(self.model, x), len(x))
+
+
+def _check_sizes(images: Images, epochs: int, batch_size: int, team: Team) -> None:
     check_count("epochs", epochs)
     check_count("batch_size", batch_size)
     if batch_size > len(images):
         raise ValueError(say("batch-too-large", got=batch_size, images=len(images)))
     if batch_size < team.size:
         raise ValueError(say("batch-too-small", got=batch_size, size=team.size))
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(say("not-above-zero", name="learning_rate", got=learning_rate))
-    check_choice("precision", precision, PRECISIONS)
+
+
+def _numbers(name: str, schedule: Schedule, steps: int) -> float | list[float]:
+    """Return a schedule's number for each step, checked; a plain number as it is."""
+    if not callable(schedule):
+        lowest_is_fine = schedule > 0 or (schedule == 0 and name == "kl_weight")
+        if not (math.isfinite(schedule) and lowest_is_fine):
+            raise ValueError(say("not-above-zero", name=name, got=schedule))
+        return schedule
+    numbers = []
+    for step in range(steps):
+        try:
+            number = float(schedule(step))
+        except (TypeError, ValueError):
+            number = math.nan
+        if not (math.isfinite(number) and number >= 0):
+            got = schedule(step)
+            raise ValueError(say("schedule-number", name=name, step=step, got=got))
+        numbers.append(number)
+    return numbers
+
+
+def _lasting(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as a checkpoint keeps them: defaults left out, code by its print.
+
+    So a checkpoint from before there were objectives is still one of the default.
+    """
+    kept = dict(settings)
+    if kept["objective"] is elbo:
+        del kept["objective"]
+    if kept["kl_weight"] == 1:
+        del kept["kl_weight"]
+    return {k: fingerprint(v) if callable(v) else v for k, v in kept.items()}
 
 
 @contextmanager
-def _products_at(precision: str) -> Iterator[None]:
+def products_at(precision: str) -> Iterator[None]:
     """Set the precision of float32 matrix products, and give it back."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
@@ -270,7 +389,7 @@ def _bar(left: range, history: History, shown: bool) -> Iterator[int]:
             bar.update()
 
 
-def _test_elbo(model: VAE, test: Images) -> float:
+def _on_test(model: nn.Module, test: Images, objective: Objective) -> float:
     """Measure without moving the random stream: the training run stays the same."""
     with own_stream(test.pixels.device):
-        return evaluate(model, test).elbo.mean().item()
+        return evaluate(model, test, objective=objective).elbo.mean().item()

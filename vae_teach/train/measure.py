@@ -1,20 +1,29 @@
 """What a trained model is worth: its ELBO on images, and the error of a mean."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vae_teach.bounds import Bound, elbo
 from vae_teach.data import Images
-from vae_teach.nets import VAE
+from vae_teach.models import adapt
+from vae_teach.words import say
+
+Objective = Callable[[Any, Tensor], Bound]
 
 
 @torch.no_grad()
 def evaluate(
-    model: VAE, images: Images, *, samples: int = 1, batch_size: int = 1000
+    model: Any,
+    images: Images,
+    *,
+    samples: int = 1,
+    batch_size: int = 1000,
+    objective: Objective | None = None,
 ) -> Bound:
     """Return the ELBO of every image and its two terms, sampled, in evaluation mode.
 
@@ -23,31 +32,49 @@ def evaluate(
         images: N images; dynamic ones are drawn anew.
         samples: draws of z per image.
         batch_size: images decoded at once.
+        objective: another function of model and images (B, D) to measure; the ELBO of
+            so many samples if None.
 
     Returns:
         Bound of three (N,) tensors in nats, in the order of the images.
 
     Raises:
-        ValueError: samples or batch_size below 1.
+        TypeError: the objective returns something else than a Bound.
+        ValueError: samples or batch_size below 1, a Bound of other shapes.
     """
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
+    view = adapt(model)
+    measured = objective or partial(elbo, samples=samples)
+    subject = model if objective else view
+    was_training = getattr(view.model, "training", False)
+    if was_training:
+        view.model.eval()
+    device = view.like.device
     batches = images.batches(batch_size, shuffle=False)
-    bounds = [elbo(model, x.to(device), samples) for x, _ in batches]
-    model.train(was_training)
+    bounds = [check_bound(measured(subject, x.to(device)), len(x)) for x, _ in batches]
+    if was_training:
+        view.model.train()
     return Bound(*(torch.cat(parts) for parts in zip(*bounds, strict=True)))
+
+
+def check_bound(bound: Any, count: int) -> Bound:
+    """Return what an objective gave, if it is a Bound of three (count,) tensors.
+
+    Raises TypeError for anything else, such as a loss, ValueError for other shapes.
+    """
+    is_triple = isinstance(bound, tuple) and len(bound) == len(Bound._fields)
+    if not (is_triple and all(isinstance(part, Tensor) for part in bound)):
+        raise TypeError(say("objective-no-bound", got=_kind(bound)))
+    shapes = [tuple(part.shape) for part in bound]
+    if any(shape != (count,) for shape in shapes):
+        raise ValueError(say("objective-shapes", got=shapes, takes=(count,)))
+    return Bound(*bound)
+
+
+def _kind(value: Any) -> str:
+    shape = f" {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+    return type(value).__name__ + shape
 
 
 def standard_error(values: Tensor) -> float:
     """Return the standard error of the mean of ``values`` (N,), in their unit."""
     return (values.std() / math.sqrt(values.numel())).item()
-
-
-@contextmanager
-def own_stream(place: torch.device) -> Iterator[None]:
-    """Let what is inside draw without moving the random stream outside."""
-    accelerators = [] if place.type == "cpu" else [place.index or 0]
-    kind = "cuda" if place.type == "cpu" else place.type
-    with torch.random.fork_rng(accelerators, device_type=kind):
-        yield
