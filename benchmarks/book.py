@@ -10,7 +10,6 @@ page, at points drawn from the prior: the median of a thousand, after a hundred 
 up.
 """
 
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,12 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import report
-from playwright.sync_api import sync_playwright
+from browser import open_page
+from results import read_options, write
 
 ROOT = Path(__file__).resolve().parent.parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 WARM, CALLS = 100, 1_000
 MEASURE = """async ([warm, calls]) => {
   const place = document.querySelector(".course-widget");
@@ -72,14 +69,9 @@ def weights(site: Path) -> dict[str, Any]:
 
 def decoding(site: Path) -> dict[str, Any]:
     """Return milliseconds of one decode in the browser, from a page on the disk."""
-    path = next(filter(None, map(shutil.which, BROWSERS)))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=OPTIONS)
-        page = browser.new_page()
+    with open_page() as (page, version):
         page.goto((site / "en" / "00_tour.html").as_uri())
         layers, times = page.evaluate(MEASURE, [WARM, CALLS])
-        version = browser.version
-        browser.close()
     median, tail = statistics.median(times), sorted(times)[int(0.99 * len(times))]
     return {
         "layers": layers,
@@ -91,17 +83,17 @@ def decoding(site: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and write."""
-    o = report.parser(__doc__).parse_args()
+    options = read_options(__doc__, rounds=5)
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder) / "book"
-        seconds = [built(site) for _ in range(o.rounds)]
-        results = {
+        seconds = [built(site) for _ in range(options.rounds)]
+        content = {
             "build_seconds": [round(s, 1) for s in seconds],
             "build_median": round(statistics.median(seconds), 1),
             **weights(site),
             "decode": decoding(site),
         }
-    print(report.write("book", results))
+    write("book", content, options.out)
 
 
 if __name__ == "__main__":

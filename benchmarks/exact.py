@@ -8,7 +8,6 @@ as fine as the default in float64, over the same plane, on the first 1,000 image
 peak of memory is that of a process that loads the test images and does nothing else.
 """
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -18,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import report
+import contest
 import torch
-import turns
+from results import read_options, write
 
 from vae_teach import data, exact, nets, train
 
@@ -104,33 +103,24 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2  # macOS: bytes
 
 
-def asked() -> argparse.Namespace:
-    """Read the command line."""
-    parser = report.parser(__doc__)
-    parser.add_argument("--memory", action="store_true", help="only the peak of memory")
-    return parser.parse_args()
-
-
 def main() -> None:
     """Time the grids in turns, measure errors and memory, write it all down."""
-    options = asked()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = read_options(__doc__, rounds=5, flags=["memory"])
     warnings.simplefilter("ignore")  # that a few posteriors touch the edge is reported
     if options.memory:
         measure_memory()
         return
     model, test = trained(), data.load("mnist", "test")
     grids = {str(grid): timed(model, test.pixels, grid) for grid in GRIDS}
-    seconds = turns.in_turns(grids, options.rounds)
+    seconds = contest.in_turns(grids, options.rounds)
     found = errors(model, test.pixels)
     rows: list[dict[str, Any]] = []
-    for row in turns.compare(seconds, against=str(DEFAULT)):
+    for row in contest.compare(seconds, against=str(DEFAULT)):
         rows.append(row | {k: round(v, 7) for k, v in found[int(row["name"])].items()})
         print(rows[-1])
     value = exact.log_likelihood(model, test.pixels)
     far = exact.log_likelihood(model, test.pixels, grid=640, extent=FAR)
-    results = {
+    content = {
         "images": len(test),
         "extent": EXTENT,
         "rounds": options.rounds,
@@ -140,8 +130,8 @@ def main() -> None:
         **peak_memory(),
         "rows": rows,
     }
-    print({name: value for name, value in results.items() if name != "rows"})
-    print(report.write("exact", results))
+    print({name: value for name, value in content.items() if name != "rows"})
+    write("exact", content, options.out)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,15 @@ mouse down too, so that frames cannot be counted there.
 import base64
 import itertools
 import math
-import shutil
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-import report
 import torch
-from playwright.sync_api import CDPSession, Page, sync_playwright
+from browser import open_page
+from playwright.sync_api import CDPSession, Page
+from results import read_options, write
 
 from vae_teach import data, explorer, nets
 
@@ -31,8 +31,6 @@ SECONDS = 4.0  # that a drag lasts
 DECODES = 50  # a timing: a browser's clock is too coarse for one
 SLOWDOWNS = (1, 4, 6)
 FRAME = 1000 / 60
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 
 MOUNT = """async ({ source, style, plain, bytes }) => {
   document.head.append(Object.assign(document.createElement("style"),
@@ -125,13 +123,8 @@ def row(slowdown: int, found: list[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     """Measure all rows in turns, and write the results."""
-    options = report.parser(__doc__ or "").parse_args()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        path = next(found for found in map(shutil.which, (*BROWSERS, own)) if found)
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1000, "height": 800})
+    options = read_options(__doc__, rounds=5)
+    with open_page() as (page, version):
         page.evaluate(MOUNT, state())
         page.locator(".ve-nearest").check()
         throttle = page.context.new_cdp_session(page)
@@ -142,11 +135,9 @@ def main() -> None:
                 if number:  # the first round fills caches
                     rounds[slowdown].append(found)
                     print(slowdown, {k: round(v, 3) for k, v in found.items()})
-        version = browser.version
-        browser.close()
     rows = [row(slowdown, found) for slowdown, found in rounds.items()]
     settings = {"browser": f"Chromium {version}", "seconds_of_dragging": SECONDS}
-    print(report.write("explorer", {**settings, "rows": rows}))
+    write("explorer", {**settings, "rows": rows}, options.out)
 
 
 if __name__ == "__main__":

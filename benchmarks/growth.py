@@ -8,7 +8,6 @@ All kinds in the same turns, one epoch each of ``train.fit`` with a fresh model.
 processes are started by torchrun with one thread each, and their own clock counts.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -18,12 +17,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import report
+import contest
 import torch
-import turns
+from results import read_options, write
 from safetensors import safe_open
 
 from vae_teach import data, nets, train
+from vae_teach.guards import find_device
 
 BASE = {"images": 60_000, "latents": 2, "batch": 128}
 KINDS = {
@@ -86,22 +86,10 @@ def same_elbo(device: str, seeds: int) -> list[dict[str, float]]:
     return rows
 
 
-def asked() -> argparse.Namespace:
-    """Read the command line."""
-    parser = report.parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--device", default=None, help="the accelerator if there is one"
-    )
-    return parser.parse_args()
-
-
 def main() -> None:
     """Time all kinds in turns; compare what several processes learn."""
-    options = asked()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = train.find_device(options.device)
+    options = read_options(__doc__, device=True, rounds=5, seeds=3)
+    device = find_device(options.device)
     images = data.load("mnist", "train", device=device)
     found = {"base": epoch_of(images, device, {})}
     for kind, values in KINDS.items():
@@ -115,14 +103,14 @@ def main() -> None:
         found[f"processes {count}"] = lambda count=count: processes(count, device.type)[
             0
         ]["seconds"]
-    seconds = turns.in_turns(found, options.rounds)
-    rows = turns.compare(seconds, against="base")
+    seconds = contest.in_turns(found, options.rounds)
+    rows = contest.compare(seconds, against="base")
     for row in rows:
         print(row)
-    results = {"base": BASE, "rounds": options.rounds, "epochs": EPOCHS, "rows": rows}
+    content = {"base": BASE, "rounds": options.rounds, "epochs": EPOCHS, "rows": rows}
     if there >= max(PROCESSES):
-        results["processes"] = same_elbo(device.type, options.seeds)
-    print(report.write(f"growth_{device.type}", results))
+        content["processes"] = same_elbo(device.type, options.seeds)
+    write(f"growth_{device.type}", content, options.out)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import nbformat
-import report
 from nbclient import NotebookClient
+from results import write
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
@@ -37,11 +37,11 @@ def main() -> None:
     """Measure the notebooks named on the command line, or all of them."""
     names = sys.argv[1:] or ["*/*"]
     paths = sorted(p for name in names for p in FOLDER.glob(f"{name}.ipynb"))
-    results = []
+    rows = []
     for path in paths:
-        results.append(measure(path))
-        print(results[-1])
-    report.write("notebooks", results)
+        rows.append(measure(path))
+        print(rows[-1])
+    write("notebooks", rows)
 
 
 if __name__ == "__main__":

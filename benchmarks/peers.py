@@ -11,7 +11,6 @@ and trainers are made before. Manuals show Adam as it comes; ``fit`` asks PyTorc
 its fused form, which ``--fused`` gives to the others too.
 """
 
-import argparse
 import logging
 import tempfile
 import time
@@ -20,10 +19,10 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
-import report
+import contest
 import torch
 import torch.nn.functional as F
-import turns
+from results import read_options, write
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -293,7 +292,7 @@ def tested(models: list[nets.VAE], test: data.Images) -> Row:
 def compared(seconds: dict[str, list[float]], name: str) -> Row:
     """Return how many times as fast as ``name`` our ``fit`` is, round by round."""
     pair = {"fit": seconds["fit"], name: seconds[name]}
-    rows = turns.compare(pair, against=name)
+    rows = contest.compare(pair, against=name)
     ours, theirs = rows[0], rows[-1]
     return {
         "name": name,
@@ -315,14 +314,6 @@ def tell(row: Row) -> None:
     )
 
 
-def asked() -> argparse.Namespace:
-    """Read the command line."""
-    parser = report.parser(__doc__)
-    parser.add_argument("--images", type=int, default=60_000)
-    parser.add_argument("--fused", action="store_true", help="fused Adam for the peers")
-    return parser.parse_args()
-
-
 def first_images(count: int) -> data.Images:
     """Return the first training images, with bits drawn once: the same for all."""
     whole = data.load("mnist", "train", binarize="fixed")
@@ -331,9 +322,7 @@ def first_images(count: int) -> data.Images:
 
 def main() -> None:
     """Time all in turns, test what they learnt, and write it down."""
-    options = asked()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = read_options(__doc__, flags=["fused"], images=60_000, rounds=5)
     logging.disable(logging.INFO)  # trainers announce themselves; warnings still pass
     images, versions = first_images(options.images), installed()
     if not versions:
@@ -341,13 +330,13 @@ def main() -> None:
     adam = {"lr": LEARNING_RATE} | ({"fused": True} if options.fused else {})
     found = {"fit": vae_teach_fit(images, adam)}
     found |= {name: PEERS[name](images, adam) for name in versions}
-    seconds = turns.in_turns(found, options.rounds)
+    seconds = contest.in_turns(found, options.rounds)
     rows, test = [], data.load("mnist", "test")
     for name, contestant in found.items():
         counted = contestant.models[-options.rounds :]  # not the one thrown away
         rows.append(compared(seconds, name) | tested(counted, test))
         tell(rows[-1])
-    results = {
+    content = {
         "versions": versions,
         "device": DEVICE,
         "images": len(images),
@@ -357,7 +346,7 @@ def main() -> None:
         "rounds": options.rounds,
         "rows": rows,
     }
-    print(report.write("peers_fused" if options.fused else "peers", results))
+    write("peers_fused" if options.fused else "peers", content, options.out)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ Writes results/tour_elbo_NAME.json.
 
 import sys
 
-import report
 import torch
+from results import write
 
 from vae_teach import data, nets, train
 
@@ -18,14 +18,14 @@ def main() -> None:
     """Train once a seed, as lesson 00 does, and measure on the test images."""
     name = sys.argv[1] if len(sys.argv) > 1 else "mnist"
     images, test = data.load(name, "train"), data.load(name, "test")
-    results = []
+    rows = []
     for seed in SEEDS:
         torch.manual_seed(seed)
         model = nets.VAE()
         history = train.fit(model, images)
         torch.manual_seed(0)
         elbo = train.evaluate(model, test).elbo
-        results.append(
+        rows.append(
             {
                 "seed": seed,
                 "test_elbo": round(elbo.mean().item(), 3),
@@ -33,8 +33,8 @@ def main() -> None:
                 "seconds": round(sum(history.column("seconds")), 1),
             }
         )
-        print(results[-1])
-    print(report.write(f"tour_elbo_{name}", results))
+        print(rows[-1])
+    write(f"tour_elbo_{name}", rows)
 
 
 if __name__ == "__main__":

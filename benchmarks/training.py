@@ -6,36 +6,42 @@ Writes results/training_cpu.json, or results/training_cuda.json.
 
 Each rung changes one thing of the rung before, and trains a model of its own through
 all rounds, one epoch a turn, so that its test ELBO stands beside its speed. The limit
-is the time of the step's matrix products alone, same shapes, in the same turns, by the
-faster of the libraries that PyTorch has for them.
+is the time of the step's matrix products alone, same shapes, in the same turns, in the
+faster of two ways: all digits of float32, or bfloat16 allowed.
 """
 
-import argparse
+import inspect
+import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
-import report
+import contest
 import torch
 import torch.nn.functional as F
-import turns
+from results import read_options, write
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from vae_teach import data, nets, products, train
+from vae_teach import data, nets, train
 from vae_teach.densities import kl_to_standard_normal, log_bernoulli
-from vae_teach.speed.processes import Team
+from vae_teach.guards import find_device
+from vae_teach.train.loop import PRECISIONS
 
 BATCH_SIZE = 128
 LARGER = (512, 2048)  # batches that cost ELBO at the same learning rate
 LEARNING_RATE = 1e-3
 TEST_SEED = 0
 WARM = 20  # products before the limit is timed
+LIMITS = ("highest", "medium")  # precisions at which the limit is timed
+DEFAULT = inspect.signature(train.fit).parameters["precision"].default
 
 Batches = Callable[[], Iterator[Tensor]]
 Loss = Callable[[nn.Module, Tensor], Tensor]
+Seconds = dict[str, list[float]]
 
 
 def wait(device: torch.device) -> None:
@@ -82,12 +88,12 @@ class Loop(Rung):
         loss: Loss,
         waits: bool = False,
         fused: bool = False,
-        onednn: bool = False,
         compiled: bool = False,
+        precision: str = "highest",
     ) -> None:
         super().__init__(seed, device)
         self.batches, self.loss, self.waits = batches, loss, waits
-        self.layers = products.by_onednn if onednn else nullcontext
+        self.precision = precision
         self.called = torch.compile(self.model) if compiled else self.model
         rate = {"lr": LEARNING_RATE, "fused": fused}
         self.optimizer = torch.optim.Adam(self.model.parameters(), **rate)
@@ -95,7 +101,7 @@ class Loop(Rung):
     def epoch(self) -> None:
         """Encode, draw, decode, differentiate, step; add up the loss."""
         total: float | Tensor = 0.0
-        with self.layers(self.model):
+        with train.products_at(self.precision):
             for x in self.batches():
                 loss = self.loss(self.called, x.to(self.device))
                 self.optimizer.zero_grad()
@@ -115,20 +121,20 @@ class Fit(Rung):
         images: data.Images,
         *,
         batch_size: int = BATCH_SIZE,
-        precision: str = "highest",
+        precision: str = DEFAULT,
         capture: bool = True,
     ) -> None:
         super().__init__(seed, device)
         self.batch_size, self.precision = batch_size, precision
         # fit makes this object and calls its epochs; here turns come in between.
-        self.run = train._Run(self.model, images, LEARNING_RATE, Team(device))
-        with train._products_at(precision):
+        self.run = train.Run(self.model, images, learning_rate=LEARNING_RATE)
+        with train.products_at(precision):
             take = self.run.captured if capture else lambda size: self.run.step
             self.step = take(batch_size)
 
     def epoch(self) -> None:
         """Go through the images once."""
-        with train._products_at(self.precision), products.by_onednn(self.model):
+        with train.products_at(self.precision):
             self.run.epoch(self.epochs, self.batch_size, self.step)
 
 
@@ -171,7 +177,7 @@ def ladder(
     device = images.pixels.device
     near, on_cuda = resident(images), device.type == "cuda"
 
-    def loop(batches: Batches, loss: Loss, **options: bool) -> Loop:
+    def loop(batches: Batches, loss: Loss, **options: Any) -> Loop:
         return Loop(seed, device, batches=batches, loss=loss, **options)
 
     rungs: dict[str, Callable[[], float]] = {
@@ -180,33 +186,28 @@ def ladder(
         "no-waiting": loop(near, probabilities),
         "logits": loop(near, from_logits),
         "fused": loop(near, from_logits, fused=True),
+        "medium": loop(near, from_logits, fused=True, precision="medium"),
     }
-    limits = {"limit": lambda: limit(device, len(images), by_mm)}
-    if device.type == "cpu" and products.available():
-        rungs["onednn"] = loop(near, from_logits, fused=True, onednn=True)
-        limits = {
-            "limit-mkl": limits["limit"],
-            "limit": lambda: limit(device, len(images), by_onednn),
-        }
     if compiled:
         rungs["compiled"] = loop(near, from_logits, fused=True, compiled=True)
     if on_cuda:
         rungs["plain-fit"] = Fit(seed, device, images, capture=False)
     rungs["fit"] = Fit(seed, device, images)
-    for precision in ("high", "medium") if on_cuda else ("medium",):
-        rungs[f"fit-{precision}"] = Fit(seed, device, images, precision=precision)
+    for precision in PRECISIONS:
+        if precision != DEFAULT and (on_cuda or precision != "high"):
+            rungs[f"fit-{precision}"] = Fit(seed, device, images, precision=precision)
     for size in LARGER:
         rungs[f"fit-{size}"] = Fit(seed, device, images, batch_size=size)
-    return rungs | limits
+    for precision in LIMITS:
+        rungs[f"limit-{precision}"] = partial(limit, device, len(images), precision)
+    return rungs
 
 
-def limit(
-    device: torch.device, count: int, multiply: Callable[[Tensor, Tensor, Tensor], Any]
-) -> float:
-    """Return the seconds of an epoch's matrix products, in float32 and nothing else.
+def limit(device: torch.device, count: int, precision: str) -> float:
+    """Return the seconds of an epoch's matrix products at a precision, nothing else.
 
     Forward one product a layer; backward one for its weights and, but for the first
-    layer, one for its input. ``multiply`` gets both factors and a place for the result.
+    layer, one for its input. Each result has a place from the beginning.
     """
     sizes = [(784, 400), (400, 4), (2, 400), (400, 784)]  # mu and logvar side by side
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -220,23 +221,22 @@ def limit(
     def take(steps: int) -> None:
         for _ in range(steps):
             for a, b, out in step:
-                multiply(a, b, out)
+                torch.mm(a, b, out=out)
         wait(device)
 
-    take(WARM)
-    start = time.perf_counter()
-    take(-(-count // BATCH_SIZE))
-    return time.perf_counter() - start
+    with train.products_at(precision):
+        take(WARM)
+        start = time.perf_counter()
+        take(math.ceil(count / BATCH_SIZE))
+        return time.perf_counter() - start
 
 
-def by_mm(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """Multiply as PyTorch does by itself, into a place that is there."""
-    torch.mm(a, b, out=out)
-
-
-def by_onednn(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """Multiply as the package's step does; the result needs no place."""
-    products.linear(a, b.T)
+def name_limit(seconds: Seconds) -> tuple[Seconds, str]:
+    """Call the faster limit ``limit``, put it last, and return its precision too."""
+    limits = [f"limit-{precision}" for precision in LIMITS]
+    fastest = min(limits, key=lambda name: statistics.median(seconds[name]))
+    others = {name: own for name, own in seconds.items() if name != fastest}
+    return others | {"limit": seconds[fastest]}, fastest.removeprefix("limit-")
 
 
 def elbo_of(rung: Rung, test: data.Images) -> float:
@@ -251,7 +251,7 @@ def is_rung(name: str) -> bool:
 
 
 def summary(
-    seconds: dict[str, list[float]], elbos: dict[str, list[float]], epochs: int
+    seconds: Seconds, elbos: dict[str, list[float]], epochs: int
 ) -> list[dict[str, Any]]:
     """Return a row a rung: speed beside ELBO, and how far it is from the first's.
 
@@ -259,9 +259,9 @@ def summary(
     with the standard error of that mean. A few seeds tell little of a spread: rungs
     with the usual batch, which ought to be alike, share the mean of their variances.
     """
-    rows = turns.compare(seconds, against="usual")
+    rows = contest.compare(seconds, against="usual")
     for name in [name for name in seconds if name.startswith("limit")]:
-        shares = turns.compare(seconds, against=name)
+        shares = contest.compare(seconds, against=name)
         for row, share in zip(rows, shares, strict=True):
             row[f"share_of_{name}"] = share["times_faster"]
     first = torch.tensor(elbos["usual"])
@@ -279,40 +279,52 @@ def summary(
     return rows
 
 
-def asked() -> argparse.Namespace:
-    """Read the command line."""
-    parser = report.parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--device", default=None, help="the accelerator if there is one"
-    )
-    parser.add_argument("--compile", action="store_true", help="also torch.compile")
-    return parser.parse_args()
+def over_seeds(
+    make: Callable[[int], dict[str, Callable[[], float]]],
+    *,
+    seeds: int,
+    rounds: int,
+    test: data.Images,
+) -> tuple[Seconds, dict[str, list[float]]]:
+    """Run what ``make`` returns for each seed in turns; return seconds and ELBOs.
 
-
-def main() -> None:
-    """Climb the ladder once a seed, all rungs in turns; write what was seen."""
-    options = asked()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = train.find_device(options.device)
-    images = data.load("mnist", "train", device=device)
-    test = data.load("mnist", "test", device=device)
-    seconds: dict[str, list[float]] = {}
+    Both are lists by name: a number of seconds a seed and round, a test ELBO a seed.
+    """
+    seconds: Seconds = {}
     elbos: dict[str, list[float]] = {}
-    for seed in range(options.seeds):
-        rungs = ladder(seed, images, compiled=options.compile)
-        for name, taken in turns.in_turns(rungs, options.rounds).items():
+    for seed in range(seeds):
+        rungs = make(seed)
+        for name, taken in contest.in_turns(rungs, rounds).items():
             seconds.setdefault(name, []).extend(taken)
         for name, rung in rungs.items():
             if isinstance(rung, Rung):
                 elbos.setdefault(name, []).append(elbo_of(rung, test))
+    return seconds, elbos
+
+
+def load(device: str | None) -> tuple[torch.device, data.Images, data.Images]:
+    """Return the device, and MNIST's training and test images on it."""
+    place = find_device(device)
+    train_images, test = (
+        data.load("mnist", split, device=place) for split in ("train", "test")
+    )
+    return place, train_images, test
+
+
+def main() -> None:
+    """Climb the ladder once a seed, all rungs in turns; write what was measured."""
+    options = read_options(__doc__, device=True, flags=["compile"], rounds=5, seeds=3)
+    device, images, test = load(options.device)
+    settings = {"rounds": options.rounds, "seeds": options.seeds}
+    make = partial(ladder, images=images, compiled=options.compile)
+    seconds, elbos = over_seeds(make, test=test, **settings)
+    seconds, fastest = name_limit(seconds)
     rows = summary(seconds, elbos, options.rounds + 1)
     for row in rows:
         print(row)
-    settings = {"images": len(images), "batch_size": BATCH_SIZE}
-    settings |= {"rounds": options.rounds, "seeds": options.seeds}
-    print(report.write(f"training_{device.type}", settings | {"rows": rows}))
+    settings |= {"images": len(images), "batch_size": BATCH_SIZE}
+    settings |= {"limit_precision": fastest, "rows": rows}
+    write(f"training_{device.type}", settings, options.out)
 
 
 if __name__ == "__main__":

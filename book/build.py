@@ -22,8 +22,7 @@ BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 sys.path.insert(0, str(BOOK))
 
-import sources  # noqa: E402
-from phrases import LANGUAGES  # noqa: E402
+import prepare  # noqa: E402
 
 NO_NODE = (
     "The book needs Node.js and its npm packages. Install them once: "
@@ -39,7 +38,7 @@ MODULES = ROOT / "node_modules"
 
 def missing() -> str:
     """Return what must be installed before a book can be built; nothing if all is."""
-    packages = ["mathjax", *(f"@fontsource-variable/{font}" for font in FONTS)]
+    packages = ["katex", *(f"@fontsource-variable/{font}" for font in FONTS)]
     there = all((MODULES / name / "package.json").exists() for name in packages)
     return "" if there and shutil.which("node") else NO_NODE
 
@@ -63,20 +62,28 @@ def copy_fonts(static: Path) -> None:
     (static / "fonts.css").write_text("\n".join(styles), encoding="utf-8")
 
 
-def sphinx(language: str, work: Path, out: Path) -> "subprocess.Popen[str]":
-    """Start the build of one language."""
+def copy_formulas(static: Path) -> None:
+    """Copy KaTeX's style sheet, its licence and its fonts, in the newest format."""
+    package = MODULES / "katex"
+    others = shutil.ignore_patterns("*.ttf", "*.woff")
+    shutil.copytree(package / "dist" / "fonts", static / "fonts", ignore=others)
+    sheet = (package / "dist" / "katex.min.css").read_text(encoding="utf-8")
+    newest = re.sub(r',url\([^)]*\) format\("(?:woff|truetype)"\)', "", sheet)
+    (static / "katex.min.css").write_text(newest, encoding="utf-8")
+    shutil.copy(package / "LICENSE", static / "LICENSE.txt")
+
+
+def sphinx(language: str, work: Path, out: Path) -> "subprocess.Popen[bytes]":
+    """Start the build of one language, which says what it finds in its log."""
     options = ["-W", "--keep-going", "-q", "-E", "-b", "html", "-c", str(BOOK)]
     folders = [str(work / language), str(out / language)]
     command = [sys.executable, "-m", "sphinx", *options, "-d", str(work / "trees")]
     command[-1] += f"-{language}"
     about = {"COURSE_LANGUAGE": language, "COURSE_WORK": str(work)}
-    return subprocess.Popen(
-        [*command, *folders],
-        env=os.environ | about,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with (work / f"{language}.log").open("wb") as log:  # Node.js may outlive a pipe
+        return subprocess.Popen(
+            [*command, *folders], env=os.environ | about, stdout=log, stderr=log
+        )
 
 
 def build(out: Path, notebooks: Path, pages: Path, *, reference: bool = True) -> int:
@@ -89,17 +96,18 @@ def build(out: Path, notebooks: Path, pages: Path, *, reference: bool = True) ->
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     copy_fonts(work / "static" / "fonts")
+    copy_formulas(work / "static" / "katex")
     try:
-        sources.prepare(work, notebooks, pages, reference=reference)
-    except sources.SourceError as error:
+        prepare.prepare(work, notebooks, pages, reference=reference)
+    except prepare.SourceError as error:
         print(error, file=sys.stderr)
         return 1
-    running = {language: sphinx(language, work, out) for language in LANGUAGES}
+    running = {language: sphinx(language, work, out) for language in prepare.LANGUAGES}
     failed = 0
     for language, process in running.items():
-        said, _ = process.communicate()
-        if process.returncode:
+        if process.wait():
             failed = 1
+            said = (work / f"{language}.log").read_text(encoding="utf-8")
             print(f"{language}: not built\n{said}", file=sys.stderr)
     # myst-nb keeps the pictures of notebooks here; the pages have their own copies.
     shutil.rmtree(out / "jupyter_execute", ignore_errors=True)

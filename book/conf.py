@@ -7,22 +7,22 @@ from pathlib import Path
 BOOK = Path(__file__).resolve().parent
 sys.path[:0] = [str(BOOK), str(BOOK.parent)]
 
-from phrases import LANGUAGES, phrase  # noqa: E402
+from prepare import say  # noqa: E402
 
 LANGUAGE = os.environ.get("COURSE_LANGUAGE", "en")
 WORK = Path(os.environ.get("COURSE_WORK", BOOK.parent / "build" / "book-work"))
 
-project = html_title = phrase("project", LANGUAGE)
-language = LANGUAGES[LANGUAGE]
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "pages"]
+project = html_title = say("project", LANGUAGE)
+language = say("tag", LANGUAGE).replace("-", "_")
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "extension"]
 course_language = LANGUAGE
 
 # What a page is made of
 nb_execution_mode = "off"  # pages show what the notebooks store
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
-nb_code_prompt_show = phrase("code-show", LANGUAGE)
-nb_code_prompt_hide = phrase("code-hide", LANGUAGE)
+nb_code_prompt_show = say("code-show", LANGUAGE)
+nb_code_prompt_hide = say("code-hide", LANGUAGE)
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
@@ -41,7 +41,7 @@ nitpicky = False
 html_theme = "furo"
 templates_path = ["templates"]
 html_static_path = ["static", str(WORK / "static"), str(WORK / LANGUAGE / "_static")]
-html_css_files = ["fonts/fonts.css", "course.css"]
+html_css_files = ["fonts/fonts.css", "katex/katex.min.css", "course.css"]
 html_js_files = [("course.js", {"defer": ""}), ("widgets.js", {"defer": ""})]
 html_copy_source = html_show_sourcelink = False
 html_use_index = html_domain_indices = False

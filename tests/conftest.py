@@ -16,7 +16,8 @@ import pytest
 from filelock import FileLock
 
 # Their asserts show values, as those of a test do.
-pytest.register_assert_rewrite("checking", "lab_page", "runs")
+NAMES = ("checking", "lab_page", "listing", "runs", "small_lesson")
+pytest.register_assert_rewrite(*NAMES)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 if SHARED.is_dir():
@@ -107,7 +108,7 @@ def browser():
 def book(tmp_path_factory):
     """Return the folder of the built book; one worker builds it for all."""
     packages = BUILD.parents[1] / "node_modules"
-    there = all((packages / name).is_dir() for name in ("mathjax", "axe-core"))
+    there = all((packages / name).is_dir() for name in ("katex", "axe-core"))
     if not there or shutil.which("node") is None:
         pytest.skip(NO_BOOK)
     base = tmp_path_factory.getbasetemp()

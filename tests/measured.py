@@ -1,15 +1,10 @@
 """The numbers of benchmarks/results, as the prose writes them."""
 
-import json
-from pathlib import Path
+from results import read
+from show import number
 
-RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+__all__ = ["number", "results"]
 
 
 def results(name):
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["results"]
-
-
-def number(value, digits, language):
-    text = f"{value:.{digits}f}".replace("-", "−")
-    return text.replace(".", ",") if language == "pt" else text
+    return read(name)["results"]

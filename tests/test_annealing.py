@@ -101,8 +101,8 @@ def test_moves_leave_their_target_where_it_is(power):
     torch.manual_seed(0)
     x, _ = some_images(model, 2)
     chains = 30_000
-    walk = annealing._Walk(adapt(model), x, chains, 1, 3)
-    walk.steps[:] = 0.9 if power == 0 else 0.35
+    paths = annealing._Chains(adapt(model), x, chains, 1, 3)
+    paths.steps[:] = 0.9 if power == 0 else 0.35
     mean, covariance = model.posterior(x)
     if power == 0:
         mean, covariance = torch.zeros_like(mean), torch.eye(2).double()
@@ -111,7 +111,7 @@ def test_moves_leave_their_target_where_it_is(power):
     with torch.no_grad():
         for _ in range(3):
             before = z
-            z, moved = walk._move(z, power)
+            z, moved = paths._move(z, power)
             stayed = (z == before).all(-1)
             assert torch.equal(stayed, ~moved)
     assert 0.3 < moved.double().mean() < 0.99
@@ -126,13 +126,13 @@ def test_moves_mix():
     model = line(latents=2)
     torch.manual_seed(0)
     x, _ = some_images(model, 1)
-    walk = annealing._Walk(adapt(model), x, 4000, 1, 10)
-    walk.steps[:] = 0.1
+    paths = annealing._Chains(adapt(model), x, 4000, 1, 10)
+    paths.steps[:] = 0.1
     mean, covariance = model.posterior(x)
     z = torch.full((4000, 1, 2), 1.0, dtype=torch.float64)
     with torch.no_grad():
         for _ in range(30):
-            z, _ = walk._move(z, 1)
+            z, _ = paths._move(z, 1)
     assert torch.allclose(z.mean(0), mean, atol=0.03)
     assert torch.allclose(z[:, 0].T.cov(), covariance, rtol=0.15, atol=0.01)
 
@@ -151,7 +151,7 @@ def test_a_coordinate_far_off_is_not_reached_by_few_temperatures():
 def test_temperatures_crowd_at_both_ends():
     model = line()
     x, _ = some_images(model, 1)
-    powers = torch.tensor(annealing._Walk(adapt(model), x, 1, 100, 1).powers)
+    powers = torch.tensor(annealing._Chains(adapt(model), x, 1, 100, 1).powers)
     assert len(powers) == 101
     assert (powers[0].item(), powers[-1].item()) == pytest.approx((0, 1), abs=1e-6)
     steps = powers.diff()
@@ -160,23 +160,23 @@ def test_temperatures_crowd_at_both_ends():
     assert steps[50] > 5 * steps[0]
 
 
-def test_steps_are_tuned_before_the_runs_that_count(monkeypatch):
+def test_steps_are_tuned_before_the_runs_that_are_used(monkeypatch):
     model = line()
     torch.manual_seed(0)
     x, z = some_images(model, 5)
-    events, tune = [], annealing._Walk._tune
-    forward = annealing._Walk.forward
+    events, tune = [], annealing._Chains._tune
+    forward = annealing._Chains.forward
 
-    def told_tune(self, *args):
+    def noted_tune(self, *args):
         events.append("tune")
         return tune(self, *args)
 
-    def told_forward(self, *args, **options):
+    def noted_forward(self, *args, **options):
         events.append("forward")
         return forward(self, *args, **options)
 
-    monkeypatch.setattr(annealing._Walk, "_tune", told_tune)
-    monkeypatch.setattr(annealing._Walk, "forward", told_forward)
+    monkeypatch.setattr(annealing._Chains, "_tune", noted_tune)
+    monkeypatch.setattr(annealing._Chains, "forward", noted_forward)
     anneal(model, x, chains=2, temperatures=7, start=z)
     assert events == ["forward", *["tune"] * 7, "forward"]
 
@@ -235,9 +235,9 @@ def test_simulated_images_have_their_probabilities():
     x, z = simulate(model, count)
     bits = (torch.arange(256)[:, None] >> torch.arange(8) & 1).double()
     share = exact.log_likelihood(model, bits, grid=200).exp()
-    seen = (x.long() << torch.arange(8)).sum(1).bincount(minlength=256)
+    counts = (x.long() << torch.arange(8)).sum(1).bincount(minlength=256)
     error = (share * (1 - share) / count).sqrt()
-    assert ((seen / count - share).abs() < 5 * error + 1e-4).all()
+    assert ((counts / count - share).abs() < 5 * error + 1e-4).all()
     assert z.mean(0).abs().max() < 5 / math.sqrt(count)
     assert (z.T.cov() - torch.eye(2)).abs().max() < 0.05
 

@@ -90,7 +90,7 @@ def test_mnist_is_mnist():
 
 @pytest.mark.mnist
 def test_grey_floor_of_mnist():
-    grey = data.load("mnist", "test", binarize=False).pixels.double()
+    grey = data.load("mnist", "test", binarize=None).pixels.double()
     entropy = -(torch.xlogy(grey, grey) + torch.xlogy(1 - grey, 1 - grey)).sum(1)
     assert entropy.mean().item() == pytest.approx(45.53, abs=0.01)
 
@@ -111,7 +111,14 @@ def test_train_split_draws_new_bits_in_each_epoch(tiny):
 
 @pytest.mark.parametrize(
     ("binarize", "values", "dynamic"),
-    [(False, 200, False), ("fixed", 2, False), ("dynamic", 200, True)],
+    [
+        (None, 200, False),
+        (False, 200, False),  # as None
+        ("fixed", 2, False),
+        ("dynamic", 200, True),
+        ("auto", 200, True),
+        (True, 200, True),  # as "auto"
+    ],
 )
 def test_binarization_by_name(tiny, binarize, values, dynamic):
     images = data.load("mnist", "train", binarize=binarize)
@@ -208,8 +215,8 @@ def test_batches_cover_every_image_once():
     images = data.Images(pixels, labels)
     batches = list(images.batches(4))
     assert [len(x) for x, _ in batches] == [4, 4, 2]
-    seen = torch.cat([y for _, y in batches])
-    assert sorted(seen.tolist()) == list(range(10))
+    order = torch.cat([y for _, y in batches])
+    assert sorted(order.tolist()) == list(range(10))
     for x, y in batches:
         assert torch.equal(x, pixels[y])
 
@@ -349,7 +356,7 @@ def test_bad_images_get_one_sentence(pixels, labels, error, named):
 
 
 @pytest.mark.parametrize("size", [0, -3, 2.5])
-def test_bad_batch_size_is_told_at_once(size):
+def test_bad_batch_size_is_reported_at_once(size):
     with pytest.raises(ValueError, match="batch_size: got"):
         data.Images(PIXELS, LABELS).batches(size)
 
@@ -360,6 +367,10 @@ def test_bad_batch_size_is_told_at_once(size):
         (lambda: data.load("cifar"), "name: got 'cifar'; it takes one of 'mnist'"),
         (lambda: data.load("strokes", "val"), "split: got 'val'"),
         (lambda: data.load("strokes", binarize="grey"), "binarize: got 'grey'"),
+        (
+            lambda: data.load("strokes", binarize=1),
+            "binarize: got 1; it takes",
+        ),
         (lambda: data.load("strokes", device="abacus"), "device: got 'abacus'"),
         (lambda: data.load("strokes", device="meta"), "device: got 'meta'"),
     ],

@@ -1,5 +1,6 @@
 """Sliders driven from Python: the image is the decoder's mean where they stand."""
 
+import base64
 import io
 
 import numpy as np
@@ -68,6 +69,25 @@ def test_where_no_widget_is_shown_a_sentence_stands():
     assert repr(latent_sliders(VAE())) == "[sliders: run this cell to move them]"
 
 
+def picture_of(widget):
+    """Return the picture that a widget brings, and what is said of it."""
+    data, metadata = widget._repr_mimebundle_(include=None, exclude=None)
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert data["text/plain"] == repr(widget)
+    return base64.b64decode(data["image/png"]), metadata["image/png"]
+
+
+@pytest.mark.parametrize(("language", "point"), [("pt", "0,50"), ("en", "0.50")])
+def test_sliders_bring_the_picture_of_where_they_stand(language, point):
+    use_language(language)
+    panel = latent_sliders(VAE())
+    panel.sliders[1].value = 0.5
+    png, about = picture_of(panel)
+    assert png == bytes(panel.image.value)
+    assert about["alt"].endswith(f"; z2 = {point}")
+    assert (about["width"], about["height"]) == (280, 280)
+
+
 def bars(height, name):
     figure, (ax,) = figures.picture(f"<{name}> at {height:.1f}", width=2, height=2)
     ax.bar([0], [height])
@@ -90,6 +110,14 @@ def test_a_panel_draws_what_its_controls_say_and_says_it_in_words():
     assert panel.picture.alt == "<b> at 7.5"
     assert "&lt;b&gt; at 7.5</p>" in panel.children[-1].value
     assert panel.image.layout.width == "192px"  # two inches
+
+
+def test_a_panel_brings_its_picture_as_it_is_now():
+    panel = bar_panel()
+    panel.controls["height"].value = 7.5
+    png, about = picture_of(panel)
+    assert png == bars(7.5, "a").png()
+    assert about == {"alt": "<a> at 7.5", "width": 192, "height": 192}
 
 
 def test_sweep_moves_each_control_to_both_ends_and_back():

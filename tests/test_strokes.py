@@ -360,10 +360,10 @@ def language(request):
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_factors_get_one_clear_sentence(case, language):
-    factors, told = WRONG[case]
+    factors, parts = WRONG[case]
     with pytest.raises(ValueError, match=r"^[^\n]+\.$") as error:
         strokes.draw(factors)
-    assert all(part in str(error.value) for part in told)
+    assert all(part in str(error.value) for part in parts)
     assert ("recebi" in str(error.value)) == (language == "pt")
 
 

@@ -4,16 +4,19 @@ import ast
 import functools
 import re
 import string
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from listing import lists
 
 from vae_teach import words
 from vae_teach.words import CATALOGUE, current_language, say, use_language
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("vae_teach", "notebooks/pt", "notebooks/en", "tools", "benchmarks")
+LESSONS = ROOT / "vae_teach" / "lessons"
+FOLDERS = ("vae_teach", "notebooks", "tools", "benchmarks")
 # The same in both languages, and rightly so: names and symbols.
 ALIKE = {"bar-elbo", "column-elbo", "column-kl", "explorer-across", "explorer-up"}
 
@@ -91,21 +94,51 @@ def placeholders(text):
     return {(name, conversion, spec) for _, name, spec, conversion in parts if name}
 
 
-@pytest.mark.parametrize("key", CATALOGUE)
-def test_a_phrase_says_the_same_in_both_languages(key):
-    entry = CATALOGUE[key]
-    assert set(entry) == set(words.LANGUAGES)
-    assert all(text.strip() for text in entry.values())
-    assert placeholders(entry["pt"]) == placeholders(entry["en"])
-    letters = re.search("[A-Za-z]", re.sub("{[^}]*}", "", entry["pt"]))
-    alike = bool(letters) and entry["pt"] == entry["en"]
-    assert alike == (key in ALIKE), f"translate it, or bring ALIKE up to date: {key}"
+@lists
+def test_a_phrase_says_the_same_in_both_languages():
+    for key, entry in CATALOGUE.items():
+        if set(entry) != set(words.LANGUAGES):
+            yield f"{key}: it is in {', '.join(entry)}"
+        elif not all(text.strip() for text in entry.values()):
+            yield f"{key}: it is empty"
+        elif placeholders(entry["pt"]) != placeholders(entry["en"]):
+            yield f"{key}: the two languages fill in other values"
+        elif (entry["pt"] == entry["en"] and has_letters(entry)) != (key in ALIKE):
+            yield f"{key}: translate it, or bring ALIKE up to date"
+
+
+def has_letters(entry):
+    return bool(re.search("[A-Za-z]", re.sub("{[^}]*}", "", entry["pt"])))
+
+
+@lists
+def test_a_lesson_has_one_word():
+    """Its phrases, its checks and the test of these have the same name."""
+    words_of = {}
+    for file in sorted(LESSONS.glob("*.toml")):
+        keys = tomllib.loads(file.read_text(encoding="utf-8"))
+        (word, *others) = sorted({key.partition("-")[0] for key in keys})
+        if others or word in words_of:
+            yield f"{file.name}: its keys begin with {', '.join([word, *others])}"
+        words_of[word] = file.stem
+        for needed in (
+            f"notebooks/en/{file.stem}.py",
+            f"vae_teach/checks/{word}.py",
+            f"tests/lessons/test_{word}.py",
+        ):
+            if not (ROOT / needed).is_file():
+                yield f"{file.name}: {needed} is missing"
+    if not {"tour", "elbo"} <= words_of.keys():
+        yield f"the search found {words_of}"
+    for file in (ROOT / "vae_teach" / "checks").glob("*.py"):
+        if file.stem not in {"__init__", "verdicts", *words_of}:
+            yield f"{file.name}: no file in lessons/ has this word"
 
 
 @functools.cache
 def trees():
     """Return every file that may speak: its path to its syntax tree."""
-    files = [file for folder in FOLDERS for file in (ROOT / folder).glob("*.py")]
+    files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")]
     return {
         f.relative_to(ROOT): ast.parse(f.read_text(encoding="utf-8")) for f in files
     }
@@ -124,7 +157,7 @@ def speakers():
 
     Each name comes with the position of the key among the arguments.
     """
-    found = {"say": 0}
+    positions = {"say": 0}
     for tree in trees().values():
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef):
@@ -132,8 +165,8 @@ def speakers():
                 for call in calls(function):
                     key = call.args[0] if call.args else None
                     if name_of(call.func) == "say" and name_of(key) in names:
-                        found[function.name] = names.index(name_of(key))
-    return found
+                        positions[function.name] = names.index(name_of(key))
+    return positions
 
 
 def keys_of(node):

@@ -1,8 +1,8 @@
 """Annealed importance sampling: log p(x) between two estimates, for any latent size.
 
-A chain that walks from the prior to the posterior gives a bound from below, one that
-walks back from an exact posterior draw a bound from above; the truth lies between
-their means.
+A chain that goes from the prior to the posterior gives a bound from below, one that
+goes back from an exact posterior draw a bound from above; log p(x) lies between their
+means.
 """
 
 import math
@@ -16,17 +16,17 @@ from vae_teach.guards import check_count
 from vae_teach.models import Adapted, adapt
 from vae_teach.words import say
 
-ACCEPTED = 0.65  # share of accepted moves that the step size aims at (Neal 2011)
+ACCEPTED = 0.65  # acceptance rate that the tuning aims at (Neal 2011)
 FIRST_STEP = 0.1  # of the leapfrog, before it is tuned; the prior's width is 1
-FASTER, SLOWER = 1.1, 0.85  # what an accepted move, or a refused one, does to the step
+LONGER, SHORTER = 1.1, 0.85  # factors on a step that is accepted more, or less, often
 SCHEDULE_EDGE = 4.0  # the sigmoid's span: temperatures crowd at both ends
 
 
 class Annealed(NamedTuple):
-    """What the chains say of log p(x), nats.
+    """Estimates of log p(x) from the chains, in nats.
 
-    ``lower`` (B,) is below log p(x) in mean, ``upper`` (B,) above it (None where no
-    exact draws were given), ``accepted`` (B,) the share of moves that were.
+    ``lower`` (B,) is below log p(x) in expectation, ``upper`` (B,) above it (None where
+    no exact draws were given), ``accepted`` (B,) the share of moves accepted.
     """
 
     lower: Tensor
@@ -62,9 +62,9 @@ def anneal(
 ) -> Annealed:
     """Estimate log p(x) along p(z) p(x|z)^b, with b from 0 to 1, by Hamiltonian moves.
 
-    For a model with a prior of its own the walk is along N(z; 0, I)^(1-b) p(x, z)^b.
+    For a model with a prior of its own the path is along N(z; 0, I)^(1-b) p(x, z)^b.
 
-    A first run tunes the step size at each temperature; the runs that count keep it
+    A first run tunes the step size at each temperature; the runs that are used keep it
     fixed, so that moves do not depend on their past and both bounds hold.
 
     Args:
@@ -92,18 +92,18 @@ def anneal(
         check_count(name, value)
     model = adapt(model)
     x = model.observed(x)
-    walk = _Walk(model, x, chains, temperatures, leapfrogs)
+    paths = _Chains(model, x, chains, temperatures, leapfrogs)
     with torch.no_grad():
         if start is not None:
-            start = walk.check_start(start)
-        walk.forward(tune=True)
-        lower, accepted = walk.forward()
-        upper = None if start is None else walk.backward(start)
+            start = paths.check_start(start)
+        paths.forward(tune=True)
+        lower, accepted = paths.forward()
+        upper = None if start is None else paths.backward(start)
     return Annealed(lower, upper, accepted)
 
 
-class _Walk:
-    """Chains for all images at once, and the step sizes found for them."""
+class _Chains:
+    """The chains of all images at once, and their step sizes."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class _Walk:
         leapfrogs: int,
     ) -> None:
         self.model, self.x, self.leapfrogs = model, x, leapfrogs
-        latents = model.codes(x[:1]).shape[-1]
+        latents = model.latents(x)
         self.shape = (chains, len(x), latents)
         ends = torch.tensor([-SCHEDULE_EDGE, SCHEDULE_EDGE]).sigmoid()
         curve = torch.linspace(-SCHEDULE_EDGE, SCHEDULE_EDGE, temperatures + 1)
@@ -130,7 +130,7 @@ class _Walk:
         return start.expand(self.shape).clone()
 
     def forward(self, tune: bool = False) -> tuple[Tensor, Tensor]:
-        """Walk from the prior; return the bound from below and the share accepted."""
+        """Go from the prior; return the bound from below and the share accepted."""
         z = torch.randn(self.shape, dtype=self.x.dtype, device=self.x.device)
         log_weights = torch.zeros_like(z[..., 0])  # (S, B)
         accepted = torch.zeros_like(self.x[:, 0])  # (B,)
@@ -146,7 +146,7 @@ class _Walk:
         return mean, accepted / (len(self.powers) - 1)
 
     def backward(self, z: Tensor) -> Tensor:
-        """Walk from exact posterior draws (S, B, L); return the bound from above."""
+        """Go back from posterior draws z (S, B, L); return the bound from above."""
         log_weights = torch.zeros_like(z[..., 0])  # (S, B) of 1 / p(x)
         for t in range(len(self.powers) - 1, 0, -1):
             z, _ = self._move(z, t)
@@ -156,36 +156,35 @@ class _Walk:
 
     def _tune(self, t: int, share: Tensor) -> None:
         """Lengthen or shorten the step, here and as a first guess for the next."""
-        factor = torch.where(share > ACCEPTED, FASTER, SLOWER)[:, None]
+        factor = torch.where(share > ACCEPTED, LONGER, SHORTER)[:, None]
         self.steps[t] *= factor
         self.steps[t + 1 :] = self.steps[t]
 
     def _move(self, z: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Make one Hamiltonian move at temperature t: z (S, B, L), moved (S, B)."""
         step = self.steps[t]  # (B, 1)
-        speed = torch.randn_like(z)
-        height, slope = self._log_density(z, t)
-        before = height + log_standard_normal(speed)
-        place = z
+        momentum, position = torch.randn_like(z), z
+        log_density, gradient = self._log_density(position, t)
+        before = log_density + log_standard_normal(momentum)
         for _ in range(self.leapfrogs):
-            speed = speed + 0.5 * step * slope
-            place = place + step * speed
-            height, slope = self._log_density(place, t)
-            speed = speed + 0.5 * step * slope
-        gain = height + log_standard_normal(speed) - before  # (S, B)
-        moved = torch.rand_like(gain).log() < gain
-        return torch.where(moved[..., None], place, z), moved
+            momentum = momentum + 0.5 * step * gradient
+            position = position + step * momentum
+            log_density, gradient = self._log_density(position, t)
+            momentum = momentum + 0.5 * step * gradient
+        log_ratio = log_density + log_standard_normal(momentum) - before  # (S, B)
+        moved = torch.rand_like(log_ratio).log() < log_ratio
+        return torch.where(moved[..., None], position, z), moved
 
     def _log_density(self, z: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Return log N(z; 0, I) + b times the excess, (S, B), and its gradient."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            height = log_standard_normal(z) + self.powers[t] * self._excess(z)
-            (slope,) = torch.autograd.grad(height.sum(), z)
-        return height.detach(), slope
+            log_density = log_standard_normal(z) + self.powers[t] * self._excess(z)
+            (gradient,) = torch.autograd.grad(log_density.sum(), z)
+        return log_density.detach(), gradient
 
     def _excess(self, z: Tensor) -> Tensor:
-        """Return log p(x, z) - log N(z; 0, I), (S, B): the walk starts there."""
+        """Return log p(x, z) - log N(z; 0, I), (S, B): the chains start there."""
         likelihood = self.model.log_conditional(self.x, z)
         if self.model.standard_prior:
             return likelihood

@@ -1,10 +1,11 @@
 """Images: a whole dataset as two tensors in memory, and where it comes from.
 
 MNIST has 60,000 images of 784 numbers: 188 MB as float32. That fits in any memory,
-so nothing here opens a file twice.
+so files are read once.
 """
 
 import hashlib
+import math
 import os
 import socket
 import tempfile
@@ -22,9 +23,10 @@ from vae_teach.words import say
 
 NAMES = ("mnist", "fashion", "strokes", "auto")
 SPLITS = ("train", "test")
+BINARIZATIONS = ("auto", "dynamic", "fixed", None)
 FOLDERS = {"mnist": "MNIST", "fashion": "FashionMNIST"}  # torchvision's layout
 TEST_BITS_SEED = 0  # evaluation draws its bits once, the same on every machine
-DOWNLOAD_TIMEOUT = 30  # seconds without an answer before a mirror is given up
+DOWNLOAD_TIMEOUT = 30  # seconds without an answer, after which a mirror is given up
 FILE_BYTES = {
     "train-images-idx3-ubyte": 16 + 60_000 * 784,
     "train-labels-idx1-ubyte": 8 + 60_000,
@@ -60,7 +62,7 @@ class Images:
     Raises:
         TypeError: pixels that are not floating.
         ValueError: pixels outside [0, 1] or NaN, no image, images that are not flat,
-            as many labels as images missing.
+            more or fewer labels than images.
     """
 
     pixels: Tensor
@@ -98,9 +100,9 @@ class Images:
         Shuffling, gathering and the drawing of bits happen where the images are.
 
         Args:
-            batch_size: images per batch; the last one holds what is left.
+            batch_size: images per batch; the last one may be smaller.
             shuffle: in random order.
-            generator: where the randomness comes from, on the images' device.
+            generator: the source of randomness, on the images' device.
 
         Returns:
             Pairs (B, D) float and (B,) int64.
@@ -122,7 +124,7 @@ class Images:
             yield self.take(chosen, generator), self.labels[chosen]
 
     def take(self, chosen: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the images of some indices, (B,) int64 to (B, D), as batches do."""
+        """Return the images (B, D) at some indices, (B,) int64, as ``batches`` does."""
         x = self.pixels.index_select(0, chosen)  # (B, D)
         return draw_bits(x, generator) if self.dynamic else x
 
@@ -130,16 +132,16 @@ class Images:
 def draw_bits(grey: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Draw each pixel, 1 with probability its grey level: (B, D) to (B, D) of 0 and 1.
 
-    On a CPU, where random numbers are made one by one, each pixel takes 16 random bits
-    of a 64-bit draw: a third of the time, and no probability is off by more than 2^-16.
+    On a CPU, which makes random numbers one by one, each pixel takes 16 random bits of
+    a 64-bit draw: a third of the time, and no probability is off by more than 2^-16.
     """
     if grey.device.type != "cpu":
         uniform = torch.rand(grey.shape, generator=generator, device=grey.device)
         return (uniform < grey).to(grey.dtype)  # (B, D)
-    draws = torch.empty(-(-grey.numel() // 4), dtype=torch.int64)  # four pixels each
+    draws = torch.empty(math.ceil(grey.numel() / 4), dtype=torch.int64)  # 4 pixels each
     draws.random_(-(2**63), None, generator=generator)
     noise = draws.view(torch.int16)[: grey.numel()].view(grey.shape)  # (B, D)
-    lowest = torch.tensor(-(2.0**15))  # as that of the noise
+    lowest = torch.tensor(-(2.0**15))  # the lowest value of the noise
     levels = torch.add(lowest, grey.detach().float(), alpha=2**16)  # in one pass
     return torch.lt(noise.float(), levels, out=levels).to(grey.dtype)  # (B, D)
 
@@ -148,7 +150,7 @@ def load(
     name: str = "mnist",
     split: str = "train",
     *,
-    binarize: bool | str = True,
+    binarize: str | bool | None = "auto",
     device: str | torch.device | None = None,
 ) -> Images:
     """Load a whole dataset into memory.
@@ -159,11 +161,12 @@ def load(
 
     Args:
         name: ``"mnist"``, ``"fashion"``, ``"strokes"`` (drawn by the package), or
-            ``"auto"``: MNIST where it can be had, else strokes, saying why.
+            ``"auto"``: MNIST where it is available, else strokes, saying why.
         split: ``"train"`` or ``"test"``.
-        binarize: True for binary pixels as the course uses them: drawn anew for each
-            batch in training, once and for all (one seed) in test. ``"dynamic"`` or
-            ``"fixed"`` asks for either by name; False keeps grey levels.
+        binarize: ``"dynamic"`` draws binary pixels anew for each batch, ``"fixed"``
+            once, from one seed; None keeps grey levels. ``"auto"``, as the course
+            trains and tests: dynamic for training images, fixed for test images. True
+            and False are accepted for ``"auto"`` and None.
         device: where the tensors go; the CPU if None.
 
     Returns:
@@ -172,14 +175,16 @@ def load(
 
     Raises:
         ValueError: an unknown name, split, binarization or device.
-        FileNotFoundError: a dataset asked for by name that cannot be had; the sentence
+        FileNotFoundError: a dataset asked for by name is not available; the sentence
             says where it looked, what failed, and the two ways out.
     """
+    if isinstance(binarize, bool):
+        binarize = "auto" if binarize else None
     check_choice("name", name, NAMES)
     check_choice("split", split, SPLITS)
-    check_choice("binarize", binarize, (True, False, "dynamic", "fixed"))
+    check_choice("binarize", binarize, BINARIZATIONS)
     place = find_device(device or "cpu")
-    if binarize is True:
+    if binarize == "auto":
         binarize = "dynamic" if split == "train" else "fixed"
     name, pixels, labels = _read_either(name, split)
     if binarize == "fixed":
@@ -232,7 +237,7 @@ def _find_root(name: str) -> Path:
 
 
 def _problems(raw: Path, name: str) -> dict[str, str]:
-    """Return what is wrong with each file of a dataset: nothing, if all is well."""
+    """Return what is wrong with each file of a dataset; empty if nothing is."""
     problems = {}
     for file, size in FILE_BYTES.items():
         path = raw / file
@@ -248,9 +253,9 @@ def _problems(raw: Path, name: str) -> dict[str, str]:
 
 
 def _fetch(name: str, cache: Path) -> None:
-    """Download into a folder of its own; move files into the cache once they are whole.
+    """Download into a temporary folder; move complete files into the cache.
 
-    So neither a broken connection nor a second process leaves half a file behind.
+    So neither a broken connection nor a second process leaves a partial file behind.
     """
     if os.environ.get("VAE_TEACH_DOWNLOAD") == "0":
         raise OSError(say("download-forbidden"))
@@ -258,7 +263,7 @@ def _fetch(name: str, cache: Path) -> None:
 
     raw = cache / FOLDERS[name] / "raw"
     raw.mkdir(parents=True, exist_ok=True)
-    patience = socket.getdefaulttimeout()
+    timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         with tempfile.TemporaryDirectory(dir=cache) as folder:
@@ -269,7 +274,7 @@ def _fetch(name: str, cache: Path) -> None:
             for file in FILE_BYTES:
                 (fetched / file).replace(raw / file)
     finally:
-        socket.setdefaulttimeout(patience)
+        socket.setdefaulttimeout(timeout)
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,8 +2,8 @@
 
 One rule for the whole course: **sums run over dimensions, means over the batch**. A
 function here sums over the last axis (pixels or latents) and returns one number per
-example; whoever wants the mean over the batch takes it, in plain sight. Leading axes
-broadcast, so ``(S, B, L)`` draws meet ``(B, L)`` parameters.
+example; callers take the mean over the batch explicitly. Leading axes broadcast, so
+``(S, B, L)`` draws meet ``(B, L)`` parameters.
 """
 
 import math
@@ -21,7 +21,7 @@ def log_bernoulli(x: Tensor, logits: Tensor) -> Tensor:
     """Log-probability of binary pixels under independent Bernoullis.
 
     log p(x|z) = sum_d x_d l_d - log(1 + exp l_d), with l the logits: the sigmoid never
-    appears, so nothing overflows however sure the decoder is.
+    appears, so nothing overflows however confident the decoder is.
 
     Args:
         x: (B, D) pixels, 0 or 1. Grey values give a number that is not a
@@ -43,10 +43,9 @@ def log_partition(logits: Tensor) -> Tensor:
     """Log-normalizer of the pixels: sum_d log(1 + exp l_d), (B, D) to (B,) nats.
 
     Written as max(0, l) - log sigmoid|l|, which cannot overflow. PyTorch's softplus
-    keeps digits that the sum rounds away, by way of a log1p that some processors are
-    slow at.
+    keeps digits that the sum rounds away, with a log1p that is slow on some processors.
     """
-    # In place where autograd keeps nothing: memory is what takes the time here.
+    # In place where autograd saves nothing: memory traffic dominates the time here.
     tail = logits.abs().sigmoid_().log_()  # (B, D), from -log 2 to 0
     return logits.clamp_min(0).sub_(tail).sum(-1)  # (B,)
 
@@ -54,8 +53,8 @@ def log_partition(logits: Tensor) -> Tensor:
 class _LogBernoulli(torch.autograd.Function):
     """The value above with its gradient in one step, d/dl log p(x|z) = x - sigmoid(l).
 
-    Left to itself, autograd walks back through every operation of the value and takes
-    several times as long for the same numbers.
+    Without it, autograd differentiates every operation of the value and takes several
+    times as long for the same numbers.
     """
 
     generate_vmap_rule = True

@@ -3,11 +3,12 @@
 A picture is a matplotlib figure that knows how to describe itself: a notebook stores
 the description beside the image. One colour means one thing in the whole course (the
 Okabe-Ito set, which colour-blind readers tell apart), and never alone: a label, a line
-style or a marker says the same. Ink is white on black everywhere.
+style or a marker says the same. Digits are white on black everywhere.
 """
 
 import base64
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from vae_teach.data import Images, draw_bits
 from vae_teach.guards import check_count
-from vae_teach.nets import VAE
+from vae_teach.models import adapt
 from vae_teach.train import History
 from vae_teach.words import say
 
@@ -37,16 +38,16 @@ DIGIT_COLORS = (  # Paul Tol's "muted" set and black: ten that colour-blind read
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
     *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#000000"),
 )
-SIDE = 28  # pixels along an image
 SHOWN_DPI, STORED_DPI = 96, 120  # stored a quarter larger, for sharp screens
-PNG_COLORS, NO_DITHER = 128, Image.Dither.NONE
+PNG_COLORS, NO_DITHER = 64, Image.Dither.NONE
+SPREAD = Image.Quantize.MAXCOVERAGE  # keeps rare colours: thin lines, small markers
 
 
 class Picture(Figure):
     """A matplotlib figure with a description, shown as one image with that text.
 
     Args:
-        alt: what a reader who cannot see it should know, in the language in use.
+        alt: what readers who cannot see it should know, in the language in use.
         width: inches.
         height: inches.
     """
@@ -57,18 +58,41 @@ class Picture(Figure):
         self.alt, self.stored_dpi = alt, STORED_DPI
 
     def png(self) -> bytes:
-        """Return the picture as a PNG file of few colours, hence of few bytes."""
+        """Return the picture as a PNG file, of few colours to keep it small."""
         drawn, packed = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png", dpi=self.stored_dpi)
-        colors = Image.open(drawn).convert("RGB").quantize(PNG_COLORS, dither=NO_DITHER)
+        image = Image.open(drawn).convert("RGB")
+        colors = image.quantize(PNG_COLORS, method=SPREAD, dither=NO_DITHER)
         colors.save(packed, "PNG", optimize=True)
         return packed.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         image = base64.b64encode(self.png()).decode()
         width, height = (round(side * SHOWN_DPI) for side in self.get_size_inches())
-        about = {"alt": self.alt, "width": width, "height": height}
-        return {"image/png": image, "text/plain": self.alt}, {"image/png": about}
+        metadata = {"alt": self.alt, "width": width, "height": height}
+        return {"image/png": image, "text/plain": self.alt}, {"image/png": metadata}
+
+
+class Pictured:
+    """What a widget inherits to bring its picture along, stored with its description.
+
+    JupyterLab shows the widget; code hosts, notebooks that are not trusted and pages
+    without JavaScript show the picture. It stands before the widget's own class.
+    """
+
+    def still(self) -> tuple[bytes, str, int]:
+        """Return a PNG, its description and its width on the screen, in pixels."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+        if isinstance(data, tuple):  # anywidget adds metadata, which are empty
+            data, _ = data
+        png, alt, width = self.still()
+        across, down = Image.open(io.BytesIO(png)).size
+        about = {"alt": alt, "width": width, "height": round(width * down / across)}
+        image = base64.b64encode(png).decode()
+        return data | {"image/png": image}, {"image/png": about}
 
 
 def picture(
@@ -87,23 +111,32 @@ def picture(
     return figure, axes
 
 
-def mosaic(pixels: Tensor, *, columns: int, gap: int = 1) -> np.ndarray[Any, Any]:
-    """Lay (N, 784) images in rows of ``columns``, white lines of ``gap`` between them.
+def side_of(pixels: Tensor) -> int:
+    """Return the side of square images (..., D); ValueError if D is no square."""
+    count = pixels.shape[-1]
+    if math.isqrt(count) ** 2 != count:
+        raise ValueError(say("not-square", got=count))
+    return math.isqrt(count)
 
-    Returns (rows * 28, columns * 28) and the lines, in [0, 1].
+
+def mosaic(pixels: Tensor, *, columns: int, gap: int = 1) -> np.ndarray[Any, Any]:
+    """Lay (N, D) square images in rows of ``columns``, white lines of ``gap`` between them.
+
+    Returns (rows * side, columns * side) and the lines, in [0, 1].
     """
     check_count("columns", columns)
-    rows = -(-len(pixels) // columns)
-    step = SIDE + gap
+    rows = math.ceil(len(pixels) / columns)
+    side = side_of(pixels)
+    step = side + gap
     canvas = np.ones((rows * step - gap, columns * step - gap), dtype=np.float32)
     for i, image in enumerate(pixels.detach().cpu().numpy()):
         top, left = step * (i // columns), step * (i % columns)
-        canvas[top : top + SIDE, left : left + SIDE] = image.reshape(SIDE, SIDE)
+        canvas[top : top + side, left : left + side] = image.reshape(side, side)
     return canvas
 
 
 def show_digits(ax: Axes, pixels: Tensor, *, columns: int, title: str = "") -> None:
-    """Draw (N, 784) images on ``ax``, ``columns`` in a row."""
+    """Draw (N, D) square images on ``ax``, ``columns`` in a row."""
     canvas = mosaic(pixels, columns=columns)
     ax.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
@@ -113,12 +146,12 @@ def show_digits(ax: Axes, pixels: Tensor, *, columns: int, title: str = "") -> N
 def gallery(
     rows: dict[str, Tensor], *, columns: int, alt: str, width: float = 7.5
 ) -> Picture:
-    """Stack titled rows of images, a dict from title to (N, 784) pixels.
+    """Stack titled rows of images, a dict from title to (N, D) pixels.
 
     ``alt`` describes the whole.
     """
     tile = width / columns
-    lines = [-(-len(pixels) // columns) for pixels in rows.values()]
+    lines = [math.ceil(len(pixels) / columns) for pixels in rows.values()]
     figure = Picture(alt, width, tile * sum(lines) + 0.3 * len(lines))
     axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=lines)[:, 0]
     for ax, (title, pixels) in zip(axes, rows.items(), strict=True):
@@ -127,13 +160,13 @@ def gallery(
 
 
 def one_of_each(images: Images) -> Tensor:
-    """Return the place of the first image of each label, in the order of the labels."""
+    """Return the index of the first image of each label, in the order of the labels."""
     labels = images.labels.tolist()
     return torch.tensor([labels.index(label) for label in sorted(set(labels))])
 
 
 @torch.no_grad()
-def reconstructions(model: VAE, images: Images, *, count: int = 10) -> Picture:
+def reconstructions(model: Any, images: Images, *, count: int = 10) -> Picture:
     """Show images and, below them, the decoder's means at the means of their q(z|x).
 
     The first of each label, then the first of the others, up to ``count``. Grey images
@@ -146,7 +179,8 @@ def reconstructions(model: VAE, images: Images, *, count: int = 10) -> Picture:
     chosen = torch.tensor((first + rest)[:count])
     x = images.pixels[chosen.to(images.pixels.device)]  # (B, D)
     x = draw_bits(x) if images.dynamic else x
-    mu, _ = model.encode(x.to(_device(model)))  # (B, L)
+    model = adapt(model)
+    mu = model.codes(x.to(model.like.device))  # (B, L)
     rows = {say("originals"): x, say("reconstructed-means"): model.decode(mu)}
     alt = say("alt-reconstructions", count=len(x))
     return gallery(rows, columns=min(len(x), 10), alt=alt)
@@ -154,7 +188,7 @@ def reconstructions(model: VAE, images: Images, *, count: int = 10) -> Picture:
 
 @torch.no_grad()
 def samples(
-    model: VAE, *, count: int = 10, generator: torch.Generator | None = None
+    model: Any, *, count: int = 10, generator: torch.Generator | None = None
 ) -> Picture:
     """Show draws from the model: decoder means, and pixels drawn from those means.
 
@@ -162,8 +196,9 @@ def samples(
     ValueError if count is below 1.
     """
     check_count("count", count)
+    model = adapt(model)
     z = torch.randn(count, model.latent_dim, generator=generator)  # (B, L)
-    means = model.decode(z.to(_device(model))).cpu()  # (B, D)
+    means = model.decode(z.to(model.like.device)).cpu()  # (B, D)
     rows = {
         say("sample-means"): means,
         say("sample-pixels"): draw_bits(means, generator),
@@ -183,22 +218,23 @@ def normal_quantiles(n: int) -> Tensor:
 
 
 @torch.no_grad()
-def manifold_tiles(model: VAE, n: int = 20) -> Tensor:
+def manifold_tiles(model: Any, n: int = 20) -> Tensor:
     """Decode the plane of two latents on a grid of equal prior mass.
 
     Tile (row, column) is the decoder's mean at z1 = quantile[column] and z2 =
-    quantile[n - 1 - row]: z1 runs right and z2 runs up. Returns (n, n, 784). Raises
+    quantile[n - 1 - row]: z1 runs right and z2 runs up. Returns (n, n, D). Raises
     ValueError for a model without exactly two latents.
     """
+    model = adapt(model)
     if model.latent_dim != 2:
         raise ValueError(say("two-latents", got=model.latent_dim))
     points = normal_quantiles(n)
     z2, z1 = torch.meshgrid(points.flip(0), points, indexing="ij")  # (n, n) each
     z = torch.stack((z1, z2), -1).reshape(-1, 2)  # (n * n, 2)
-    return model.decode(z.to(_device(model))).cpu().reshape(n, n, -1)
+    return model.decode(z.to(model.like.device)).cpu().reshape(n, n, -1)
 
 
-def manifold(model: VAE, n: int = 20) -> Picture:
+def manifold(model: Any, n: int = 20) -> Picture:
     """Show the plane of two latents: n x n decoder means, equal prior mass per tile.
 
     Raises ValueError for a model without exactly two latents.
@@ -206,29 +242,31 @@ def manifold(model: VAE, n: int = 20) -> Picture:
     tiles = manifold_tiles(model, n).reshape(n * n, -1)
     canvas = mosaic(tiles, columns=n, gap=0)
     figure, (ax,) = picture(say("alt-manifold", n=n), width=6.6, height=6.6)
-    figure.stored_dpi = SHOWN_DPI  # the one heavy picture: 313,600 grey pixels
+    figure.stored_dpi = SHOWN_DPI  # the one large picture: 313,600 grey pixels
     ax.imshow(canvas, cmap="gray", vmin=0, vmax=1)
     shown = np.unique(np.linspace(0, n - 1, min(n, 7)).round().astype(int))
     names = [say("coordinate", value=z) for z in normal_quantiles(n)[shown].tolist()]
-    ax.set_xticks(SIDE * (shown + 0.5), names)
-    ax.set_yticks(SIDE * (n - 1 - shown + 0.5), names)
+    side = side_of(tiles)
+    ax.set_xticks(side * (shown + 0.5), names)
+    ax.set_yticks(side * (n - 1 - shown + 0.5), names)
     ax.set(xlabel="$z_1$", ylabel="$z_2$")
     ax.set_title(say("manifold-title", n=n), loc="left", fontsize=10)
     return figure
 
 
 @torch.no_grad()
-def latent_map(model: VAE, images: Images, *, count: int = 5000) -> Picture:
+def latent_map(model: Any, images: Images, *, count: int = 5000) -> Picture:
     """Show where q(z|x) puts the images: its means, coloured by digit, and the prior.
 
     The first two latents of the first ``count`` images; rings hold 50 % and 95 % of
     the prior's mass. Raises ValueError for a model with one latent.
     """
+    model = adapt(model)
     if model.latent_dim < 2:
         raise ValueError(say("two-latents", got=model.latent_dim))
-    x = images.pixels[:count].to(_device(model))
+    x = images.pixels[:count].to(model.like.device)
     x = draw_bits(x) if images.dynamic else x
-    mu = model.encode(x)[0][:, :2].cpu()  # (B, 2)
+    mu = model.codes(x)[:, :2].cpu()  # (B, 2)
     labels = images.labels[:count].cpu()  # (B,)
     figure, (ax,) = picture(say("alt-map", count=len(x)), width=6.6, height=6.6)
     for digit, color in enumerate(DIGIT_COLORS):
@@ -247,7 +285,7 @@ def latent_map(model: VAE, images: Images, *, count: int = 5000) -> Picture:
 
 
 def _spread(points: list[Tensor], distance: float = 0.5) -> list[list[float]]:
-    """Push points (2,) apart until none hides another; most stay where they are."""
+    """Push points (2,) apart until none hides another; most do not move."""
     places = torch.stack(points)  # (n, 2)
     for _ in range(100):
         step = places[:, None] - places  # (n, n, 2)
@@ -288,7 +326,3 @@ def curves(history: History) -> Picture:
         ax.set_title(say(f"curve-{name}"), loc="left", fontsize=10)
         ax.set(xlabel=say("epoch"), ylabel="nats")
     return figure
-
-
-def _device(model: VAE) -> torch.device:
-    return next(model.parameters()).device

@@ -1,8 +1,8 @@
-"""What the doors of the package check, so that bad input gets one clear sentence.
+"""Input checks at the public entry points: bad input gets one clear sentence.
 
-Each guard names the argument, what it got and what it takes, in the reader's language.
-Those that look at values wait for the device and stand only at doors; those that look
-at shapes and dtypes may stand anywhere.
+It names the argument, what it got and what it takes, in the reader's language. Checks
+of values wait for the device, so only entry points make them; checks of shapes and
+dtypes may stand anywhere.
 """
 
 import math
@@ -88,7 +88,7 @@ def values_are_trusted() -> bool:
 
 
 def check_finite(name: str, value: Tensor) -> None:
-    """Raise unless ``value`` is a floating tensor of finite numbers, and some.
+    """Raise unless ``value`` is a floating tensor of finite numbers, and not empty.
 
     TypeError for another dtype, ValueError for the rest. Waits for the device.
     """
@@ -100,7 +100,7 @@ def check_finite(name: str, value: Tensor) -> None:
 
 
 def check_pixels(name: str, value: Tensor) -> None:
-    """Raise unless ``value`` holds floating pixels in [0, 1], some, and no NaN.
+    """Raise unless ``value`` holds floating pixels in [0, 1], without NaN, not empty.
 
     TypeError for another dtype, ValueError for the rest. Waits for the device.
     """
@@ -129,13 +129,13 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     try:
         wanted = torch.device(device)
     except (RuntimeError, TypeError):
-        wanted = torch.device("meta")  # a name torch does not know is not there either
-    takes = ["cpu", *([there.type] if there else [])]
-    many = torch.accelerator.device_count() if there else 1
-    if wanted.type not in takes or (
-        wanted.type != "cpu" and (wanted.index or 0) >= many
-    ):
-        raise ValueError(say("no-device", got=str(device), takes=", ".join(takes)))
+        wanted = torch.device("meta")  # which no machine has, like an unknown name
+    counts = {"cpu": 1}  # devices of each kind; of CPUs there is one, by any index
+    if there is not None:
+        counts[there.type] = torch.accelerator.device_count()
+    index = 0 if wanted.type == "cpu" else wanted.index or 0
+    if index >= counts.get(wanted.type, 0):
+        raise ValueError(say("no-device", got=str(device), takes=", ".join(counts)))
     return wanted
 
 

@@ -15,8 +15,8 @@ import platformdirs
 
 HERE = Path(__file__).resolve().parent
 LOCALES = {"pt": "pt_BR", "en": "en"}
-NEWS = {"fetchNews": "false", "checkForUpdates": False}  # asks nothing of the network
-# JupyterLab's language pack leaves the menu bar in English: here is what it lacks.
+NEWS = {"fetchNews": "false", "checkForUpdates": False}  # so no network requests
+# What JupyterLab's language pack lacks: it leaves the menu bar in English.
 MENU_BAR = {
     "file": "Arquivo",
     "edit": "Editar",
@@ -45,7 +45,7 @@ NO_COURSE = (
 
 
 def split_arguments(arguments: list[str]) -> tuple[str, list[str]]:
-    """Return the language, and what is left for JupyterLab.
+    """Return the language, and the remaining arguments, for JupyterLab.
 
     Portuguese is the default, also where the first argument is an option. Raises
     ValueError, in one sentence that names the two, for any other language.
@@ -60,10 +60,10 @@ def split_arguments(arguments: list[str]) -> tuple[str, list[str]]:
 def jupyterlab_arguments(language: str, rest: list[str]) -> list[str]:
     """Return JupyterLab's arguments: ours, except those that ``rest`` sets itself.
 
-    The file browser starts at the repository, so both languages and the package are
-    within reach. The server listens on this computer alone and keeps its token. The
-    layout of the tabs is the course's own, like the settings. Raises FileNotFoundError
-    where the course is not around the package.
+    The file browser starts at the repository, so it shows both languages and the
+    package. The server listens on this computer only and keeps its token. The layout of
+    the tabs is the course's own, like the settings. Raises FileNotFoundError where the
+    course is not around the package.
     """
     tour = f"notebooks/{language}/00_tour.ipynb"
     if not (HERE.parent / tour).is_file():
@@ -79,10 +79,10 @@ def jupyterlab_arguments(language: str, rest: list[str]) -> list[str]:
 
 
 def settings_folder(language: str) -> Path:
-    """Return the folder of the course's JupyterLab settings, made where it is missing.
+    """Return the folder of the course's JupyterLab settings, created where missing.
 
-    It starts with the language of the menus, and without the news pop-up; a file that
-    is there is left as it is. Raises OSError where nothing can be written.
+    It starts with the language of the menus, and without the news pop-up; existing
+    files are left unchanged. Raises OSError where nothing can be written.
     """
     folder = platformdirs.user_config_path("vae_teach") / "jupyterlab" / language
     first: dict[str, object] = {
@@ -103,9 +103,9 @@ def settings_folder(language: str) -> Path:
 def trust_notebooks(course: Path) -> None:
     """Sign the notebooks under ``course``, as ``jupyter trust`` does.
 
-    JupyterLab shows what a notebook's widgets saved only where it trusts it; whoever
-    runs this command is about to run them anyway. A file that is no notebook is left
-    to JupyterLab, which says what is wrong with it.
+    JupyterLab shows saved widgets only in notebooks that it trusts, and a reader who
+    runs this command is about to execute them anyway. A file that is not a notebook is
+    skipped: JupyterLab reports what is wrong with it.
     """
     import nbformat
     from nbformat.sign import NotebookNotary
@@ -117,7 +117,7 @@ def trust_notebooks(course: Path) -> None:
 
 
 def main() -> None:
-    """Open JupyterLab on the tour; ``--help`` tells how.
+    """Open JupyterLab on the tour; ``--help`` explains the arguments.
 
     Raises SystemExit with code 2 for an unknown language and 1 where there is no
     course to open or no place for its settings, each with one sentence.

@@ -44,7 +44,8 @@ from vae_teach.words import say
 
 DECODES = ("probabilities", "logits")
 SIDES = (28, 32, 64, 16, 8)  # of images, tried where no layer tells how many pixels
-WRONG_SHAPE = (RuntimeError, ValueError, TypeError, IndexError)  # what a wrong one does
+# What a model may raise for images of a shape that it does not take.
+WRONG_SHAPE = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 # What `reparameterize(mu, s)` may take s for: how much wider it then draws at s = 4
 # than at s = 1, and the log-variance that s stands for.
 SPREADS: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {
@@ -100,15 +101,15 @@ class Adapted:
 
     def __init__(self, model: Any, findings: _Findings, decodes: str) -> None:
         self.model, self._findings, self._decodes = model, findings, decodes
-        self.bernoulli = not hasattr(model, "log_conditional")
-        self.standard_prior = not hasattr(model, "log_prior")
+        self.bernoulli = not _brings(model, "log_conditional")
+        self.standard_prior = not _brings(model, "log_prior")
 
     def q(self, x: Tensor) -> Any:
         """Return the approximate posterior of images x (B, D), over z (B, L).
 
         Raises TypeError for a model without one, such as an autoencoder.
         """
-        if hasattr(self.model, "q"):
+        if _brings(self.model, "q"):
             return _over_vectors(self.model.q(self._images(x)))
         found = self._encode(x)
         if isinstance(found, Distribution):
@@ -118,13 +119,21 @@ class Adapted:
         mu, spread = found
         return DiagonalNormal(mu, SPREADS[self._findings.spread][1](spread), self._draw)
 
+    def latents(self, x: Tensor) -> int:
+        """Return how many latent dimensions there are, L, by the code of an image."""
+        if not self.has_q(x):
+            return self.codes(x[:1]).shape[-1]
+        q = self.q(x[:1])
+        shape: torch.Size = getattr(q, "event_shape", None) or q.mean.shape
+        return shape[-1]
+
     def has_q(self, x: Tensor) -> bool:
         """Tell whether the model has a q(z|x): an autoencoder has none."""
-        return hasattr(self.model, "q") or not isinstance(self._encode(x[:1]), Tensor)
+        return _brings(self.model, "q") or not isinstance(self._encode(x[:1]), Tensor)
 
     def codes(self, x: Tensor) -> Tensor:
         """Return the means of q(z|x), or an autoencoder's codes: (B, D) to (B, L)."""
-        found = None if hasattr(self.model, "q") else self._encode(x)
+        found = None if _brings(self.model, "q") else self._encode(x)
         mean: Tensor = found if isinstance(found, Tensor) else self.q(x).mean
         return mean
 
@@ -135,7 +144,7 @@ class Adapted:
         to 0 or 1 counts as the nearest number inside. Raises ValueError for values
         outside [0, 1].
         """
-        if hasattr(self.model, "decode_logits"):
+        if _brings(self.model, "decode_logits"):
             logits: Tensor = self.model.decode_logits(z)
             return logits
         out = _call(self.model, "decode", "decoder")(z.reshape(-1, z.shape[-1]))
@@ -151,7 +160,7 @@ class Adapted:
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the mean of each pixel, (B, L) to (B, D)."""
-        if self.bernoulli or not hasattr(self.model, "decode"):
+        if self.bernoulli or not _brings(self.model, "decode"):
             return torch.sigmoid(self.decode_logits(z))
         means: Tensor = self.model.decode(z)
         return means.flatten(1)
@@ -177,7 +186,7 @@ class Adapted:
     def latent_dim(self) -> int:
         """Latent dimensions, L: the model's own number, or the length of a code."""
         known = getattr(self.model, "latent_dim", None)
-        return known if isinstance(known, int) else self._code_of_a_blank().shape[-1]
+        return known if isinstance(known, int) else self._latents_of_a_blank()
 
     @property
     def like(self) -> Tensor:
@@ -224,13 +233,13 @@ class Adapted:
             return z
         return mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
 
-    def _code_of_a_blank(self) -> Tensor:
-        """Return the code of an empty image of the first size that the model takes."""
+    def _latents_of_a_blank(self) -> int:
+        """Return L by an empty image of the first size that the model takes."""
         module = self.model if isinstance(self.model, nn.Module) else nn.Module()
         widths = [m.in_features for m in module.modules() if isinstance(m, nn.Linear)]
         for pixels in (*widths[:1], *(side**2 for side in SIDES)):
             with suppress(*WRONG_SHAPE), torch.no_grad():
-                return self.codes(self.like.new_zeros(1, pixels))
+                return self.latents(self.like.new_zeros(1, pixels))
         raise TypeError(say("model-size", got=type(self.model).__name__))
 
 
@@ -263,16 +272,16 @@ def adapt(model: Any, *, decodes: str = "probabilities") -> Adapted:
     if isinstance(model, Adapted):
         return model
     check_choice("decodes", decodes, DECODES)
-    if not any(hasattr(model, own) for own in ("decode_logits", "log_conditional")):
+    if not any(_brings(model, own) for own in ("decode_logits", "log_conditional")):
         _call(model, "decode", "decoder")
-    if not hasattr(model, "q"):
+    if not _brings(model, "q"):
         _call(model, "encode", "encoder")
     return Adapted(model, _find_out(model), decodes)
 
 
 def _find_out(model: Any) -> _Findings:
     draw = getattr(type(model), "reparameterize", None)
-    if draw is VAE.reparameterize and hasattr(model, "decode_logits"):
+    if draw is VAE.reparameterize and _brings(model, "decode_logits"):
         return _COURSE
     if model not in _FINDINGS:
         spread, draws = _how_it_draws(model)
@@ -282,7 +291,7 @@ def _find_out(model: Any) -> _Findings:
 
 def _how_it_draws(model: Any) -> tuple[str, tuple[bool, bool]]:
     """Return what ``reparameterize`` takes its second argument for; when it draws."""
-    if not hasattr(model, "reparameterize"):
+    if not callable(getattr(model, "reparameterize", None)):
         return "log-variance", (False, False)
     was_training = getattr(model, "training", False)
     ratios = {}
@@ -333,6 +342,11 @@ def _side(model: Any, x: Tensor) -> int:
                 ) from error
             return side
     return 0
+
+
+def _brings(model: Any, name: str) -> bool:
+    """Tell whether a model has a method; a number of that name is something else."""
+    return callable(getattr(model, name, None))
 
 
 def _call(model: Any, *names: str) -> Callable[..., Any]:

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vae_teach.figures import SHOWN_DPI, SIDE, Picture
+from vae_teach.figures import SHOWN_DPI, Picture, Pictured, side_of
 from vae_teach.guards import check_count
-from vae_teach.nets import VAE
+from vae_teach.models import adapt
 from vae_teach.words import say
 
 ZOOM = 10  # screen pixels along one pixel of a digit
@@ -29,8 +29,9 @@ def png(pixels: Tensor, *, zoom: int = ZOOM) -> bytes:
     Raises ValueError if zoom is below 1.
     """
     check_count("zoom", zoom)
-    levels = (255 * pixels).round().to(torch.uint8).reshape(SIDE, SIDE)
-    side = SIDE * zoom
+    side = side_of(pixels)
+    levels = (255 * pixels).round().to(torch.uint8).reshape(side, side)
+    side *= zoom
     image = Image.fromarray(levels.cpu().numpy()).resize(
         (side, side), Image.Resampling.NEAREST
     )
@@ -39,8 +40,8 @@ def png(pixels: Tensor, *, zoom: int = ZOOM) -> bytes:
     return file.getvalue()
 
 
-class LatentSliders(widgets.Box):  # type: ignore[misc]
-    """The sliders and their picture; where no widget can be shown, a sentence.
+class LatentSliders(Pictured, widgets.Box):  # type: ignore[misc]
+    """The sliders and their picture; where no widget can be shown, the picture alone.
 
     Args:
         sliders: one per latent coordinate.
@@ -60,11 +61,18 @@ class LatentSliders(widgets.Box):  # type: ignore[misc]
         super().__init__([picture, column], layout={"flex_flow": "row wrap"})
         self.add_class("vae-sliders")
 
+    def still(self) -> tuple[bytes, str, int]:
+        """Return the decoded picture, where the sliders stand, and its width."""
+        values = [say("coordinate", value=slider.value) for slider in self.sliders]
+        point = "; ".join(f"z{i} = {value}" for i, value in enumerate(values, start=1))
+        width = int(self.image.layout.width.removesuffix("px"))
+        return bytes(self.image.value), say("sliders-alt", point=point), width
+
     def __repr__(self) -> str:
         return say("sliders-fallback")
 
 
-def latent_sliders(model: VAE, *, extent: float = 3.0) -> LatentSliders:
+def latent_sliders(model: Any, *, extent: float = 3.0) -> LatentSliders:
     """Return one slider per latent coordinate and the decoder's mean at that point.
 
     Mouse, touch and keyboard: arrows move by 0.1, Home and End go to the ends.
@@ -81,17 +89,16 @@ def latent_sliders(model: VAE, *, extent: float = 3.0) -> LatentSliders:
     """
     if not extent > 0:
         raise ValueError(say("not-above-zero", name="extent", got=extent))
+    model = adapt(model)
     handles = [_slider(i, extent) for i in range(model.latent_dim)]
-    side = f"{SIDE * ZOOM}px"
-    image = widgets.Image(format="png", layout={"width": side, "height": side})
+    image = widgets.Image(format="png")
 
     def follow(_: object = None) -> None:
-        device = next(model.parameters()).device
-        z = torch.tensor(
-            [[handle.value for handle in handles]], device=device
-        )  # (1, L)
+        values = [handle.value for handle in handles]
         with torch.no_grad():
-            image.value = png(model.decode(z)[0])
+            pixels = model.decode(model.like.new_tensor([values]))[0]  # (D,)
+        image.value = png(pixels)
+        image.layout.width = image.layout.height = f"{side_of(pixels) * ZOOM}px"
 
     for handle in handles:
         handle.observe(follow, names="value")
@@ -113,7 +120,7 @@ def _slider(index: int, extent: float) -> widgets.FloatSlider:
     )
 
 
-class Panel(widgets.VBox):  # type: ignore[misc]
+class Panel(Pictured, widgets.VBox):  # type: ignore[misc]
     """Controls, the picture that they redraw, and below it what it shows, in words.
 
     Args:
@@ -142,11 +149,19 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     def _follow(self, _: object = None) -> None:
         values = {name: control.value for name, control in self.controls.items()}
         self.picture = self._draw(**values)
-        width = round(self.picture.get_figwidth() * SHOWN_DPI)
-        self.image.layout.width, self.image.layout.max_width = f"{width}px", "100%"
+        self.image.layout.width = f"{self._width}px"
+        self.image.layout.max_width = "100%"
         self.image.value = self.picture.png()
         text = html.escape(self.picture.alt)
         self._words.value = f'<p role="status" style="line-height:1.4">{text}</p>'
+
+    @property
+    def _width(self) -> int:
+        return round(self.picture.get_figwidth() * SHOWN_DPI)
+
+    def still(self) -> tuple[bytes, str, int]:
+        """Return the picture as it is drawn now, its description and its width."""
+        return bytes(self.image.value), self.picture.alt, self._width
 
     def __repr__(self) -> str:
         return say("panel-fallback")

@@ -2,8 +2,8 @@
 
 A digit is the path of a pen. A few points make a smooth curve; the hand moves them a
 little; slant, rotation, scale and position put the curve on the page; the pen leaves
-ink around it. :func:`draw` is a function of :class:`Factors` and of nothing else, so
-the hidden causes of every image are known. Needs no network.
+ink around it. :func:`draw` depends on :class:`Factors` only, so the hidden causes of
+every image are known. Needs no network.
 """
 
 import math
@@ -19,14 +19,14 @@ from vae_teach.guards import check_count
 from vae_teach.words import say
 
 SIDE = 28  # pixels, as in MNIST
-CHUNK = 250  # images drawn at a time: what they need stays in the processor's cache
+IMAGES_AT_ONCE = 250  # drawn together: their working set fits in the processor's cache
 SAMPLES = 56  # places of the pen along a digit, about a pixel apart on the longest
 EDGE = 1.2  # pixels over which the rim of a stroke fades, as soft as in MNIST
 HAND = 1.1  # pixels, standard deviation of the hand's displacements
-REACH = 6.5  # pixels over which the hand's displacements stay alike
-TREMOR = 0.015  # share of their variance that each point has to itself
+REACH = 6.5  # pixels, length scale of the correlation between displacements
+TREMOR = 0.015  # independent variance of each point, as a share of the correlated one
 
-# Mean and standard deviation of each factor's normal, cut at its 1 % and 99 %.
+# Mean and standard deviation of each factor's normal, truncated at its 1 % and 99 %.
 NORMALS = {
     "slant": (0.1, 0.18),
     "thickness": (2.6, 0.5),
@@ -83,9 +83,9 @@ GLYPHS = (
 
 
 class Factors(NamedTuple):
-    """What causes each of N images; ``factors._replace(slant=...)`` moves one alone.
+    """The causes of each of N images; ``factors._replace(slant=...)`` changes one.
 
-    Everything turns, leans and grows about the middle of the ink. All are float32 but
+    Rotation, slant and scale are about the middle of the ink. All are float32 except
     the label.
 
     Args:
@@ -160,10 +160,10 @@ def _tables() -> tuple[Tensor, Tensor, Tensor]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread.
+    """Restrict PyTorch to one thread.
 
-    The steps are small: one thread draws 60,000 images in two seconds, while two that
-    share a busy core spend most of their time waiting for one another.
+    The operations are small: one thread draws 60,000 images in two seconds, while two
+    that share a busy core spend most of their time waiting for each other.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -173,36 +173,37 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-POINTS, WHERE, STEPS = _tables()
-MOVABLE = POINTS.shape[2]  # 13, the points of the longest digit
+GLYPH_POINTS, PEN_PLACES, PEN_STEPS = _tables()
+MOST_POINTS = GLYPH_POINTS.shape[2]  # 13, those of the longest digit
 
 
 @_one_thread()
 def sample_factors(n: int, *, seed: int) -> Factors:
     r"""Draw the factors of n images, all independent but for the jitter of one image.
 
-    As many of each digit as can be. Slant, thickness, rotation, scale and shifts are
-    normal, cut at their 1 % and 99 % (``NORMALS``); style is
+    The counts of the ten digits differ by at most one. Slant, thickness, rotation,
+    scale and shifts are normal, truncated at their 1 % and 99 % (``NORMALS``); style is
     :math:`(1 - \cos \pi u) / 2`, more often near 0 and 1. Jitter is a smooth Gaussian
     field: two points of a digit at distance r move with correlation
-    :math:`e^{-r^2 / 2 \ell^2}`, and each trembles a little by itself.
+    :math:`e^{-r^2 / 2 \ell^2}`, plus a little noise of each.
 
-    The first m of a draw of n are not the draw of m. Raises ValueError if n is not an
-    integer of 1 or more.
+    With the same seed, the first m of n draws are not the m draws. Raises ValueError if
+    n is not an integer of 1 or more.
     """
     check_count("n", n)
     generator = torch.Generator().manual_seed(seed)
     label = torch.randperm(n, generator=generator) % 10
-    # In float64: a rounding that differs between machines then stays out of sight.
+    # In float64: rounding that differs between machines then does not show.
     u = torch.rand(len(NORMALS) + 1, n, generator=generator, dtype=torch.float64)
     normal = torch.special.ndtri(0.01 + 0.98 * u[1:])
     pairs = zip(NORMALS.items(), normal, strict=True)
     moved = {name: (mean + std * z).float() for (name, (mean, std)), z in pairs}
     style = (1 - torch.cos(math.pi * u[0])) / 2
-    between = torch.cdist(POINTS.mean(dim=1), POINTS.mean(dim=1))  # (10, P, P)
-    alike = torch.exp(-(between**2) / (2 * REACH**2)) + TREMOR * torch.eye(MOVABLE)
-    root = HAND * torch.linalg.cholesky(alike)
-    shape = (n, MOVABLE, 2)
+    middle = GLYPH_POINTS.mean(dim=1)  # (10, P, 2)
+    kernel = torch.exp(-(torch.cdist(middle, middle) ** 2) / (2 * REACH**2))
+    covariance = kernel + TREMOR * torch.eye(MOST_POINTS)  # (10, P, P)
+    root = HAND * torch.linalg.cholesky(covariance)
+    shape = (n, MOST_POINTS, 2)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
     jitter = (root[label] @ noise).float()  # (N, P, 2)
     return Factors(label=label, style=style.float(), jitter=jitter, **moved)
@@ -226,9 +227,10 @@ def draw(factors: Factors) -> Tensor:
     _check(factors)
     n = len(factors.label)
     pixels = torch.empty(n, SIDE * SIDE)
-    for i in range(0, n, CHUNK):
-        part = Factors(*(value[i : i + CHUNK].double() for value in factors))
-        pixels[i : i + CHUNK] = _ink(*_pen(part), part.thickness)
+    for start in range(0, n, IMAGES_AT_ONCE):
+        part = slice(start, start + IMAGES_AT_ONCE)
+        some = Factors(*(value[part].double() for value in factors))
+        pixels[part] = _ink(*_pen(some), some.thickness)
     return pixels
 
 
@@ -245,14 +247,14 @@ def _check(factors: Factors) -> None:
     n = len(factors.label)
     check_count("len(factors.label)", n)
     for name, value in factors._asdict().items():
-        takes = (n, MOVABLE, 2) if name == "jitter" else (n,)
-        got = {"name": f"factors.{name}", "got": tuple(value.shape)}
-        if got["got"] != takes:
-            raise ValueError(say("factors-shape", takes=takes, **got))
+        takes = (n, MOST_POINTS, 2) if name == "jitter" else (n,)
+        name, shape = f"factors.{name}", tuple(value.shape)
+        if shape != takes:
+            raise ValueError(say("factors-shape", name=name, got=shape, takes=takes))
         if not value.isfinite().all():
-            raise ValueError(say("factors-not-finite", **got))
-        if name in ("thickness", "scale") and value.min() <= 0:
-            raise ValueError(say("not-above-zero", **got | {"got": value.min().item()}))
+            raise ValueError(say("factors-not-finite", name=name))
+        if name in ("factors.thickness", "factors.scale") and value.min() <= 0:
+            raise ValueError(say("not-above-zero", name=name, got=value.min().item()))
     low, high = (bound.item() for bound in factors.label.aminmax())
     if factors.label.is_floating_point() or low < 0 or high > 9:
         raise ValueError(say("factors-labels", low=low, high=high))
@@ -261,13 +263,15 @@ def _check(factors: Factors) -> None:
 def _pen(factors: Factors) -> tuple[Tensor, Tensor]:
     """Return where the pen goes, (B, S, 2) pixels, and how far at each place (B, S)."""
     label, style = factors.label.long(), factors.style[:, None, None]
-    points = torch.lerp(POINTS[label, 0], POINTS[label, 1], style) + factors.jitter
+    ways = GLYPH_POINTS[label]  # (B, 2, P, 2) the two ways of writing each digit
+    points = torch.lerp(ways[:, 0], ways[:, 1], style) + factors.jitter
     angle = torch.deg2rad(factors.rotation)
     cos, sin = factors.scale * angle.cos(), factors.scale * angle.sin()
     lean = factors.slant  # rows count down: to lean right is to move left going down
     page = torch.stack([cos, -sin, sin - lean * cos, cos + lean * sin], dim=1)
-    page = page.view(-1, 2, 2)  # (B, 2, 2) from (x, y) as written to as seen
-    path, steps = WHERE[label] @ points @ page, STEPS[label] @ points @ page
+    page = page.view(-1, 2, 2)  # (B, 2, 2) from (x, y) as written to (x, y) on the page
+    path = PEN_PLACES[label] @ points @ page
+    steps = PEN_STEPS[label] @ points @ page
     length = steps.norm(dim=2)  # (B, S)
     share = length / length.sum(dim=1, keepdim=True)
     middle = torch.stack([factors.shift_x, factors.shift_y], dim=1) + (SIDE - 1) / 2

@@ -1,6 +1,6 @@
 """The language in use, and every word that appears on a figure, widget or message.
 
-The catalogue is ``words.toml``, and for what a single lesson says
+The catalogue is ``words.toml`` and, for the phrases of a single lesson,
 ``lessons/NN_slug.toml``: one entry a phrase, Portuguese and English side by side.
 Notebook cells hold no words of their own, so the same code serves both languages.
 """
@@ -18,11 +18,11 @@ Catalogue = dict[str, dict[str, str]]
 
 
 def _read_catalogue(folder: Traversable) -> Catalogue:
-    """Read every file; a phrase that stands in two of them raises KeyError."""
+    """Read every file; a phrase that is in two of them raises KeyError."""
     lessons = folder.joinpath("lessons").iterdir()
-    found = [file for file in lessons if file.name.endswith(".toml")]
+    files = [file for file in lessons if file.name.endswith(".toml")]
     catalogue: Catalogue = {}
-    for file in (folder.joinpath("words.toml"), *found):
+    for file in (folder.joinpath("words.toml"), *files):
         phrases: Catalogue = tomllib.loads(file.read_text(encoding="utf-8"))
         if twice := catalogue.keys() & phrases.keys():
             raise KeyError(f"{sorted(twice)}: in {file.name} and in another file too")

@@ -102,7 +102,9 @@ rises = [
 assert torch.allclose(average(mu, logvar), by_quadrature(mu, logvar), atol=1e-9)
 assert torch.allclose(exact_gradient, torch.stack(rises) / (2 * step), atol=1e-6)
 d_mu, d_logvar = exact_gradient.tolist()
-print(say("gradients-exact", average=average(mu, logvar).item(), mu=d_mu, logvar=d_logvar))
+print(
+    say("gradients-exact", average=average(mu, logvar).item(), mu=d_mu, logvar=d_logvar)
+)
 
 # %% [markdown] key="average-seen"
 # The picture shows both sides of the matter. On the left, $f$ and two bells. On the right, the average of $f$ as the bell slides: the ripples of $f$ are still there, but flatter, since the bell averages them. The dashed line touches the curve at our $\mu$; its slope is the derivative in $\mu$ that the cell above printed.
@@ -211,7 +213,9 @@ def arrow(ax, start, end, *, back=False, bend=0.0):
     ax.annotate("", end, start, arrowprops=line)
 
 
-figure, axes = figures.picture(say("gradients-alt-graphs"), columns=2, width=9, height=3.4)
+figure, axes = figures.picture(
+    say("gradients-alt-graphs"), columns=2, width=9, height=3.4
+)
 for ax in axes:
     box(ax, (0, 2), r"$\mu$", q_color)
     box(ax, (0, 1), r"$\sigma$", q_color)
@@ -322,7 +326,9 @@ for name, terms in exact_terms.items():
 
 # %% key="race-picture"
 colors = {"score": "black", "baseline": "#777777", "path": q_color}
-figure, axes = figures.picture(say("gradients-alt-race"), columns=3, width=8.5, height=2.5)
+figure, axes = figures.picture(
+    say("gradients-alt-race"), columns=3, width=8.5, height=2.5
+)
 for ax, (name, each) in zip(axes, estimators.items(), strict=True):
     ax.hist(each.mean(-1)[0], np.linspace(-8, 16, 73), color=colors[name], log=True)
     ax.axvline(d_mu, color=figures.COLORS["posterior"], linewidth=2, linestyle="--")
@@ -384,7 +390,9 @@ def draw_arrows(mu, sigma, eps):
     decay = math.exp(-4.5 * sigma**2)
     exact_mu = 2 * mu + 3 * decay * math.cos(3 * mu)
     exact_sigma = 2 * sigma - 9 * sigma * decay * math.sin(3 * mu)
-    diamond = {"color": figures.COLORS["posterior"], "label": say("gradients-panel-exact")}
+    diamond = {
+        "color": figures.COLORS["posterior"], "label": say("gradients-panel-exact"),
+    }
     right.plot((exact_mu, exact_sigma), (1, 0), "D", **diamond)
     right.axvline(0, color="black", linewidth=1)
     right.set(xlim=(-15, 15), ylim=(-0.8, 1.6), yticks=(1, 0))
@@ -485,7 +493,14 @@ def log_likelihood(z):  # (N, 2) to (N,) nats
     return densities.log_bernoulli(x, decoder.decode_logits(z))
 
 
-print(say("gradients-data", name=train_images.name, s1=sigma[0].item(), s2=sigma[1].item()))
+print(
+    say(
+        "gradients-data",
+        name=train_images.name,
+        s1=sigma[0].item(),
+        s2=sigma[1].item(),
+    )
+)
 
 # %% key="vae-exact"
 def square(points, extent=6.0):  # a grid of noise, and its normal weights
@@ -639,7 +654,9 @@ for latents, ways in contests.items():
         curves, kls = zip(*(run(way, latents, seed) for seed in range(3)), strict=True)
         runs[way, latents] = torch.tensor(curves)  # (3 seeds, 3 epochs)
         last = runs[way, latents][:, -1]
-        told = {"name": say(f"gradients-way-{way}"), "latents": latents, "kl": sum(kls) / 3}
+        told = {
+            "name": say(f"gradients-way-{way}"), "latents": latents, "kl": sum(kls) / 3,
+        }
         told |= {"low": last.min().item(), "high": last.max().item()}
         print(say("gradients-run", mean=last.mean().item(), **told))
         if way == "blocked":
@@ -745,7 +762,9 @@ for target in (0.005, 100.0):
         steps[name, target] = steps_to(target, form, start)
         key = "gradients-steps" if steps[name, target] > 0 else "gradients-lost"
         key = "gradients-late" if steps[name, target] == most else key
-        told = {"name": say(f"gradients-form-{name}"), "steps": abs(steps[name, target])}
+        told = {
+            "name": say(f"gradients-form-{name}"), "steps": abs(steps[name, target]),
+        }
         print(say(key, target=target, **told))
 
 assert 0.5 < steps["softplus", 0.005] / steps["exp", 0.005] < 2
@@ -798,7 +817,9 @@ for temperature in temperatures:
     noises.append(gradient.var(0).sum().item())
     if temperature == 2.0:
         assert not is_unbiased(gradient.T[:, :, None], exact_three)
-    print(say("gradients-gumbel", tau=temperature, bias=biases[-1], variance=noises[-1]))
+    print(
+        say("gradients-gumbel", tau=temperature, bias=biases[-1], variance=noises[-1])
+    )
 
 categorical = (cost(largest) - per_category.mean())[:, None] * (largest - p)  # (N, 3)
 assert is_unbiased(categorical.T[:, :, None], exact_three)

@@ -23,7 +23,6 @@
 # **Time:** 30 minutes of reading; about half a minute of computing on one core.
 
 # %% key="setup"
-import copy
 import functools
 import inspect
 import json
@@ -33,7 +32,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 os.environ["KINETO_LOG_LEVEL"] = "99"  # before torch: its profiler writes a diary
@@ -51,8 +49,6 @@ from torchvision import transforms
 
 from vae_teach import data, densities, figures, nets, sliders, train
 from vae_teach.checks import training as checks
-from vae_teach.products import available, by_onednn, linear
-from vae_teach.speed.processes import Team
 from vae_teach.words import say, use_language
 
 use_language("en")
@@ -104,7 +100,7 @@ print(say("training-machine", device=device.type, threads=torch.get_num_threads(
 # %% [markdown] key="limit"
 # ## 2. The limit
 #
-# No loop can finish an image sooner than its matrix products. So let us time the products alone: the same shapes as in a training step, nothing in between, results written to places that already exist. PyTorch may bring more than one library that can multiply. Where there is a second one the cell times it too, and **the limit is the faster of the two**. The last number is for a large square product, the kind of work a processor likes best.
+# No loop can finish an image sooner than its matrix products. So let us time the products alone: the same shapes as in a training step, nothing in between, results written to places that already exist. Their speed is **the limit**. The last number is for a large square product, the kind of work a processor likes best.
 #
 # One detail separates a measurement from a guess. A GPU takes orders and returns at once, long before the work is done. Whoever stops the clock without waiting for the device has measured how fast one can give orders. Hence `synchronize`.
 
@@ -141,11 +137,6 @@ def multiply(pairs):
         torch.mm(a, b, out=out)
 
 
-def multiply_by_onednn(pairs):
-    for a, b, _ in pairs:
-        linear(a, b.T)  # a b
-
-
 def limit_of(batch_size, multiply):
     pairs = products(batch_size)
     return batch_size / seconds_of(lambda: multiply(pairs), 20)  # images per second
@@ -157,8 +148,6 @@ def square_speed(side):
 
 
 ways = {"mm": multiply}
-if device.type == "cpu" and available():
-    ways["onednn"] = multiply_by_onednn
 limits = {name: limit_of(BATCH, way) for name, way in ways.items()}
 limit = max(limits.values())
 for name, seen in limits.items():
@@ -336,47 +325,6 @@ def fused(model, images):
     return total
 
 
-# %% [markdown] key="onednn"
-# ### Who multiplies
-#
-# By now most of a step is matrix products, and these look out of reach. But somebody has to compute them. For an x86 processor PyTorch brings two libraries that can, called MKL and oneDNN, and it sends a linear layer in float32 to the first. The same product, with as many digits, may take much less time in the other. Section 2 has timed both.
-#
-# How do you change the library and leave the model alone? `by_onednn(model)` is a context. Within it, the linear layers of the model call the package's `linear`, which goes to oneDNN if the matrices are large enough to be worth it, and so does its backward pass. The weights stay where they are. The next cell compares a layer and its gradient with the same layer in float64, by either way. On a GPU, or on a processor of another family, the context does nothing, and the table will not have this rung.
-
-
-# %% key="rung-onednn"
-def value_and_gradient(layer, x):
-    y = layer(x)  # (128, 400)
-    return y, torch.autograd.grad(y.square().sum(), layer.weight)[0]
-
-
-torch.manual_seed(0)
-layer, x = torch.nn.Linear(784, 400), torch.randn(128, 784)
-exact = value_and_gradient(copy.deepcopy(layer).double(), x.double())
-for name in ways:
-    with by_onednn(layer) if name == "onednn" else nullcontext():
-        found = value_and_gradient(layer, x)
-    pairs = zip(found, exact, strict=True)
-    far = max(((ours - y).abs().max() / y.abs().max()).item() for ours, y in pairs)
-    assert far < 1e-5
-    print(say(f"training-far-{name}", far=far))
-
-
-def onednn(model, images):
-    order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
-    total = torch.zeros((), device=device)
-    with by_onednn(model):  # this is new
-        for chosen in order.split(BATCH):
-            x = images.pixels.index_select(0, chosen)  # (B, 784)
-            loss = from_logits(x, *model(x))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-    return total
-
-
 # %% [markdown] key="package"
 # ### The package, and what it adds
 #
@@ -410,7 +358,7 @@ def packaged(**options):
 #
 # On a GPU, `"high"` uses TF32, with 11 bits, in between. A processor without such units may well become slower. That is why one measures.
 #
-# And `"medium"` is a permission, not an order: where a processor gains nothing by it, all digits stay. The next cell looks whether they stay here, by the distance of a product from the same one in float64. If they do, whatever is gained is the library's doing: with `"medium"`, PyTorch asks oneDNN by itself.
+# And `"medium"` is a permission, not an order: where a processor gains nothing by it, all digits stay. The next cell looks whether they stay here, by the distance of a product from the same one in float64. If they do, whatever is gained is the library's doing: on an x86 processor PyTorch brings two that can multiply, MKL and oneDNN, and with `"medium"` it may ask the second.
 
 # %% key="rung-bfloat16"
 assert torch.finfo(torch.float32).eps == 2.0**-23  # 24 bits, the leading one included
@@ -463,7 +411,7 @@ def bfloat16(model, images):
 #
 # We do not run it here: compiling takes far longer than the epoch that we want to time. For a large network that trains for hours it is nothing. (`benchmarks/training.py --compile` measures it.) Note that the fused code draws its noise in another way, so that the same seed gives another run.
 #
-# **A CUDA graph** records the orders of one step, and then replays all of them with a single order. Nothing may change from step to step except the contents of tensors that stay in place. `graphs.CapturedStep` does it in about thirty lines: it copies the indices of the batch to a fixed place and replays. Two things are easily forgotten. The recording needs some steps to warm up, and these must leave no trace in the weights, in Adam or in the random stream. And whoever calls `.item()` within the step cannot record it: the recording raises an error. `fit` uses the graph by itself wherever CUDA is there.
+# **A CUDA graph** records the orders of one step, and then replays all of them with a single order. Nothing may change from step to step except the contents of tensors that stay in place. `speed.cuda_graph.CapturedStep` does it in about thirty lines: it copies the indices of the batch to a fixed place and replays. Two things are easily forgotten. The recording needs some steps to warm up, and these must leave no trace in the weights, in Adam or in the random stream. And whoever calls `.item()` within the step cannot record it: the recording raises an error. `fit` uses the graph by itself wherever CUDA is there.
 
 # %% key="rungs"
 rungs = {
@@ -473,8 +421,6 @@ rungs = {
     "logits": logits_rung,
     "fused": fused,
 }
-if "onednn" in ways:
-    rungs["onednn"] = onednn
 rungs["fit"] = packaged(capture=False)
 if device.type == "cuda":
     rungs |= {"graph": packaged(), "high": packaged(precision="high")}
@@ -702,7 +648,7 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# The hatched bar is the useful work. All four loops multiply the same matrices, and in the first three panels the same library does it. There the bar should be equally long; where it is not, you see the moods of the machine, and how far such a picture can be trusted. Only in the last panel may it shrink, if oneDNN could be reached. Every other rung makes the *other* bars shorter. That is also why the ladder ends: when only the products are left, the next step is another processor, or other arithmetic.
+# The hatched bar is the useful work. All four loops multiply the same matrices, and the same library does it. So the bar should be equally long in all panels; where it is not, something else used the processor, and you see how far such a picture can be trusted. Every rung makes the *other* bars shorter. That is also why the ladder ends: when only the products are left, the next step is another processor, or other arithmetic.
 #
 # ## 8. The device is never waited for
 #
@@ -741,7 +687,7 @@ def waits(rung):
 
 
 def package_step(model, images):
-    run = train._Run(model, images, 1e-3, Team(device))  # what fit calls
+    run = train.Run(model, images)  # what fit calls
     for chosen in torch.arange(len(images), device=device).split(BATCH):
         run.step(chosen)
 
@@ -793,7 +739,9 @@ def read(name):
 def print_stored(kind):
     measured = read(f"training_{kind}")
     if measured is None:
-        print(say(f"training-none-{kind}" if RESULTS.is_dir() else "training-no-folder"))
+        print(
+            say(f"training-none-{kind}" if RESULTS.is_dir() else "training-no-folder")
+        )
         return
     results, machine = measured["results"], measured["machine"]
     where = machine["accelerator"] or machine["processor"]
@@ -887,7 +835,9 @@ def draw_choice(batch, precision, source):
     where = say(f"training-source-{source}")
     if chosen in points:
         values = {"speed": points[chosen][0], "elbo": points[chosen][1]}
-        alt = say("training-alt-chosen", setting=setting, where=where, **values, **about)
+        alt = say(
+            "training-alt-chosen", setting=setting, where=where, **values, **about
+        )
     else:
         alt = say("training-alt-missing", setting=setting, where=where, **about)
     figure, (ax,) = figures.picture(alt, width=6.6, height=3.6)
@@ -920,7 +870,8 @@ panel = sliders.panel(
         [(say(f"training-precision-{p}"), p) for p in PRECISIONS],
     ),
     source=sliders.choice(
-        say("training-choose-source"), [(say(f"training-source-{s}"), s) for s in sources]
+        say("training-choose-source"),
+        [(say(f"training-source-{s}"), s) for s in sources]
     ),
 )
 panel

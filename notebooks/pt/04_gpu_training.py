@@ -23,7 +23,6 @@
 # **Tempo:** 30 minutos de leitura; cerca de meio minuto de máquina em um núcleo.
 
 # %% key="setup"
-import copy
 import functools
 import inspect
 import json
@@ -33,7 +32,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 os.environ["KINETO_LOG_LEVEL"] = "99"  # antes do torch: o perfilador escreve um diário
@@ -51,8 +49,6 @@ from torchvision import transforms
 
 from vae_teach import data, densities, figures, nets, sliders, train
 from vae_teach.checks import training as checks
-from vae_teach.products import available, by_onednn, linear
-from vae_teach.speed.processes import Team
 from vae_teach.words import say, use_language
 
 use_language("pt")
@@ -104,7 +100,7 @@ print(say("training-machine", device=device.type, threads=torch.get_num_threads(
 # %% [markdown] key="limit"
 # ## 2. O limite
 #
-# Nenhum laço termina uma imagem antes dos seus produtos de matrizes. Então cronometremos só os produtos: as mesmas formas de um passo de treinamento, nada no meio, e o resultado escrito em lugares que já existem. O PyTorch pode trazer mais de uma biblioteca que multiplica. Onde há uma segunda, a célula cronometra também essa, e **o limite é o da mais rápida**. O último número é de um produto quadrado e grande, o tipo de trabalho de que um processador mais gosta.
+# Nenhum laço termina uma imagem antes dos seus produtos de matrizes. Então cronometremos só os produtos: as mesmas formas de um passo de treinamento, nada no meio, e o resultado escrito em lugares que já existem. A velocidade deles é **o limite**. O último número é de um produto quadrado e grande, o tipo de trabalho de que um processador mais gosta.
 #
 # Um detalhe separa a medida do palpite. Uma GPU recebe ordens e responde na hora, muito antes de o trabalho ficar pronto. Quem para o relógio sem esperar pelo dispositivo mediu a rapidez com que se dão ordens. Daí o `synchronize`.
 
@@ -141,11 +137,6 @@ def multiply(pairs):
         torch.mm(a, b, out=out)
 
 
-def multiply_by_onednn(pairs):
-    for a, b, _ in pairs:
-        linear(a, b.T)  # a b
-
-
 def limit_of(batch_size, multiply):
     pairs = products(batch_size)
     return batch_size / seconds_of(lambda: multiply(pairs), 20)  # imagens por segundo
@@ -157,8 +148,6 @@ def square_speed(side):
 
 
 ways = {"mm": multiply}
-if device.type == "cpu" and available():
-    ways["onednn"] = multiply_by_onednn
 limits = {name: limit_of(BATCH, way) for name, way in ways.items()}
 limit = max(limits.values())
 for name, seen in limits.items():
@@ -336,47 +325,6 @@ def fused(model, images):
     return total
 
 
-# %% [markdown] key="onednn"
-# ### Quem multiplica
-#
-# A esta altura, a maior parte de um passo são produtos de matrizes, e eles parecem fora do nosso alcance. Mas alguém tem de calculá-los. Para um processador x86, o PyTorch traz duas bibliotecas capazes disso, a MKL e a oneDNN, e manda as camadas lineares em float32 para a primeira. O mesmo produto, com os mesmos dígitos, pode levar muito menos tempo na outra. A seção 2 cronometrou as duas.
-#
-# Como trocar de biblioteca sem mexer no modelo? `by_onednn(model)` é um contexto. Dentro dele, as camadas lineares do modelo chamam a função `linear` do pacote, que recorre à oneDNN quando as matrizes são grandes o bastante para valer a pena; na passagem de volta, também. Os pesos ficam onde estão. A próxima célula compara uma camada e o seu gradiente com a mesma camada em float64, pelos dois caminhos. Numa GPU, ou num processador de outra família, o contexto não faz nada, e a tabela fica sem este degrau.
-
-
-# %% key="rung-onednn"
-def value_and_gradient(layer, x):
-    y = layer(x)  # (128, 400)
-    return y, torch.autograd.grad(y.square().sum(), layer.weight)[0]
-
-
-torch.manual_seed(0)
-layer, x = torch.nn.Linear(784, 400), torch.randn(128, 784)
-exact = value_and_gradient(copy.deepcopy(layer).double(), x.double())
-for name in ways:
-    with by_onednn(layer) if name == "onednn" else nullcontext():
-        found = value_and_gradient(layer, x)
-    pairs = zip(found, exact, strict=True)
-    far = max(((ours - y).abs().max() / y.abs().max()).item() for ours, y in pairs)
-    assert far < 1e-5
-    print(say(f"training-far-{name}", far=far))
-
-
-def onednn(model, images):
-    order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
-    total = torch.zeros((), device=device)
-    with by_onednn(model):  # a novidade
-        for chosen in order.split(BATCH):
-            x = images.pixels.index_select(0, chosen)  # (B, 784)
-            loss = from_logits(x, *model(x))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-    return total
-
-
 # %% [markdown] key="package"
 # ### O pacote, e o que ele acrescenta
 #
@@ -410,7 +358,7 @@ def packaged(**options):
 #
 # Numa GPU, `"high"` usa TF32, de 11 bits, no meio do caminho. Um processador sem essas unidades pode até ficar mais lento. É para isso que se mede.
 #
-# E `"medium"` é uma permissão, não uma ordem: se o processador não ganha nada com isso, todos os dígitos ficam. A próxima célula verifica se ficam aqui, pela distância entre um produto e o mesmo produto em float64. Se ficam, o que se ganha é obra da biblioteca: com `"medium"`, o PyTorch recorre à oneDNN por conta própria.
+# E `"medium"` é uma permissão, não uma ordem: se o processador não ganha nada com isso, todos os dígitos ficam. A próxima célula verifica se ficam aqui, pela distância entre um produto e o mesmo produto em float64. Se ficam, o que se ganha é obra da biblioteca: num processador x86, o PyTorch traz duas que multiplicam, a MKL e a oneDNN, e com `"medium"` pode recorrer à segunda.
 
 # %% key="rung-bfloat16"
 assert torch.finfo(torch.float32).eps == 2.0**-23  # 24 bits, contado o primeiro
@@ -463,7 +411,7 @@ def bfloat16(model, images):
 #
 # Aqui não o executamos: compilar demora muito mais que a época que queremos cronometrar. Para uma rede grande, que treina por horas, não é nada. (`benchmarks/training.py --compile` mede.) Repare que o código fundido sorteia o ruído de outro jeito, de modo que a mesma semente dá outro treinamento.
 #
-# **Um grafo CUDA** grava as ordens de um passo e depois repete todas com uma única ordem. Nada pode mudar de um passo para outro, a não ser o conteúdo de tensores que ficam no lugar. `graphs.CapturedStep` faz isso em umas trinta linhas: copia os índices do lote para um lugar fixo e repete. Duas coisas se esquecem com facilidade. A gravação precisa de uns passos de aquecimento, que não podem deixar rastro nos pesos, no Adam nem na sequência aleatória. E quem chama `.item()` dentro do passo não consegue gravá-lo: a gravação dá erro. `fit` usa o grafo por conta própria onde houver CUDA.
+# **Um grafo CUDA** grava as ordens de um passo e depois repete todas com uma única ordem. Nada pode mudar de um passo para outro, a não ser o conteúdo de tensores que ficam no lugar. `speed.cuda_graph.CapturedStep` faz isso em umas trinta linhas: copia os índices do lote para um lugar fixo e repete. Duas coisas se esquecem com facilidade. A gravação precisa de uns passos de aquecimento, que não podem deixar rastro nos pesos, no Adam nem na sequência aleatória. E quem chama `.item()` dentro do passo não consegue gravá-lo: a gravação dá erro. `fit` usa o grafo por conta própria onde houver CUDA.
 
 # %% key="rungs"
 rungs = {
@@ -473,8 +421,6 @@ rungs = {
     "logits": logits_rung,
     "fused": fused,
 }
-if "onednn" in ways:
-    rungs["onednn"] = onednn
 rungs["fit"] = packaged(capture=False)
 if device.type == "cuda":
     rungs |= {"graph": packaged(), "high": packaged(precision="high")}
@@ -508,7 +454,7 @@ def run_once(rung, seed):
     history = rung(model, few)
     synchronize()
     seconds = time.perf_counter() - start
-    if isinstance(history, train.History):  # o relógio de fit não conta os preparativos
+    if isinstance(history, train.History):  # o relógio de fit não os conta
         seconds = history.rows[0]["seconds"]
     return len(few) / seconds, judged(model)
 
@@ -702,7 +648,7 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# A barra hachurada é o trabalho útil. Os quatro laços multiplicam as mesmas matrizes e, nos três primeiros painéis, com a mesma biblioteca. Neles, a barra deveria ter sempre o mesmo comprimento; onde não tem, você vê os humores da máquina, e até onde uma figura destas merece confiança. Só no último painel ela pode encolher, se houver oneDNN ao alcance. Todos os outros degraus encurtam as *outras* barras. É também por isso que a escada acaba: quando só restam os produtos, o próximo degrau é outro processador, ou outra conta.
+# A barra hachurada é o trabalho útil. Os quatro laços multiplicam as mesmas matrizes, com a mesma biblioteca. A barra deveria ter, portanto, o mesmo comprimento em todos os painéis; onde não tem, outra coisa usou o processador, e você vê até onde uma figura destas merece confiança. Todos os degraus encurtam as *outras* barras. É também por isso que a escada acaba: quando só restam os produtos, o próximo degrau é outro processador, ou outra conta.
 #
 # ## 8. Nunca se espera pelo dispositivo
 #
@@ -741,7 +687,7 @@ def waits(rung):
 
 
 def package_step(model, images):
-    run = train._Run(model, images, 1e-3, Team(device))  # o que fit chama
+    run = train.Run(model, images)  # o que fit chama
     for chosen in torch.arange(len(images), device=device).split(BATCH):
         run.step(chosen)
 
@@ -793,7 +739,9 @@ def read(name):
 def print_stored(kind):
     measured = read(f"training_{kind}")
     if measured is None:
-        print(say(f"training-none-{kind}" if RESULTS.is_dir() else "training-no-folder"))
+        print(
+            say(f"training-none-{kind}" if RESULTS.is_dir() else "training-no-folder")
+        )
         return
     results, machine = measured["results"], measured["machine"]
     where = machine["accelerator"] or machine["processor"]
@@ -887,7 +835,9 @@ def draw_choice(batch, precision, source):
     where = say(f"training-source-{source}")
     if chosen in points:
         values = {"speed": points[chosen][0], "elbo": points[chosen][1]}
-        alt = say("training-alt-chosen", setting=setting, where=where, **values, **about)
+        alt = say(
+            "training-alt-chosen", setting=setting, where=where, **values, **about
+        )
     else:
         alt = say("training-alt-missing", setting=setting, where=where, **about)
     figure, (ax,) = figures.picture(alt, width=6.6, height=3.6)
@@ -920,7 +870,8 @@ panel = sliders.panel(
         [(say(f"training-precision-{p}"), p) for p in PRECISIONS],
     ),
     source=sliders.choice(
-        say("training-choose-source"), [(say(f"training-source-{s}"), s) for s in sources]
+        say("training-choose-source"),
+        [(say(f"training-source-{s}"), s) for s in sources]
     ),
 )
 panel

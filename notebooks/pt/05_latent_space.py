@@ -84,7 +84,9 @@ assert torch.allclose(chosen, bars.mean(0), atol=1e-3)
 assert 0 < cost.item() - differing * math.log(2) < 0.3  # continua a cair, devagar
 print(say("latents-toy", pixels=differing, cost=differing * math.log(2)))
 shown = torch.cat((bars, chosen[None])).float()
-figures.gallery({say("latents-toy-title"): shown}, columns=8, alt=say("latents-alt-toy"))
+figures.gallery(
+    {say("latents-toy-title"): shown}, columns=8, alt=say("latents-alt-toy")
+)
 
 # %% [markdown] key="blur-cause"
 # Ele escolhe a média. Dada a latente, os pixels são independentes; por isso cada um responde só por si, com a frequência com que acende: um meio. **O que a latente não determina, pixels independentes transformam em média.** O borrão está aí, e não havia KL na sala.
@@ -399,7 +401,9 @@ def decode_grid(points):
 
 torch.manual_seed(0)
 draws = torch.randn(600, 2)
-grids = {"latents-equal-steps": equal_steps(n, 3.0), "latents-equal-mass": equal_mass(n)}
+grids = {
+    "latents-equal-steps": equal_steps(n, 3.0), "latents-equal-mass": equal_mass(n),
+}
 figure = figures.Picture(say("latents-alt-grids"), 7.5, 7.9)
 figure.stored_dpi = figures.SHOWN_DPI  # 128 dígitos: uma figura pesada
 axes = figure.subplots(2, 2)

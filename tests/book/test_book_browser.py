@@ -30,11 +30,17 @@ LOOK = """() => {
   const problems = [];
   for (const formula of all('.math')) {
     if (formula.closest('details:not([open])')) continue;
-    const box = size(formula.querySelector('svg') ?? formula);
-    if (!formula.querySelector('svg') || box.width < 1 || box.height < 1)
+    const drawn = formula.querySelector('.katex-html'), box = size(drawn ?? formula);
+    if (!drawn || box.width < 1 || box.height < 1)
       problems.push('formula not drawn: ' + formula.textContent);
     if (!formula.querySelector('math')) problems.push('formula without words');
   }
+  const faces = [...document.fonts];
+  if (all('.math').length && !faces.some(
+      face => face.family.includes('KaTeX_Main') && face.status === 'loaded'))
+    problems.push('formulas without their font');
+  for (const { family, status } of faces)
+    if (status === 'error') problems.push('no font: ' + family);
   for (const use of all('use'))
     if (!document.querySelector(use.getAttribute('href'))) problems.push('no outline');
   for (const image of all('img')) {
@@ -208,7 +214,7 @@ def test_the_switch_stays_at_the_section(reader, language):
 @languages
 def test_without_scripts_a_lesson_is_a_text_with_pictures(reader, language):
     page = reader(java_script_enabled=False).open(f"{language}/00_tour.html")
-    assert page.locator("mjx-container svg:visible").count() > 50
+    assert page.locator(".katex-html:visible").count() > 50
     still = page.locator("#explorer-shown .cell_output")
     assert still.locator("img:visible").count() == 1
     assert "JavaScript" in still.inner_text()
@@ -412,6 +418,25 @@ def test_search_answers_while_typing_and_says_when_nothing_is_found(reader, lang
     links = page.locator("#search-results a")
     addresses = links.evaluate_all("all => all.map(a => a.getAttribute('href'))")
     assert addresses[0] == "api.html#vae_teach.densities.log_bernoulli"
+
+
+@http_only
+def test_every_word_of_a_query_must_be_there(reader):
+    """What two words find together is what each of them finds."""
+    page = reader().open("en/search.html")
+
+    def found(query):
+        page.locator("#search-query").fill(query)
+        links = page.locator("#search-results a")
+        addresses = links.evaluate_all("all => all.map(a => a.getAttribute('href'))")
+        assert len(addresses) < 40, "all that was found is shown"
+        return {*addresses}
+
+    first, second = found("quadrature"), found("importance")
+    assert found("quadrature importance") == first & second
+    assert first & second
+    assert first - second
+    assert second - first
 
 
 @http_only

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from measured import number, results
 
-from tools import notebooks
+from tools import checking, pages, translating
 from vae_teach import lab
 from vae_teach.data import FILE_BYTES
 from vae_teach.words import CATALOGUE
@@ -45,14 +45,14 @@ def whole(language):
 
 def text_of(language, name):
     """Return the running text of a page, less the labels of its sections."""
-    return notebooks.prose(re.sub(r"(?m)^\([a-z0-9-]+\)=$", "", read(language, name)))
+    return pages.prose(re.sub(r"(?m)^\([a-z0-9-]+\)=$", "", read(language, name)))
 
 
 def lessons(language):
     """Return the lessons that exist, by name: their cells by key."""
     found = {}
     for path in sorted((ROOT / "notebooks" / language).glob("[0-9][0-9]_*.py")):
-        cells = notebooks.read_page(path).source.cells
+        cells = pages.read_page(path).source.cells
         found[path.stem] = {cell.id: cell for cell in cells}
     return found
 
@@ -68,10 +68,10 @@ def test_both_languages_have_the_pages_that_the_book_needs():
 
 @EACH
 def test_a_page_says_the_same_in_both_languages(name):
-    pt, en = map(notebooks.marks, pair(name))
+    pt, en = map(translating.marks, pair(name))
     for kind, found in pt.items():
         assert found == en[kind], kind
-    assert notebooks.prose(pair(name)[0]) != notebooks.prose(pair(name)[1])
+    assert pages.prose(pair(name)[0]) != pages.prose(pair(name)[1])
 
 
 @EACH
@@ -137,7 +137,7 @@ def test_tables_are_whole_and_have_the_same_cells(name):
 @EACH
 def test_portuguese_keeps_to_the_glossary(name):
     text = text_of("pt", name)
-    for pattern, word in notebooks.forbidden(ROOT / "notebooks" / "glossary.csv"):
+    for pattern, word in checking.forbidden(ROOT / "notebooks" / "glossary.csv"):
         found = pattern.search(text)
         assert not found, f"{found[0]!r}: the glossary says {word!r}"
 
@@ -152,7 +152,7 @@ def test_the_glossary_is_sound():
     for language in LANGUAGES:
         terms = [row[language] for row in rows]
         assert sorted(set(terms)) == sorted(terms)
-    rules = [*notebooks.forbidden(ROOT / "notebooks" / "glossary.csv")]
+    rules = [*checking.forbidden(ROOT / "notebooks" / "glossary.csv")]
     for row in rows:  # a rendering that is used may not be ruled out by another row
         for pattern, word in rules:
             used = re.sub(r"\(.*?\)", "", row["pt"])

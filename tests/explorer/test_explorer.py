@@ -1,6 +1,7 @@
 """The explorer's Python side: what it packs, what it says, what it refuses."""
 
 import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import ipywidgets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from vae_teach import explorer, figures, words
@@ -85,13 +87,52 @@ def test_nothing_in_a_saved_notebook_is_left_to_chance(model):
 
 @pytest.mark.parametrize("language", words.LANGUAGES)
 def test_its_text_says_what_to_do(model, language):
-    """A notebook that is not trusted shows this instead, cut at 110 characters."""
+    """Where neither the widget nor its picture is shown."""
     words.use_language(language)
     (bundle, _) = LatentExplorer(model)._repr_mimebundle_()
     asked = {"pt": "execute esta célula", "en": "run this cell"}[language]
     assert bundle["text/plain"].startswith("LatentExplorer(latent_dim=2): " + asked)
     assert bundle["text/plain"].endswith(".")
     assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 3])
+@pytest.mark.parametrize("language", words.LANGUAGES)
+def test_its_picture_is_what_pytorch_draws_over_the_plane(latent_dim, language):
+    """Shown on code hosts, in notebooks that are not trusted, without JavaScript."""
+    words.use_language(language)
+    torch.manual_seed(0)
+    model = VAE(latent_dim=latent_dim)
+    with torch.no_grad():
+        model.decoder_logits.weight.mul_(6)
+    widget = LatentExplorer(model, extent=2.5)
+    data, metadata = widget._repr_mimebundle_(include=None, exclude=None)
+    png = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("L")
+    rows, line = (1 if latent_dim == 1 else 9), torch.linspace(-2.5, 2.5, 9)
+    assert png.size == (9 * 28, rows * 28)
+    z = torch.zeros(rows, 9, latent_dim)
+    z[..., 0] = line  # to the right
+    if latent_dim > 1:
+        z[..., 1] = line.flip(0)[:, None]  # upwards
+    with torch.no_grad():
+        expected = model.decode(z).reshape(rows, 9, 28, 28).transpose(1, 2)
+    away = torch.from_numpy(np.array(png)) / 255 - expected.reshape(rows * 28, 9 * 28)
+    assert away.abs().max() < 0.1, "sixteen levels"
+    about = metadata["image/png"]
+    assert (about["width"], about["height"]) == (378, 42 * rows)
+    low, high = {"pt": ("-2,5", "2,5"), "en": ("-2.5", "2.5")}[language]
+    assert low in about["alt"]
+    assert f" {high}." in about["alt"]
+    assert ("z2" in about["alt"]) == (latent_dim > 1)
+    assert len(png.getcolors()) <= 16
+
+
+def test_its_picture_is_of_the_weights_that_it_took(model):
+    widget = LatentExplorer(model)
+    before, _ = widget._repr_mimebundle_()
+    with torch.no_grad():
+        model.decoder_logits.bias += 1
+    assert widget._repr_mimebundle_()[0] == before
 
 
 @pytest.mark.parametrize("count", [1, 199, 300, 2500])
@@ -258,7 +299,7 @@ def test_a_refused_point_leaves_the_old_one(model):
 
 def test_what_was_measured_is_fast_enough():
     """What benchmarks/explorer.py wrote, on a machine that it names."""
-    path = SOURCE.parent / "benchmarks" / "results" / "explorer.json"
+    path = SOURCE.parents[1] / "benchmarks" / "results" / "explorer.json"
     found = json.loads(path.read_text(encoding="utf-8"))["results"]
     assert found["browser"].startswith("Chromium ")
     rows = {row["slowdown"]: row for row in found["rows"]}

@@ -290,6 +290,29 @@ def test_keys_move_the_point_and_never_reach_the_page(open_explorer):
     assert root.get_attribute("data-lm-suppress-shortcuts") == "true"
 
 
+def test_keys_that_move_the_point_do_not_scroll_the_page(open_explorer):
+    one = open_explorer(LatentExplorer(make_model()))
+    one.page.evaluate("document.body.style.padding = '200px 0 3000px'")
+    one.page.evaluate("scrollTo(0, 150)")
+    one.pad.focus()
+    for key in ("Home", "ArrowDown", "ArrowUp", "PageDown", "PageUp", "ArrowLeft"):
+        one.press(key)
+        one.page.wait_for_timeout(50)
+        assert one.page.evaluate("scrollY") == 150, key
+
+
+def test_a_path_from_python_does_not_replace_the_one_being_recorded(open_explorer):
+    one = open_explorer(LatentExplorer(make_model()))
+    one.page.get_by_role("button", name="Record").click()
+    one.pad.focus()
+    one.press("Shift+ArrowRight")
+    one.page.evaluate("model.set('path', [[-1, -1], [-2, -2], [-3, -3]])")
+    one.press("Shift+ArrowUp")
+    one.page.get_by_role("button", name="Stop").click()
+    one.settle()
+    assert one.page.evaluate("model.get('path')") == [[0, 0], [0.5, 0], [0.5, 0.5]]
+
+
 def test_the_mouse_drags_right_for_z1_and_up_for_z2(open_explorer):
     one = open_explorer(LatentExplorer(make_model()))
     box, mouse = one.pad.bounding_box(), one.page.mouse

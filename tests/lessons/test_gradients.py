@@ -176,6 +176,9 @@ MISTAKES = {
 
 test_right_answers_are_right = checking.accepts(RIGHT)
 test_wrong_answers_get_their_hint = checking.rejects(WRONG)
+test_other_makes_are_right_too = checking.accepts_other_makes(RIGHT)
+test_wrong_answers_in_place_are_wrong = checking.is_not_spoilt(WRONG)
+test_the_unusable_is_never_right = checking.refuses_the_unusable(RIGHT)
 test_no_answer_ever_raises = checking.survives(RIGHT)
 test_hints_come_in_portuguese_too = checking.speaks_portuguese(RIGHT, WRONG)
 test_every_known_mistake_has_words = checking.has_words(MISTAKES)

@@ -100,6 +100,8 @@ WRONG = [
     (checks.unit_walk, lambda a, b, t: a if t < 0.3 else b, "jumps"),
     (checks.unit_walk, lambda a, b, t: walk(a, b, t)[0], "shape returned"),
     (checks.unit_walk, lambda a, b, t: a / t, "infinities or NaN"),
+    (checks.unit_walk,
+     lambda a, b, t: 1e308 * a.sign() if 0 < t < 1 else walk(a, b, t), "on t alone"),
     (checks.active_count, lambda mu: (mu.std(0) > 0.01).sum(), "is for the variance"),
     (checks.active_count, lambda mu: (mu.pow(2).mean(0) > 0.01).sum(), "is 0.7 for"),
     (checks.active_count, lambda mu: (mu.mean(0).abs() > 0.01).sum(), "average"),
@@ -137,6 +139,7 @@ WRONG = [
     (checks.pixel_draw, lambda m: (torch.rand_like(m) < m**2).float(), "away from"),
     (checks.pixel_draw, lambda m: (torch.rand(len(m), 1) < m).float(),
      "light up together"),
+    (checks.pixel_draw, lambda m: torch.where(m > 0.9, 1.0, bits(m)), "is 0.05 away"),
     (checks.pixel_draw, lambda m: bits(m)[0], "shape returned"),
 ]  # fmt: skip
 MISTAKES = {
@@ -147,6 +150,9 @@ MISTAKES = {
 
 test_right_answers_are_right = checking.accepts(RIGHT)
 test_wrong_answers_get_their_hint = checking.rejects(WRONG)
+test_other_makes_are_right_too = checking.accepts_other_makes(RIGHT)
+test_wrong_answers_in_place_are_wrong = checking.is_not_spoilt(WRONG)
+test_the_unusable_is_never_right = checking.refuses_the_unusable(RIGHT)
 test_no_answer_ever_raises = checking.survives(RIGHT)
 test_hints_come_in_portuguese_too = checking.speaks_portuguese(RIGHT, WRONG)
 test_every_known_mistake_has_words = checking.has_words(MISTAKES)
@@ -154,7 +160,7 @@ test_every_known_mistake_has_words = checking.has_words(MISTAKES)
 
 def test_hints_never_hold_the_answer():
     """No formula stands in what a check may say."""
-    said = [e["en"] for key, e in CATALOGUE.items() if key.startswith("latent-")]
+    said = [e["en"] for key, e in CATALOGUE.items() if key.startswith("latents-")]
     assert not [text for text in said if "sqrt" in text or "flip(" in text]
 
 

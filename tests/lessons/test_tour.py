@@ -1,5 +1,6 @@
 """Checks accept right answers however written, and reject the usual wrong ones."""
 
+import copy
 import math
 
 import checking
@@ -7,8 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vae_teach import checks, data
+from vae_teach import data, words
+from vae_teach.checks import tour as checks
 from vae_teach.nets import VAE
+from vae_teach.train import fit
 
 
 def kl(mu, logvar, tau):
@@ -92,6 +95,9 @@ MISTAKES = {
 
 test_right_answers_are_right = checking.accepts(RIGHT)
 test_wrong_answers_get_their_hint = checking.rejects(WRONG)
+test_other_makes_are_right_too = checking.accepts_other_makes(RIGHT)
+test_wrong_answers_in_place_are_wrong = checking.is_not_spoilt(WRONG)
+test_the_unusable_is_never_right = checking.refuses_the_unusable(RIGHT)
 test_no_answer_ever_raises = checking.survives(RIGHT)
 test_hints_come_in_portuguese_too = checking.speaks_portuguese(RIGHT, WRONG)
 test_every_known_mistake_has_words = checking.has_words(MISTAKES)
@@ -105,26 +111,76 @@ def stripes():
     return data.Images(pixels, kind)
 
 
-def test_more_latents_compares_measured_elbos(stripes):
+@pytest.fixture(scope="module")
+def models(stripes):
+    """A model of one latent, untrained, and one of three that learnt the stripes."""
     torch.manual_seed(0)
     reference, wide = VAE(latent_dim=1), VAE(latent_dim=3)
+    fit(wide, stripes, epochs=5, batch_size=50, progress=False)
+    return reference, wide
+
+
+def diverged(model):
+    model = copy.deepcopy(model)
+    model.decoder_logits.bias.data[0] = math.nan
+    return model
+
+
+class Quits(VAE):
+    def encode(self, x):
+        raise SystemExit("bye")
+
+
+def test_more_latents_compares_measured_elbos(models, stripes):
+    reference, wide = models
     assert "No answer yet" in checks.more_latents(..., reference, stripes).message
     assert "Got str" in checks.more_latents("a model", reference, stripes).message
     same = checks.more_latents(VAE(latent_dim=1), reference, stripes)
     assert "latent_dim=1" in same.message
+    worse = VAE(latent_dim=3)
     with torch.no_grad():
-        wide.decoder_logits.weight.mul_(5)  # worse than untrained
-    assert "no clear gain" in checks.more_latents(wide, reference, stripes).message
-    from vae_teach.train import fit
-
-    fit(wide, stripes, epochs=5, batch_size=50, progress=False)
+        worse.decoder_logits.weight.mul_(5)
+    assert "no clear gain" in checks.more_latents(worse, reference, stripes).message
     assert checks.more_latents(wide, reference, stripes)
+
+
+def test_more_latents_takes_models_of_any_precision(models, stripes):
+    reference, wide = models
+    for dtype in (torch.float64, torch.bfloat16):
+        model = copy.deepcopy(wide).to(dtype)
+        assert checks.more_latents(model, reference, stripes), dtype
+        assert checks.more_latents(wide, copy.deepcopy(reference).to(dtype), stripes)
+
+
+@pytest.mark.parametrize("language", words.LANGUAGES)
+def test_a_model_that_cannot_be_judged_is_not_right(models, stripes, language):
+    words.use_language(language)
+    reference, wide = models
+    one = data.Images(stripes.pixels[:1], stripes.labels[:1])  # its spread is NaN
+    for model, other, images, hint in [
+        (diverged(wide), reference, stripes, "tour-model-diverged"),
+        (wide, diverged(reference), stripes, "tour-model-diverged"),
+        (VAE(100, latent_dim=3), reference, stripes, "tour-model-pixels"),
+        (wide, VAE(100, latent_dim=1), stripes, "tour-model-pixels"),
+        (Quits(latent_dim=3), reference, stripes, "check-raised"),
+        (wide, reference, one, "tour-latents-no-gain"),
+    ]:
+        verdict = checks.more_latents(model, other, images)
+        beginning = words.CATALOGUE[hint][language].partition("{")[0]
+        assert not verdict
+        assert verdict.message.startswith(beginning), (hint, verdict)
 
 
 def test_other_dataset_wants_a_model_of_it():
     assert "No answer yet" in checks.other_dataset(...).message
     assert "Got int" in checks.other_dataset(3).message
     torch.manual_seed(0)
-    verdict = checks.other_dataset(VAE())
-    assert not verdict
-    assert "Train on the images of 'strokes'" in verdict.message
+    for model, hint in [
+        (VAE(), "Train on the images of 'strokes'"),
+        (diverged(VAE()), "not a finite number"),
+        (VAE(100), "images of 100 pixels"),
+        (VAE().double(), "Train on the images of 'strokes'"),
+    ]:
+        verdict = checks.other_dataset(model)
+        assert not verdict
+        assert hint in verdict.message

@@ -1,47 +1,31 @@
-"""The house style, as far as a machine can see it: format, types, arrows, imports."""
+"""The house style, as far as a machine can see it: format, types, layers, imports."""
 
 import ast
 import graphlib
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from listing import lists
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vae_teach"
-MODULES = sorted(file.stem for file in PACKAGE.glob("*.py") if file.stem != "__init__")
-# What a module may import of the package, beside what it says and how it checks.
-COMMON = {"words", "guards"}
-ARROWS = {
-    "words": set(),
-    "guards": {"words"},
-    "lab": set(),
-    "strokes": COMMON,
-    "densities": COMMON,
-    "nets": COMMON,
-    "checkpoints": COMMON,
-    "data": COMMON | {"strokes"},
-    "bounds": COMMON | {"densities"},
-    "exact": COMMON | {"bounds", "densities", "products"},
-    "annealing": COMMON | {"bounds", "densities", "nets"},
-    "parallel": COMMON,
-    "graphs": set(),
-    "products": set(),
-    "train": COMMON
-    | {"bounds", "checkpoints", "data", "densities", "graphs", "nets", "parallel"}
-    | {"products"},
-    "command": COMMON | {"data", "figures", "nets", "parallel", "train"},
-    "figures": COMMON | {"bounds", "data", "densities", "nets", "train"},
-    "sliders": COMMON | {"figures", "nets"},
-    "explorer": COMMON | {"data", "figures", "nets"},
-    "checks": COMMON | {"bounds", "data", "densities", "nets"},
-    # Lessons' checks: what they compare with comes from the modules below.
-    "checks_elbo": COMMON | {"bounds", "checks", "densities", "exact"},
-    "checks_gradients": COMMON | {"bounds", "checks", "densities", "nets"},
-    "checks_training": COMMON | {"bounds", "checks", "data", "densities", "nets"},
-    "checks_latents": COMMON | {"bounds", "checks", "data", "densities", "nets"},
-}
+# A module imports only what is in the lines above its own; lab is apart from all.
+LAYERS = """
+    words
+    guards
+    strokes densities nets
+    models
+    data bounds
+    exact annealing speed
+    train
+    figures
+    sliders explorer checks
+    train.__main__
+"""
+RANK = {n: i for i, line in enumerate(LAYERS.split("\n")) for n in line.split()}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +34,7 @@ ARROWS = {
     ids=lambda command: command.replace(" ", "-"),
 )
 def test_tools_find_nothing(command):
-    """The D rules of ruff also ask for a docstring of every public thing."""
+    """In the package, ruff's D rules also ask for a docstring of every public thing."""
     done = subprocess.run(
         [sys.executable, "-m", *command.split()],
         cwd=ROOT,
@@ -71,44 +55,98 @@ def test_code_in_notebooks_fits_the_page():
     assert long == []
 
 
-def imports(module):
-    """Return the package's modules that a module imports, also inside functions.
+# --- who imports whom -----------------------------------------------------------------
 
-    What train does where it is run as a program is the last row's, command's.
-    """
-    source = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
-    tree = ast.parse(source.partition('\nif __name__ == "__main__":')[0])
-    found = set()
-    for node in ast.walk(tree):
+
+def modules():
+    """Return the modules of the package: their dotted names, with their files."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
+    return {n.removesuffix(".__init__"): f for n, f in zip(names, files, strict=True)}
+
+
+def layer(module):
+    parts = module.split(".")[1:]
+    return ".".join(parts) if parts[-1:] == ["__main__"] else "".join(parts[:1])
+
+
+def imports(file, *, in_functions):
+    """Return the modules of the package that a file imports."""
+    names, nodes = set(), [ast.parse(file.read_text(encoding="utf-8"))]
+    for node in nodes:  # which grows
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: write vae_teach, not a dot"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    parts = [name.split(".") for name in found]
-    return {rest[0] for package, *rest in parts if package == "vae_teach" and rest}
+            assert node.level == 0, f"{file}: write vae_teach, not a dot"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        if in_functions or not isinstance(node, ast.FunctionDef):
+            nodes += ast.iter_child_nodes(node)
+    names |= {name.rpartition(".")[0] for name in names}  # without what is no module
+    known = modules()
+    return {n for n in names if n in known and n != "vae_teach" and known[n] != file}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_what_the_table_allows(module):
-    assert module in ARROWS, "a new module: give it its row in ARROWS and the README"
-    assert imports(module) <= ARROWS[module]
+def out_of_layer(module, others):
+    """Yield what is wrong with a module that imports others, directly or not."""
+    if layer(module) not in RANK:
+        yield f"{module}: a new module, which needs a place in LAYERS"
+        return
+    for other in others:
+        is_below = RANK.get(layer(other), len(RANK)) < RANK[layer(module)]
+        if layer(other) != layer(module) and not is_below:
+            yield f"{module} imports {other}, which is not in a layer below"
 
 
-def test_arrows_run_one_way():
-    graphlib.TopologicalSorter(ARROWS).prepare()  # CycleError if they do not
-    assert {name for name in MODULES if imports(name)}  # the search itself works
+@lists
+def test_imports_follow_the_layers():
+    """Those inside functions too."""
+    edges = {n: imports(f, in_functions=True) for n, f in modules().items()}
+    if "vae_teach.bounds" not in edges["vae_teach.checks.tour"]:
+        yield "the search finds nothing"
+    if edges.pop("vae_teach.lab"):
+        yield "vae_teach.lab imports a part of the package"
+    for module, others in edges.items():
+        if layer(module):
+            yield from out_of_layer(module, others)
 
 
-def run_python(code):
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
+def test_no_import_at_module_level_goes_round():
+    edges = {n: imports(f, in_functions=False) for n, f in modules().items()}
+    graphlib.TopologicalSorter(edges).prepare()  # CycleError, with the circle
+
+
+IMPORT_ALONE = """
+import importlib, json, sys
+loaded = {}
+for name in sys.argv[1:]:
+    for old in [n for n in sys.modules if n.partition(".")[0] == "vae_teach"]:
+        del sys.modules[old]
+    importlib.import_module(name)
+    loaded[name] = [n for n in sys.modules if n.partition(".")[0] == "vae_teach"]
+    loaded[name] += ["torchvision"] * ("torchvision" in sys.modules)
+print(json.dumps(loaded))
+"""
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """What each module brings in that is imported where no other of them is."""
+    return json.loads(run_python(IMPORT_ALONE, *modules()))
+
+
+def test_each_module_can_be_imported_alone_and_brings_what_is_below(alone):
+    found = []
+    for module, loaded in alone.items():
+        others = {n for n in loaded if layer(n)} - {module}
+        if layer(module) in RANK:
+            found += out_of_layer(module, others)
+        elif others:
+            found.append(f"{module} imports {others}")
+    assert found == [], "\n".join(found)
+
+
+def test_no_module_imports_torchvision_before_it_must(alone):
+    assert [module for module, loaded in alone.items() if "torchvision" in loaded] == []
 
 
 def test_importing_the_package_alone_is_quick():
@@ -118,12 +156,12 @@ def test_importing_the_package_alone_is_quick():
     )
 
 
-def test_no_module_imports_torchvision_before_it_must():
-    code = f"""
-import importlib, sys
-for name in {MODULES}:
-    importlib.import_module("vae_teach." + name)
-    if "torchvision" in sys.modules:
-        sys.exit(print(name))
-"""
-    assert run_python(code) == ""
+def run_python(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

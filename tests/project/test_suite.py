@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-CONFTEST = Path(__file__).with_name("conftest.py")
+CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
 OPTIONS = ["--nbval-lax", "--nbval-current-env", "--continue-on-collection-errors"]
 OPTIONS += ["tests", "lesson.ipynb"]
 SKIPS = {

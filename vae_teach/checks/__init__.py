@@ -1,4 +1,4 @@
-"""What tells a learner whether an exercise is right: a verdict, with a hint if not.
+"""Checks of the exercises: a verdict, with a hint where the answer is wrong.
 
 One module a lesson, named after the lesson's word: ``tour`` for lesson 00, ``elbo`` for
 02, ``gradients`` for 03, ``training`` for 04, ``latents`` for 05. The checks of lesson

@@ -5,7 +5,6 @@ The oracles are closed forms of polynomial energies and ``torch.distributions``.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,9 +88,8 @@ def grid_elbo(answer: Answer) -> Verdict:
 
     log_joint and z are (Z,), mu and logvar scalars.
     """
-    return compare(
-        answer, _grid_oracle, GRID_MISTAKES, _grid_cases(), right="elbo-grid-right"
-    )
+    right = "elbo-grid-right"
+    return compare(answer, _grid_oracle, GRID_MISTAKES, _grid_cases(), right)
 
 
 def _log_ratio(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -177,13 +175,8 @@ def weighted_bound(answer: Answer) -> Verdict:
     stream = torch.Generator().manual_seed(1)
     plain = torch.randn(6, 4, dtype=torch.float64, generator=stream)
     tiny = 3 * torch.randn(5, 3, dtype=torch.float64, generator=stream) - 900
-    return compare(
-        answer,
-        _bound_oracle,
-        BOUND_MISTAKES,
-        [(plain,), (tiny,)],
-        right="elbo-bound-right",
-    )
+    cases, right = [(plain,), (tiny,)], "elbo-bound-right"
+    return compare(answer, _bound_oracle, BOUND_MISTAKES, cases, right)
 
 
 def _parts(z: Tensor) -> Tensor:
@@ -214,14 +207,6 @@ MIXTURE_MISTAKES: dict[str, Answer] = {
 def mixture_prior(answer: Answer) -> Verdict:
     """Check ``answer(z) -> (B,)``: log of the mixture at +-(3, 3), z (B, 2)."""
     rows = [[3.0, -3.0], [0.1, -0.2], [3.0, 3.0], [-2.0, 1.5]]
-    cases: list[tuple[Any, ...]] = [
-        (torch.tensor(rows, dtype=torch.float64),),
-        (torch.tensor([[0.3, 0.1]], dtype=torch.float64),),
-    ]
-    return compare(
-        answer,
-        _mixture_oracle,
-        MIXTURE_MISTAKES,
-        cases,
-        right="elbo-mixture-right",
-    )
+    cases = [(torch.tensor(z, dtype=torch.float64),) for z in (rows, [[0.3, 0.1]])]
+    right = "elbo-mixture-right"
+    return compare(answer, _mixture_oracle, MIXTURE_MISTAKES, cases, right)

@@ -1,20 +1,16 @@
 """Checks of lesson 03: gradients of averages, by the density and along the path.
 
 The oracles come from ``torch.distributions`` and from autograd, which do not know the
-formulas that the learner writes; where a law is drawn, from its quantiles. What holds
-in ``checks`` holds here: a hint and never the answer, and nothing raises.
+formulas that the learner writes; for draws, from the quantiles of the distribution.
 """
 
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Exponential, Normal
 
-from vae_teach.checks.verdicts import Answer, Verdict, compare, wrong
-
-Case = tuple[Any, ...]
+from vae_teach.checks.verdicts import Answer, Case, Verdict, call, compare, fresh, wrong
 
 
 def _draws() -> list[Case]:
@@ -142,7 +138,7 @@ def baseline(answer: Answer) -> Verdict:
     return compare(answer, _by_others, BASELINE_MISTAKES, cases, right=right)
 
 
-# --- 3. the path of another law ------------------------------------------------------
+# --- 3. the path of another distribution ---------------------------------------------
 
 
 def _quantile(start: Tensor, rate: Tensor, u: Tensor) -> Tensor:
@@ -175,45 +171,14 @@ def exponential_path(answer: Answer) -> Verdict:
         u = torch.rand(count, dtype=torch.float64, generator=stream) * 0.98 + 0.01
         pair = (torch.tensor(v, dtype=torch.float64) for v in (start, rate))
         cases.append((*(value.requires_grad_() for value in pair), u))
-    with suppress(Exception):  # the comparison below says what went wrong
-        if not torch.equal(answer(*cases[0]), answer(*cases[0])):
-            return wrong("gradients-path-fresh")
-    verdict = compare(
-        _on_numbers(answer),
-        _on_numbers(_quantile),
-        {key: _on_numbers(mistake) for key, mistake in PATH_MISTAKES.items()},
+    return compare(
+        answer,
+        _quantile,
+        PATH_MISTAKES,
         cases,
         right="gradients-path-right",
-    )
-    return verdict and _gradients_agree(answer, cases[0])
-
-
-def _on_numbers(function: Answer) -> Answer:
-    """Let functions of distributions that validate return NaN where they object."""
-
-    def called(start: Tensor, rate: Tensor, u: Tensor) -> Any:
-        value = function(start, rate, u)
-        return value.detach() if isinstance(value, Tensor) else value
-
-    return called
-
-
-def _gradients_agree(answer: Answer, case: Case) -> Verdict:
-    start, rate, u = case
-    z = answer(start, rate, u)
-    if not z.requires_grad:
-        return wrong("gradients-path-cut")
-    found = torch.autograd.grad(z.sum(), (start, rate), allow_unused=True)
-    if any(gradient is None for gradient in found):
-        return wrong("gradients-path-cut")
-    return compare(
-        lambda: torch.stack([g for g in found if g is not None]),
-        lambda: torch.stack(
-            torch.autograd.grad(_quantile(start, rate, u).sum(), (start, rate))
-        ),
-        {},
-        [()],
-        right="gradients-path-right",
+        changes="gradients-path-fresh",
+        cut="gradients-path-cut",
     )
 
 
@@ -253,32 +218,27 @@ def surrogate(answer: Answer) -> Verdict:
     """Check ``answer(values, z, mu, logvar) -> scalar`` by the gradient it gives.
 
     ``z`` (S,) was drawn by ``rsample`` and ``values`` (S,) were computed from it, so
-    both hang on mu and logvar. Differentiating the answer must give the mean of the
+    both depend on mu and logvar. Differentiating the answer must give the mean of the
     score-function terms, and nothing else.
     """
-    cases = [(z, mu, logvar) for z, mu, logvar in _draws()]
-    with suppress(Exception):
-        values = [_surrogate_value(answer, *case) for case in cases]
-        if all(isinstance(value, Tensor) and value.dim() > 0 for value in values):
-            return wrong("gradients-surrogate-not-scalar")
-        if all(
-            isinstance(value, Tensor) and not value.requires_grad for value in values
-        ):
-            return wrong("gradients-surrogate-cut")
+    cases = _draws()
+    values = [call(answer, *_attached(*case)) for case in cases]
+    if any(isinstance(value, Tensor) and value.dim() > 0 for value in values):
+        return wrong("gradients-surrogate-not-scalar")
+    numbers = [value for value in values if hasattr(value, "__float__")]
+    if not all(getattr(value, "requires_grad", False) for value in numbers):
+        return wrong("gradients-surrogate-cut")
     return compare(
-        lambda *case: _surrogate_gradient(answer, *case),
+        _slope(answer),
         lambda z, mu, logvar: _by_score(_values(z), z, mu, logvar).mean(-1),
-        {
-            key: lambda *case, mistake=mistake: _surrogate_gradient(mistake, *case)
-            for key, mistake in SURROGATE_MISTAKES.items()
-        },
+        {key: _slope(mistake) for key, mistake in SURROGATE_MISTAKES.items()},
         cases,
         right="gradients-surrogate-right",
     )
 
 
 def _attached(z: Tensor, mu: Tensor, logvar: Tensor) -> Case:
-    """Rebuild the draws z (S,) as ``rsample`` makes them, hanging on new parameters."""
+    """Rebuild the draws z (S,) as ``rsample`` makes them, from new parameters."""
     eps = (z - mu) / logvar.exp().sqrt()
     center = mu.detach().clone().requires_grad_()
     spread = logvar.detach().clone().requires_grad_()
@@ -286,21 +246,18 @@ def _attached(z: Tensor, mu: Tensor, logvar: Tensor) -> Case:
     return _values(drawn), drawn, center, spread
 
 
-def _surrogate_value(answer: Answer, z: Tensor, mu: Tensor, logvar: Tensor) -> Any:
-    return answer(*_attached(z, mu, logvar))
+def _slope(surrogate: Answer) -> Answer:
+    """Return a function for the gradient (2,) of a surrogate in mu and logvar.
 
+    A value that is not a tensor is returned unchanged.
+    """
 
-def _surrogate_gradient(answer: Answer, z: Tensor, mu: Tensor, logvar: Tensor) -> Any:
-    """Return the gradient (2,) of a surrogate; what is no tensor, as it came."""
-    values, drawn, center, spread = _attached(z, mu, logvar)
-    value = answer(values, drawn, center, spread)
-    if not isinstance(value, Tensor):
-        return value
-    pair = (center, spread)
-    found = torch.autograd.grad(value, pair, allow_unused=True)
-    return torch.stack(
-        [
-            torch.zeros_like(p) if g is None else g
-            for g, p in zip(found, pair, strict=True)
-        ]
-    )
+    def slope(z: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+        arguments = _attached(z, mu, logvar)
+        value = surrogate(*map(fresh, arguments))
+        if not isinstance(value, Tensor):
+            return value
+        found = torch.autograd.grad(value, arguments[2:], materialize_grads=True)
+        return torch.stack(found)
+
+    return slope

@@ -1,34 +1,31 @@
 """Checks of lesson 05: rings of mass, walks, active latents, tiles, drawn pixels.
 
-Each compares with an oracle of another make: a cumulative distribution turned round by
+Each compares with an independent implementation: a cumulative distribution inverted by
 bisection, weights found by least squares, a loop over single tiles, frequencies of the
 learner's own draws.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from vae_teach.checks.verdicts import Answer, Verdict, compare, correct, wrong
+from vae_teach.checks.verdicts import (
+    Answer,
+    Verdict,
+    close,
+    compare,
+    correct,
+    values_of,
+    wrong,
+)
 
 ACTIVE = 0.01  # variance of the mean, over the images, from which a latent is in use
 NEAR = 1e-4  # of weights and ends of a walk, which are exact up to rounding
 DRAWS = 2_000  # images that an answer is asked to draw
-FAR_FREQUENCY = 0.06  # five standard errors of a frequency over that many draws
-FAR_CORRELATION = 0.15  # six and a half of a correlation between two of their pixels
+FAR = 6  # standard errors by which a frequency or a correlation may differ
 Decode = Callable[[Tensor], Tensor]
-
-
-def _number(value: Any) -> Any:
-    """Return what may stand for one number as a tensor without axes."""
-    if isinstance(value, int | float) or hasattr(value, "__float__"):
-        is_tensor = isinstance(value, Tensor)
-        value = value if is_tensor else torch.tensor(float(value))
-        return value.squeeze().double() if value.numel() == 1 else value
-    return value
 
 
 def _standard() -> Normal:
@@ -36,7 +33,7 @@ def _standard() -> Normal:
 
 
 def _radius(mass: float) -> Tensor:
-    """Turn round the mass of a disc, the regularized gamma function, by bisection."""
+    """Invert the mass of a disc, the regularized gamma function, by bisection."""
     low, high = torch.tensor([0.0, 20.0]).double()
     one = torch.ones_like(low)
     for _ in range(60):
@@ -59,13 +56,8 @@ RADIUS_MISTAKES: dict[str, Answer] = {
 
 def ring_radius(answer: Answer) -> Verdict:
     """Check ``answer(mass) -> float``: the radius that holds that mass of the prior."""
-    return compare(
-        lambda mass: _number(answer(mass)),
-        _radius,
-        RADIUS_MISTAKES,
-        [(0.2,), (0.5,), (0.95,)],
-        right="latents-radius-right",
-    )
+    cases, right = [(0.2,), (0.5,), (0.95,)], "latents-radius-right"
+    return compare(answer, _radius, RADIUS_MISTAKES, cases, right, number=True)
 
 
 def unit_walk(answer: Answer) -> Verdict:
@@ -75,47 +67,24 @@ def unit_walk(answer: Answer) -> Verdict:
     have squares that add up to 1: so a mix of two independent draws of N(0, I) is
     N(0, I) all along the walk.
     """
-    start, end = _ends()
-    found = []
-    for t in (0.0, 0.25, 0.5, 1.0):
-        try:
-            found.append(answer(start.clone(), end.clone(), t))
-        except Exception as error:
-            return wrong("check-raised", kind=type(error).__name__, error=error)
-    bad = _malformed(found, start)
-    return bad if bad is not None else _judge_walk(found, start, end)
-
-
-def _ends() -> tuple[Tensor, Tensor]:
     stream = torch.Generator().manual_seed(0)
     start, end = torch.randn(2, 5, 4, generator=stream).double()  # (S, L) each
-    return start, end
+    cases = [(start, end, t) for t in (0.0, 0.25, 0.5, 1.0)]
+    points = values_of(answer, cases, like=start)
+    if isinstance(points, Verdict):
+        return points
+    return _judge_walk(points, start, end)
 
 
-def _malformed(found: list[Any], like: Tensor) -> Verdict | None:
-    """Return the verdict on what is no finite tensor of the shape of ``like``."""
-    if any(value is None or value is ... for value in found):
-        return wrong("check-empty")
-    for value in found:
-        if not isinstance(value, Tensor):
-            return wrong("check-not-tensor", got=type(value).__name__)
-        if value.shape != like.shape:
-            shapes = {"got": tuple(value.shape), "takes": tuple(like.shape)}
-            return wrong("latents-same-shape", **shapes)
-        if not value.isfinite().all():
-            return wrong("check-not-finite")
-    return None
-
-
-def _judge_walk(found: list[Tensor], start: Tensor, end: Tensor) -> Verdict:
-    first, quarter, middle, last = (value.double() for value in found)
-    if torch.allclose(first, end) and torch.allclose(last, start):
+def _judge_walk(points: list[Tensor], start: Tensor, end: Tensor) -> Verdict:
+    first, quarter, middle, last = points
+    if close(first, end) and close(last, start):
         return wrong("latents-walk-reversed")
-    if not (torch.allclose(first, start) and torch.allclose(last, end)):
+    if not (close(first, start) and close(last, end)):
         return wrong("latents-walk-ends")
     for mixed in (quarter, middle):
         weights, off = _weights(mixed, start, end)
-        if off > NEAR:
+        if not off <= NEAR:  # so that NaN does not pass
             return wrong("latents-walk-not-mixed")
         if abs(weights.sum() - 1) < NEAR and weights.min() > NEAR:
             return wrong("latents-walk-straight", spread=weights.norm().item())
@@ -163,17 +132,8 @@ def active_count(answer: Answer) -> Verdict:
         noise = torch.randn(400, len(spreads), generator=stream).double()
         noise = (noise - noise.mean(0)) / noise.std(0)
         cases.append((noise * torch.tensor(spreads) + torch.tensor(offsets),))
-    return compare(
-        lambda mu: _number(answer(mu)),
-        _active,
-        {key: _counted(mistake) for key, mistake in ACTIVE_MISTAKES.items()},
-        cases,
-        right="latents-active-right",
-    )
-
-
-def _counted(mistake: Answer) -> Answer:
-    return lambda mu: _number(mistake(mu))
+    right = "latents-active-right"
+    return compare(answer, _active, ACTIVE_MISTAKES, cases, right, number=True)
 
 
 def _tiles(decode: Decode, points: Tensor) -> Tensor:
@@ -223,22 +183,16 @@ def pixel_draw(answer: Answer) -> Verdict:
     """
     row = torch.tensor([0.08, 0.3, 0.45, 0.6, 0.75, 0.95])
     means = row.expand(DRAWS, -1)  # (B, D)
-    found = []
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        for _ in range(2):
-            try:
-                found.append(answer(means.clone()))
-            except Exception as error:
-                return wrong("check-raised", kind=type(error).__name__, error=error)
-    bad = _malformed(found, means)
-    if bad is not None:  # a wrong verdict is false
-        return bad
-    return _judge_draws(found[0].double(), found[1].double(), means.double())
+        draws = values_of(answer, [(means,), (means,)], like=means)
+    if isinstance(draws, Verdict):
+        return draws
+    return _judge_draws(draws[0], draws[1], means.double())
 
 
 def _judge_draws(x: Tensor, again: Tensor, means: Tensor) -> Verdict:
-    if torch.allclose(x, means):
+    if close(x, means):
         return wrong("latents-bits-means")
     if torch.equal(x, means.round()):
         return wrong("latents-bits-threshold")
@@ -248,13 +202,14 @@ def _judge_draws(x: Tensor, again: Tensor, means: Tensor) -> Verdict:
         return wrong("latents-bits-frozen")
     if torch.equal(x, x[:1].expand_as(x)):
         return wrong("latents-bits-batch")
-    frequency = x.mean(0)  # (D,)
-    if (frequency - (1 - means[0])).abs().max() < FAR_FREQUENCY:
+    frequency, mean = x.mean(0), means[0]  # (D,) each
+    error = (mean * (1 - mean) / len(x)).sqrt()  # (D,) standard error of a frequency
+    if ((frequency - (1 - mean)).abs() < FAR * error).all():
         return wrong("latents-bits-inverted")
-    gap = (frequency - means[0]).abs().max().item()
-    if gap > FAR_FREQUENCY:
-        return wrong("latents-bits-frequency", gap=gap)
+    gaps = (frequency - mean).abs()  # (D,)
+    if (gaps > FAR * error).any():
+        return wrong("latents-bits-frequency", gap=gaps.max().item())
     together = torch.corrcoef(x.T).fill_diagonal_(0)  # (D, D)
-    if together.abs().max() > FAR_CORRELATION:
+    if together.abs().max() > FAR / len(x) ** 0.5:
         return wrong("latents-bits-shared")
     return correct("latents-bits-right")

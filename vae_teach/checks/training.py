@@ -1,12 +1,13 @@
 """Checks of lesson 04: a step that never waits, a mean, shares of a batch, a speed-up.
 
 The oracles are independent implementations: ``torch.distributions`` and a step of plain
-subtraction, one mean over everything, a gradient in closed form, time added up.
-``HostReads``, which sees a program ask for a number, is here because the lesson shows
-it too.
+subtraction, one mean over everything, a gradient in closed form, seconds added up.
+``HostReads``, which records that a program reads a number, is here because the lesson
+shows it too.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,29 +24,20 @@ from vae_teach.densities import kl_to_standard_normal
 from vae_teach.nets import VAE
 
 ASKING = {  # methods that hand a tensor's numbers to Python, whatever the device
-    *(
-        "item",
-        "tolist",
-        "numpy",
-        "cpu",
-        "__bool__",
-        "__float__",
-        "__int__",
-        "__index__",
-    ),
-    *("__array__", "__repr__", "__format__"),
+    *("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__"),
+    *("__index__", "__array__", "__repr__", "__format__"),
 }
 RATE = 0.1  # of the plain descent that the step is checked with
-SIZES = (5, 5, 2)  # images per batch: the last one is ragged, as in real life
+SIZES = (5, 5, 2)  # images per batch: the last one is smaller, as in a dataset
 
 
 class HostReads:
-    """Notes, while it is open, every request for a number that stays on the device.
+    """Records, while it is active, every read of a tensor's numbers by the host.
 
-    ``with HostReads() as reads: ...`` leaves the names of what asked in
+    ``with HostReads() as reads: ...`` leaves the names of the operations in
     ``reads.asked``. Below Python, a dispatch mode sees the operation that reads a
     number and copies that leave an accelerator; in Python, a function mode sees
-    ``tolist`` and ``numpy``, which on a CPU read memory and pass by the dispatcher.
+    ``tolist`` and ``numpy``, which on a CPU read memory without the dispatcher.
     """
 
     def __init__(self) -> None:
@@ -101,7 +93,7 @@ class _MethodReads(TorchFunctionMode):
 
 # --- a step that never waits ----------------------------------------------------------
 
-Step = Callable[[VAE, Optimizer, Tensor, Tensor], Any]
+TrainingStep = Callable[[VAE, Optimizer, Tensor, Tensor], Any]
 
 
 def _losses(model: VAE, x: Tensor) -> Tensor:
@@ -117,7 +109,7 @@ def _variant(
     steps: bool = True,
     noted: Callable[[Tensor], Any] = torch.sum,
     losses: Callable[[VAE, Tensor], Tensor] = _losses,
-) -> Step:
+) -> TrainingStep:
     """Return a training step that differs from the right one in what is named."""
 
     def step(model: VAE, optimizer: Optimizer, x: Tensor, total: Tensor) -> None:
@@ -138,7 +130,7 @@ def _without_kl(model: VAE, x: Tensor) -> Tensor:
     return misfit.sum(-1)
 
 
-STEP_MISTAKES: dict[str, Step] = {
+STEP_MISTAKES: dict[str, TrainingStep] = {
     "training-step-sum": _variant(loss=torch.sum),
     "training-step-sign": _variant(loss=lambda nats: -nats.mean()),
     "training-step-no-zero": _variant(clears=False),
@@ -169,7 +161,7 @@ def _after(model: VAE, total: Tensor) -> Tensor:
     return torch.cat([parameters_to_vector(model.parameters()).detach(), total[None]])
 
 
-def _taken(step: Step) -> Tensor:
+def _taken(step: TrainingStep) -> Tensor:
     """Return weights and total after a step on each batch."""
     model, total = _practice()
     optimizer = SGD(model.parameters(), lr=RATE)
@@ -195,11 +187,11 @@ def _step_oracle() -> Tensor:
     return _after(model, total)
 
 
-def step(answer: Step) -> Verdict:
+def step(answer: TrainingStep) -> Verdict:
     """Check ``answer(model, optimizer, x, total)``: one step, and no wait.
 
     It descends the mean loss of ``x`` (B, D), adds the summed loss of the batch to
-    ``total`` in place, and asks the device for nothing.
+    ``total`` in place, and reads no number from the device.
     """
     asked: list[str] = []
     graph: list[bool] = []
@@ -217,13 +209,8 @@ def step(answer: Step) -> Verdict:
         return None if torch.equal(before, after) else after
 
     with torch.random.fork_rng(devices=[]):
-        mistakes: dict[str, Answer] = {
-            key: (lambda mistake=mistake: _taken(mistake))
-            for key, mistake in STEP_MISTAKES.items()
-        }
-        verdict = compare(
-            taken, _step_oracle, mistakes, [()], right="training-step-right"
-        )
+        mistakes = {k: partial(_taken, mistake) for k, mistake in STEP_MISTAKES.items()}
+        verdict = compare(taken, _step_oracle, mistakes, [()], "training-step-right")
     if asked:
         return wrong("training-step-waits", asked=asked[0])
     if verdict and any(graph):
@@ -261,13 +248,6 @@ MEAN_MISTAKES: dict[str, Answer] = {
 }
 
 
-def _number(value: Any) -> Any:
-    """Return a tensor for a number, and a tensor of one element without its axes."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return torch.tensor(float(value), dtype=torch.float64)
-    return value.squeeze() if isinstance(value, Tensor) else value
-
-
 def mean_elbo(answer: Answer) -> Verdict:
     """Check ``answer(score, batches)``: the mean score of all images, a number.
 
@@ -283,13 +263,8 @@ def mean_elbo(answer: Answer) -> Verdict:
         x = torch.randn(sum(sizes), 3, dtype=torch.float64, generator=stream)
         scale = torch.linspace(0.5, 2, len(x)).double()[:, None]
         cases.append((score, [*(scale * x).split(sizes)]))
-    return compare(
-        lambda *case: _number(answer(*case)),
-        _mean_oracle,
-        MEAN_MISTAKES,
-        cases,
-        right="training-mean-right",
-    )
+    right = "training-mean-right"
+    return compare(answer, _mean_oracle, MEAN_MISTAKES, cases, right, number=True)
 
 
 # --- gradients in shares --------------------------------------------------------------
@@ -338,7 +313,7 @@ def accumulate(answer: Answer) -> Verdict:
             largest.append(len(part) - size)
             return _squares(w, part)
 
-        return answer(loss, w.clone().requires_grad_(), x, size)
+        return answer(loss, w.requires_grad_(), x, size)
 
     stream = torch.Generator().manual_seed(7)
     cases = []
@@ -369,18 +344,14 @@ def _amdahl_oracle(share: float, factor: float) -> Tensor:
     return len(day) / day.sum()
 
 
-def _plain(law: Callable[[float, float], float]) -> Answer:
-    return lambda share, factor: torch.tensor(law(share, factor), dtype=torch.float64)
-
-
 AMDAHL_MISTAKES: dict[str, Answer] = {
-    "training-amdahl-factor": _plain(lambda s, f: f),
-    "training-amdahl-product": _plain(lambda s, f: s * f),
-    "training-amdahl-average": _plain(lambda s, f: 1 - s + s * f),
-    "training-amdahl-limit": _plain(lambda s, f: 1 / (1 - s)),
-    "training-amdahl-time": _plain(lambda s, f: 1 - s + s / f),
-    "training-amdahl-swapped": _plain(lambda s, f: 1 / (s + (1 - s) / f)),
-    "training-amdahl-part": _plain(lambda s, f: f / s),
+    "training-amdahl-factor": lambda s, f: f,
+    "training-amdahl-product": lambda s, f: s * f,
+    "training-amdahl-average": lambda s, f: 1 - s + s * f,
+    "training-amdahl-limit": lambda s, f: 1 / (1 - s),
+    "training-amdahl-time": lambda s, f: 1 - s + s / f,
+    "training-amdahl-swapped": lambda s, f: 1 / (s + (1 - s) / f),
+    "training-amdahl-part": lambda s, f: f / s,
 }
 
 
@@ -390,10 +361,5 @@ def amdahl(answer: Answer) -> Verdict:
     The part that took ``share`` of the time, in [0, 1], becomes ``factor`` times as
     fast.
     """
-    return compare(
-        lambda *case: _number(answer(*case)),
-        _amdahl_oracle,
-        AMDAHL_MISTAKES,
-        [(0.25, 3.0), (0.75, 8.0), (0.5, 100.0)],
-        right="training-amdahl-right",
-    )
+    cases, right = [(0.25, 3.0), (0.75, 8.0), (0.5, 100.0)], "training-amdahl-right"
+    return compare(answer, _amdahl_oracle, AMDAHL_MISTAKES, cases, right, number=True)

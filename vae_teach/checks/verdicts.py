@@ -1,20 +1,24 @@
 """The verdict on an exercise, and the comparison with an oracle that leads to it.
 
-A check calls the learner's function on cases of its own, compares with an independent
-implementation, and knows the usual mistakes by their values. It never shows the answer
-and never raises.
+A check calls the learner's function on cases of its own, compares the values with those
+of an independent implementation, and recognizes the usual mistakes by their values. It
+never shows the answer, and whatever the learner's code does becomes a verdict: only
+KeyboardInterrupt passes.
 """
 
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vae_teach.words import say
 
 Answer = Callable[..., Any]
+Case = tuple[Any, ...]
 TOLERANCE = 1e-4  # relative; the smallest mistake in the tables changes values by 1e-2
 
 
@@ -42,53 +46,181 @@ def correct(key: str, **values: Any) -> Verdict:
     return Verdict(True, say("check-right") + " " + say(key, **values))
 
 
+def fresh(value: Any) -> Any:
+    """Return a copy of a tensor, or of a list of tensors; the rest unchanged.
+
+    So a function may write into its arguments. Gradients flow through the copy.
+    """
+    if isinstance(value, list):
+        return [fresh(part) for part in value]
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def call(answer: Answer, *arguments: Any) -> Any:
+    """Return what a learner's function returns for fresh copies of its arguments.
+
+    A function that stops or returns nothing gives a Verdict instead.
+    """
+    try:
+        value = answer(*map(fresh, arguments))
+    except (Exception, SystemExit) as error:
+        lines = traceback.format_exception_only(error)
+        return wrong("check-raised", error="".join(lines).strip())
+    if value is None or value is ...:
+        return wrong("check-empty")
+    return _not_a_tensor(value) if isinstance(value, Verdict) else value
+
+
+def as_tensor(value: Any, *, number: bool = False) -> Tensor:
+    """Return a copy of a tensor, a NumPy array or a number, in float64 on the CPU.
+
+    With ``number``, a single element loses its axes. Raises TypeError for complex
+    values and for anything else, or what PyTorch raises where it cannot convert.
+    """
+    if isinstance(value, Tensor) and not value.is_complex():
+        value = value.detach().to_dense().to("cpu", torch.float64).numpy()
+    elif isinstance(value, np.generic):
+        value = np.asarray(value)
+    elif not isinstance(value, Tensor | np.ndarray) and hasattr(value, "__float__"):
+        value = np.array(float(value))
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+        raise TypeError(f"no tensor of real numbers: {type(value).__name__}")
+    tensor = torch.from_numpy(np.array(value, dtype=np.float64, order="C"))
+    return tensor.reshape(()) if number and tensor.numel() == 1 else tensor
+
+
+def values_of(
+    answer: Answer,
+    cases: Sequence[Case],
+    *,
+    number: bool = False,
+    like: Tensor | None = None,
+) -> list[Tensor] | Verdict:
+    """Return the value of a learner's function for each case, or a Verdict.
+
+    A Verdict where one is no tensor or, with ``like``, another shape or not finite.
+    """
+    values = []
+    for case in cases:
+        value = call(answer, *case)
+        if isinstance(value, Verdict):
+            return value
+        try:
+            values.append(as_tensor(value, number=number))
+        except Exception:
+            return _not_a_tensor(value)
+    if like is None:
+        return values
+    flaw = _flaw(values, [like] * len(values), "check-same-shape")
+    return values if flaw is None else flaw
+
+
 def compare(
     answer: Answer,
     oracle: Answer,
-    mistakes: dict[str, Answer],
-    cases: Sequence[tuple[Any, ...]],
+    mistakes: Mapping[str, Answer],
+    cases: Sequence[Case],
     right: str,
+    *,
+    number: bool = False,
+    changes: str | None = None,
+    cut: str | None = None,
 ) -> Verdict:
-    """Return the verdict on a function that returns a tensor.
+    """Return the verdict on a function whose values are tensors, arrays or numbers.
 
     Args:
         answer: the learner's function; what it raises becomes a hint.
-        oracle: the right one, of another make than the answer is likely to be.
+        oracle: the right one, implemented in another way than the learner is likely to.
         mistakes: usual wrong functions, by the hint that each deserves.
         cases: arguments to call them all with, chosen so that no two agree.
         right: the phrase that follows "Right".
+        number: a value of one element may have any axes.
+        changes: the hint for an answer that differs from one call to the next.
+        cut: the hint where no gradient reaches one of the arguments that require it;
+            the gradients of the sum are then compared too.
     """
-    found = []
-    for case in cases:
-        try:
-            found.append(answer(*case))
-        except Exception as error:
-            return wrong("check-raised", kind=type(error).__name__, error=error)
-    if any(value is None or value is ... for value in found):
-        return wrong("check-empty")
-    if not all(isinstance(value, Tensor) for value in found):
-        return wrong("check-not-tensor", got=type(found[0]).__name__)
-    if _same(found, [oracle(*case) for case in cases]):
-        return correct(right)
+    values = values_of(answer, cases, number=number)
+    if isinstance(values, Verdict):
+        return values
+    if changes is not None:
+        again = values_of(answer, cases, number=number)
+        if isinstance(again, Verdict):
+            return again
+        if not all(map(_identical, values, again)):
+            return wrong(changes)
+    wanted = _known(oracle, cases, number)
+    if _same(values, wanted):
+        if cut is None:
+            return correct(right)
+        return _compare_gradients(answer, oracle, cases[0], cut, right)
     for key, mistake in mistakes.items():
-        if _same(found, [mistake(*case) for case in cases]):
+        if _same(values, _known(mistake, cases, number)):
             return wrong(key)
-    return _differs(found, [oracle(*case) for case in cases])
+    flaw = _flaw(values, wanted, "check-shape")
+    if flaw is not None:
+        return flaw
+    gaps = [(a - b).abs().max().item() for a, b in zip(values, wanted, strict=True)]
+    return wrong("check-value", gap=max(gaps))
 
 
-def _same(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
-    return all(
-        a.shape == b.shape
-        and torch.allclose(a.double(), b.double(), rtol=TOLERANCE, atol=TOLERANCE)
-        for a, b in zip(found, wanted, strict=True)
+def _compare_gradients(
+    answer: Answer, oracle: Answer, case: Case, cut: str, right: str
+) -> Verdict:
+    found = _gradients(answer, case)
+    if isinstance(found, Verdict):
+        return found
+    if any(gradient is None for gradient in found):
+        return wrong(cut)
+    wanted = _gradients(oracle, case)
+    return compare(
+        lambda: torch.stack(found), lambda: torch.stack(wanted), {}, [()], right
     )
 
 
-def _differs(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Verdict:
-    for a, b in zip(found, wanted, strict=True):
+def _gradients(function: Answer, case: Case) -> Any:
+    """Return the gradient of a function's sum in each argument that requires one.
+
+    None where none reaches, and a Verdict if the function or its gradient stops.
+    """
+    sources = [v for v in case if isinstance(v, Tensor) and v.requires_grad]
+    value = call(function, *case)
+    if isinstance(value, Verdict):
+        return value
+    if not isinstance(value, Tensor) or not value.requires_grad:
+        return [None]
+    return call(lambda: torch.autograd.grad(value.sum(), sources, allow_unused=True))
+
+
+def _known(function: Answer, cases: Sequence[Case], number: bool) -> list[Tensor]:
+    values = (function(*map(fresh, case)) for case in cases)
+    return [as_tensor(value, number=number) for value in values]
+
+
+def _not_a_tensor(value: Any) -> Verdict:
+    got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+    return wrong("check-not-tensor", got=got)
+
+
+def _identical(a: Tensor, b: Tensor) -> bool:
+    return torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Return whether two float64 tensors agree, within rounding in float32."""
+    return a.shape == b.shape and torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def _same(values: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
+    return all(map(close, values, wanted))
+
+
+def _flaw(
+    values: Sequence[Tensor], wanted: Sequence[Tensor], shape: str
+) -> Verdict | None:
+    """Return the verdict on a value of another shape (hint ``shape``) or not finite."""
+    for a, b in zip(values, wanted, strict=True):
         if a.shape != b.shape:
-            return wrong("check-shape", got=tuple(a.shape), takes=tuple(b.shape))
+            return wrong(shape, got=tuple(a.shape), takes=tuple(b.shape))
         if not a.isfinite().all():
             return wrong("check-not-finite")
-    gaps = [(a - b).abs().max().item() for a, b in zip(found, wanted, strict=True)]
-    return wrong("check-value", gap=max(gaps))
+    return None

@@ -219,7 +219,7 @@ def _prepare(
     x = view.observed(x)
     if dtype is not None and dtype != x.dtype:
         view, x = view.to(dtype), x.to(dtype)
-    latents = view.codes(x[:1]).shape[-1]
+    latents = view.latents(x)
     if latents != 2:
         raise ValueError(say("exact-latents", got=latents))
     if log_prior is None and view.standard_prior:

@@ -5,6 +5,7 @@ bytes, the codes of up to a thousand images, the words. So it is alive in a note
 that was never run and in a page on a disk.
 """
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import anywidget
 import torch
 import traitlets
+from PIL import Image
 from torch import Tensor, nn
 
 from vae_teach.data import Images, draw_bits
+from vae_teach.figures import Pictured
 from vae_teach.guards import check_width
 from vae_teach.words import current_language, say
 
@@ -22,6 +25,8 @@ MAP_IMAGES = 1_000
 """Codes behind the pad: enough to show the classes, few enough to repaint at once."""
 KEPT_IMAGES = 200
 """Images kept for the nearest one: 78 kB of the state at four bits a pixel."""
+GRID, GREYS, ZOOM = 9, 16, 1.5
+"""Of the picture without JavaScript: points a side, levels (12 kB), its enlargement."""
 LABELS = (
     "explorer-title",
     "explorer-pad",
@@ -50,7 +55,7 @@ LABELS = (
 )
 
 
-class LatentExplorer(anywidget.AnyWidget):
+class LatentExplorer(Pictured, anywidget.AnyWidget):
     """A pad over the latent plane, a slider per coordinate, and the decoded picture.
 
     The weights are copied when it is made: training the model further does not change
@@ -105,6 +110,7 @@ class LatentExplorer(anywidget.AnyWidget):
         }
         weights = b"".join(_half(t) for layer in layers for t in layer.parameters())
         labels = {key.removeprefix("explorer-"): say(key) for key in LABELS}
+        self._plane = _plane(layers, extent)
         super().__init__(
             spec=spec,
             weights=weights,
@@ -116,6 +122,13 @@ class LatentExplorer(anywidget.AnyWidget):
     def __repr__(self) -> str:
         """Say what to do, where Jupyter shows text in place of an unknown widget."""
         return say("explorer-as-text", latents=self.spec["layers"][0][0])
+
+    def still(self) -> tuple[bytes, str, int]:
+        """Return what the decoder draws over the plane, its description and width."""
+        extent, line = self.spec["extent"], self.spec["layers"][0][0] == 1
+        shown = {"side": GRID, "low": -extent, "high": extent}
+        alt = say("explorer-alt-line" if line else "explorer-alt", **shown)
+        return self._plane, alt, round(ZOOM * GRID * self.spec["side"])
 
     @traitlets.validate("z")
     def _check_z(self, proposal: dict[str, Any]) -> list[float]:
@@ -152,6 +165,28 @@ def _decoder_layers(model: nn.Module) -> list[nn.Linear]:
     if math.isqrt(pixels) ** 2 != pixels:
         raise ValueError(say("explorer-not-square", got=pixels))
     return linear
+
+
+@torch.no_grad()
+def _plane(layers: list[nn.Linear], extent: float) -> bytes:
+    """Return a PNG of the plane, decoded on a grid; of the line, for one latent.
+
+    z1 runs right and z2 runs up; the other latents are 0.
+    """
+    hidden, logits = layers
+    line = torch.linspace(-extent, extent, GRID).to(hidden.weight)
+    rows = GRID if hidden.in_features > 1 else 1
+    z = line.new_zeros(rows, GRID, hidden.in_features)
+    z[..., 1:2] = line.flip(0)[:rows, None, None]  # nothing, for one latent
+    z[..., 0] = line
+    means = logits(torch.relu(hidden(z))).sigmoid()  # (rows, GRID, D)
+    side = math.isqrt(logits.out_features)
+    tiles = (255 * means).round().to(torch.uint8).unflatten(-1, (side, side))
+    canvas = tiles.transpose(1, 2).reshape(rows * side, GRID * side)
+    file = io.BytesIO()
+    image = Image.fromarray(canvas.cpu().numpy()).quantize(GREYS)
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _half(tensor: Tensor) -> bytes:

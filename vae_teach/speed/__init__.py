@@ -1,5 +1,5 @@
-"""What makes training faster and changes no answer beyond rounding.
+"""Faster training whose answers differ by rounding only.
 
-Delete this folder and every number of the course stays the same: ``cuda_graph``
-records a step for a GPU, ``processes`` shares each batch among several.
+Without this folder every number of the course stays the same: ``cuda_graph`` captures
+a step for a GPU, ``processes`` divides each batch among several processes.
 """

@@ -1,7 +1,7 @@
-"""A training step recorded once as a CUDA graph, and replayed.
+"""A training step captured once as a CUDA graph, and replayed.
 
-For a small network a GPU finishes each operation sooner than the host can ask for the
-next. A graph asks once: the host sends the indices of a batch, and the whole step runs
+For a small network a GPU finishes each operation before the host has launched the next.
+A graph is launched once: the host sends the indices of a batch, and the whole step runs
 without it.
 """
 
@@ -22,13 +22,13 @@ class CapturedStep:
         step: takes (B,) int64 indices and changes only the model, the optimizer and
             ``totals``, in place.
         batch_size: of the batches that are replayed.
-        model: whose weights the warm-up must not change, nor
-        optimizer: its moments, nor
-        totals: a sum that the step adds to.
+        model: its weights are restored after the warm-up,
+        optimizer: and so are its moments,
+        totals: and this sum, to which the step adds.
 
     Raises:
-        RuntimeError: the step does something that cannot be recorded, such as asking
-            the GPU for a number; the model and the optimizer are as they were.
+        RuntimeError: the step does something that cannot be captured, such as reading a
+            number from the GPU; model and optimizer are unchanged.
     """
 
     def __init__(
@@ -52,7 +52,10 @@ class CapturedStep:
             for tensor, value in zip(kept, before, strict=True):
                 tensor.detach().copy_(value)
             for key, tensor in _moments(optimizer, clone=False).items():
-                tensor.copy_(moments[key]) if key in moments else tensor.zero_()
+                if key in moments:
+                    tensor.copy_(moments[key])
+                else:
+                    tensor.zero_()
             torch.cuda.set_rng_state(random_state, totals.device)
         self.graph = torch.cuda.CUDAGraph()
         optimizer.zero_grad()  # the graph allocates its own gradients
@@ -60,7 +63,7 @@ class CapturedStep:
             step(self.chosen)
 
     def _warm_up(self) -> None:
-        """Take steps on a stream of their own, as recording asks for."""
+        """Take steps on a side stream, as capturing requires."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -1,8 +1,8 @@
 """Several processes that train one model: each takes its share of every batch.
 
 ``torchrun`` starts the processes and PyTorch's DistributedDataParallel averages their
-gradients, so they all take the same step: the one that a single process would take
-with the whole batch.
+gradients, so they all take the same step, which is that of a single process with the
+whole batch.
 """
 
 import os
@@ -17,16 +17,16 @@ from torch.nn.parallel import DistributedDataParallel
 from vae_teach.guards import find_device
 from vae_teach.words import say
 
-SEEDS = 2**62  # what fits in the int64 that carries a seed from process to process
+SEEDS = 2**62  # seeds stay below this, to travel between processes as int64
 
 
 @contextmanager
 def processes(device: str | torch.device | None = None) -> Iterator[torch.device]:
     """Join the processes that ``torchrun`` started; alone, do nothing.
 
-    Yields the device of this process: its own GPU where there are GPUs, which then talk
-    by NCCL, else the CPU, by gloo. Raises ValueError for a device that is not there, or
-    for more processes on a machine than it has GPUs.
+    Yields the device of this process: a GPU of its own where there are GPUs, which then
+    communicate by NCCL, else the CPU, by gloo. Raises ValueError for a device that is
+    not available, or for more processes on a machine than it has GPUs.
     """
     place = find_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -48,9 +48,9 @@ def processes(device: str | torch.device | None = None) -> Iterator[torch.device
 class Team:
     """The processes of this run, of which this one is number ``rank`` of ``size``.
 
-    Without a process group it is a team of one, and every method leaves things as they
-    are. What a team of several draws depends on the seed of its first process, on the
-    epoch and on its size, so a run that is resumed draws what it would have drawn.
+    Without a process group it is a team of one, and its methods change nothing. The
+    random draws of a team of several depend on the seed of its first process, on the
+    epoch and on its size, so a resumed run draws what it would have drawn.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -78,7 +78,7 @@ class Team:
         )
 
     def shuffle(self, count: int, epoch: int) -> Tensor:
-        """Return an order of ``count`` images, the same in all; then let noise differ.
+        """Return an order of ``count`` images, the same in all; then seed each apart.
 
         A team of one draws it from PyTorch's stream, as ``Images.batches`` does.
         """

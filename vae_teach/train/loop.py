@@ -5,6 +5,7 @@ the dataset lives on the device, and the host asks for a number once an epoch.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -380,7 +381,8 @@ def _memory_explained(place: torch.device, batch_size: int) -> Iterator[None]:
 def _bar(left: range, history: History, shown: bool) -> Iterator[int]:
     """Go through the epochs that are left, under a bar with the ELBO of the last."""
     done = len(history)
-    shown = shown and bool(left)
+    # TQDM_DISABLE is read here, because tqdm's bar for notebooks ignores it.
+    shown = shown and bool(left) and not os.environ.get("TQDM_DISABLE")
     total, name = done + len(left), say("training")
     with tqdm(total=total, initial=done, desc=name, disable=not shown) as bar:
         for epoch in left:

@@ -1,7 +1,7 @@
-"""Contestants in turns, so that a machine's moods fall on all of them alike.
+"""Contestants in turns, so that slow phases affect every contestant equally.
 
 A laptop slows down when it gets warm, a virtual machine when its neighbours are busy.
-So nobody is timed alone: each round runs every contestant once, in another order each
+So no contestant is timed alone: each round runs all of them once, in another order each
 time, and what is reported is the median of the ratios within rounds.
 """
 

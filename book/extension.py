@@ -1,32 +1,32 @@
 """What the book adds to Sphinx: anchors, folds, tables, search, the twin page."""
 
 import csv
+import html
 import json
 import re
+import subprocess
+import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import formulas
 from docutils import nodes
 from docutils.statemachine import StringList
 from myst_nb.sphinx_ import HideCodeCellNode
-from phrases import LANGUAGES, NAMES, OTHER, PHRASES, phrase
+from prepare import BOOK, PHRASES, say
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
-BLOCKS = (nodes.paragraph, nodes.term, nodes.entry, nodes.literal_block, nodes.line)
+logger = logging.getLogger(__name__)
 
 
 class Folded(nodes.Element):  # type: ignore[misc]
     """What a reader opens by choice: the whole of a solution."""
-
-
-class Docstrings(nodes.Element):  # type: ignore[misc]
-    """What is in English on a page of any language."""
 
 
 # --- the document ---------------------------------------------------------------------
@@ -99,11 +99,58 @@ class Described(SphinxTransform):
         """Write the texts; an image without one is a warning, hence an error."""
         texts = self.config.course_about["images"]
         for image in self.document.findall(nodes.image):
-            if alt := texts.get(Path(image["uri"]).stem):
-                image["alt"] = alt
-            if not image.get("alt"):
+            name = Path(image["uri"]).stem
+            image["alt"] = texts.get(name, image.get("alt", ""))
+            if not image["alt"]:
                 about = f"no alternative text for {image['uri']}"
                 self.document.reporter.warning(about, base_node=image)
+
+
+# --- formulas -------------------------------------------------------------------------
+
+
+@cache
+def node() -> "subprocess.Popen[str]":
+    """Start Node.js, which waits for formulas until the build ends."""
+    pipe, command = subprocess.PIPE, ["node", str(BOOK / "formulas.mjs")]
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, encoding="utf-8"
+    )
+
+
+@cache
+def drawn(tex: str, display: bool = False) -> dict[str, str]:
+    """Return the HTML of a formula, with MathML for screen readers, or its error."""
+    ask, answer = node().stdin, node().stdout
+    assert ask is not None
+    assert answer is not None
+    print(json.dumps({"tex": tex, "displayMode": display}), file=ask, flush=True)
+    said: dict[str, str] = json.loads(answer.readline())
+    return said
+
+
+def formula(found: nodes.Element, *, display: bool = False) -> str:
+    """Return the HTML of a formula; one that KaTeX refuses is a warning."""
+    said = drawn(found.astext(), display)
+    if error := said.get("error"):
+        logger.warning("%s in the formula %r", error, found.astext(), location=found)
+    return said.get("html", "")
+
+
+def visit_math(self: HTML5Translator, found: nodes.math) -> None:
+    """Draw a formula that stands in a line, and keep the full stop after it there."""
+    after = found.next_node(descend=False, siblings=True)
+    stop = isinstance(after, nodes.Text) and after.startswith((*".,;:!?)",))
+    html = f'<span class="math notranslate">{formula(found)}</span>'
+    self.body.append(f"{html}&NoBreak;" if stop else html)
+    raise nodes.SkipNode
+
+
+def visit_displayed(self: HTML5Translator, found: nodes.math_block) -> None:
+    """Draw a formula that stands alone."""
+    self.body.append(self.starttag(found, "div", CLASS="math notranslate"))
+    self.body.append(f"{formula(found, display=True)}</div>")
+    raise nodes.SkipNode
 
 
 # --- tables ---------------------------------------------------------------------------
@@ -134,7 +181,7 @@ class Table(SphinxDirective):
 
     def word(self, name: str) -> str:
         """Return a phrase of the page's language."""
-        return phrase(name, self.config.course_language)
+        return say(name, self.config.course_language)
 
 
 class LessonTable(Table):
@@ -159,7 +206,7 @@ class GlossaryTable(Table):
     def run(self) -> list[nodes.Node]:
         """Return the terms in both languages, in alphabetical order."""
         own = self.config.course_language
-        order = (own, OTHER[own])
+        order = (own, say("other", own))
         path = Path(self.env.srcdir) / "glossary.csv"
         self.env.note_dependency(str(path))
         with path.open(encoding="utf-8", newline="") as file:
@@ -177,7 +224,7 @@ class GlossaryTable(Table):
         """Return what is not used for a term, the remarks in the page's language."""
         text = (term["not in Portuguese"] or "").replace(";", ", ")
         for name in ("glossary-text", "glossary-for"):
-            text = text.replace(phrase(name, "en"), self.word(name))
+            text = text.replace(say(name, "en"), self.word(name))
         return " ".join(text.split())
 
 
@@ -194,7 +241,7 @@ class ModuleReference(SphinxDirective):
             "   :members:",
             "   :show-inheritance:",
         ]
-        box = Docstrings()
+        box = nodes.container(classes=["docstrings", "language-en"])
         text = "\n".join(("```{eval-rst}", *lines, "```"))
         self.state.nested_parse(StringList(text.splitlines(), name), 0, box)
         return [box]
@@ -205,8 +252,6 @@ class ModuleReference(SphinxDirective):
 
 def fold(text: str) -> str:
     """Return a text without accents and capitals, as the search compares it."""
-    import unicodedata
-
     letters = unicodedata.normalize("NFD", text.lower())
     return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
@@ -232,33 +277,42 @@ def objects(tree: nodes.document) -> Iterator[list[str]]:
         signature = described.next_node(addnodes.desc_signature)
         content = described.next_node(addnodes.desc_content)
         if signature is not None and signature["ids"]:
-            words = " ".join(p.astext() for p in content.findall(nodes.paragraph))
+            words = " ".join(
+                paragraph.astext()
+                for paragraph in content.findall(nodes.paragraph)
+                if "first-used" not in paragraph.parent["classes"]
+            )
             fullname = f"{signature['module']}.{signature['fullname']}"
             yield [signature["ids"][0], signature["module"], fullname, words]
+
+
+UNSAID = (nodes.Inline, nodes.literal_block, nodes.raw, nodes.math_block)
 
 
 def own_text(section: nodes.Element) -> str:
     """Return a section's text without its subsections and its code."""
     texts = []
     for child in section.children:
-        if isinstance(child, (nodes.section, nodes.title, nodes.comment, Docstrings)):
+        if isinstance(child, (nodes.section, nodes.title, nodes.comment)):
             continue
-        for block in child.findall(
-            lambda n: (
-                isinstance(n, (nodes.TextElement,)) and not isinstance(n, nodes.Inline)
-            )
-        ):
-            if not isinstance(
-                block, (nodes.literal_block, nodes.raw, nodes.math_block)
-            ):
-                texts.append(readable(block))
+        if "docstrings" in child["classes"]:
+            continue
+        texts += [
+            readable(block)
+            for block in child.findall(nodes.TextElement)
+            if not isinstance(block, UNSAID)
+        ]
     return " ".join(texts)
 
 
 def readable(node: nodes.Element) -> str:
     """Return a node's words, its formulas as a screen reader meets them."""
     if isinstance(node, nodes.math):
-        return formulas.words(node.astext())
+        words = re.search(
+            r"<semantics>(.*?)<annotation", drawn(node.astext()).get("html", "")
+        )
+        plain = re.sub(r"<[^>]+>", "", words[1]) if words else node.astext()
+        return re.sub("[\u2061-\u2064]", " ", html.unescape(plain))
     if isinstance(node, nodes.Text):
         return str(node.astext())
     return "".join(map(readable, node.children))
@@ -270,7 +324,7 @@ def collect_search(app: Sphinx) -> list[tuple[str, dict[str, Any], str]]:
     Path(app.outdir, "search-index.js").write_text(
         f"window.courseSearch = {text};\n", encoding="utf-8"
     )
-    title = phrase("search", app.config.course_language)
+    title = say("search", app.config.course_language)
     return [("search", {"title": title}, "search.html")]
 
 
@@ -286,38 +340,27 @@ def add_context(
 ) -> None:
     """Tell the templates what they say and where the twin page is."""
     own = app.config.course_language
-    other = OTHER[own]
-    context["say"] = lambda name, **values: phrase(name, own, **values)
+    other = say("other", own)
+    context["say"] = lambda name, **values: say(name, own, **values)
     context["scripted"] = {
-        name: phrase(name, own)
+        name: say(name, own)
         for name in PHRASES
-        if name in ("copy", "copied", "copy-failed") or name.startswith("search-")
+        if name.startswith(("copy", "copied", "search-"))
     }
-    context["own"], context["other"] = own, other
-    context["own_name"], context["other_name"] = NAMES[own], NAMES[other]
-    context["tags"] = {name: LANGUAGES[name].replace("_", "-") for name in LANGUAGES}
+    context["tag"], context["other_tag"] = say("tag", own), say("tag", other)
+    context["other_name"] = say("language", other)
     context["twin"] = f"../{other}/{pagename}.html"
 
 
 def visit_folded(self: HTML5Translator, node: nodes.Element) -> None:
     """Open a fold."""
-    title = phrase("solution", self.config.course_language)
+    title = say("solution", self.config.course_language)
     self.body.append(f'<details class="fold"><summary>{title}</summary>\n')
 
 
 def depart_folded(self: HTML5Translator, node: nodes.Element) -> None:
     """Close it."""
     self.body.append("</details>\n")
-
-
-def visit_docstrings(self: HTML5Translator, node: nodes.Element) -> None:
-    """Open what is in English."""
-    self.body.append('<div class="docstrings" lang="en">\n')
-
-
-def depart_docstrings(self: HTML5Translator, node: nodes.Element) -> None:
-    """Close it."""
-    self.body.append("</div>\n")
 
 
 def visit_hidden(self: HTML5Translator, node: nodes.Element) -> None:
@@ -351,6 +394,17 @@ def escape_bars(
         lines[k] = "".join(parts)
 
 
+def first_used(
+    app: Sphinx, what: str, name: str, member: object, options: Any, lines: list[str]
+) -> None:
+    """Say at the end of a docstring which lesson is the first to use what it says."""
+    if lesson := app.config.course_about["uses"].get(name):
+        own = app.config.course_language
+        said = say("first-used", own, number=lesson[:2], name=lesson)
+        box = f".. container:: first-used language-{say('tag', own)}"
+        lines += ["", box, "", f"   {said}"]
+
+
 def without_own_search(app: Sphinx) -> None:
     """Leave out Sphinx's search: it needs a server for its excerpts."""
     app.builder.search = False  # type: ignore[attr-defined]
@@ -361,10 +415,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("course_language", "en", "env")
     app.add_config_value("course_about", {}, "", types=[dict])
     app.add_node(Folded, html=(visit_folded, depart_folded))
-    app.add_node(Docstrings, html=(visit_docstrings, depart_docstrings))
     app.add_node(HideCodeCellNode, override=True, html=(visit_hidden, depart_folded))
     for transform in (SharedAnchors, LabelsFirst, Described):
         app.add_transform(transform)
+    app.add_html_math_renderer("drawn", (visit_math, None), (visit_displayed, None))
     app.add_directive("lesson-table", LessonTable)
     app.add_directive("glossary-table", GlossaryTable)
     app.add_directive("module-reference", ModuleReference)
@@ -372,7 +426,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", without_own_search)
     app.connect("autodoc-skip-member", own_members)
     app.connect("autodoc-process-docstring", escape_bars)
+    app.connect("autodoc-process-docstring", first_used)
     app.connect("html-page-context", add_context)
     app.connect("html-collect-pages", collect_search)
-    formulas.setup(app)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
