@@ -376,7 +376,7 @@ def test_a_density_of_another_shape_is_told(shape):
 def test_values_that_are_no_probabilities_are_told():
     _, theirs = twins(strangers.Logits)
     for call in (bounds.elbo, exact.log_likelihood):
-        with pytest.raises(ValueError, match=r"no probabilities.*decodes='logits'"):
+        with pytest.raises(ValueError, match=r"not probabilities.*decodes='logits'"):
             call(theirs, bits())
     theirs.fc4.bias.data[0] = math.nan
     with pytest.raises(ValueError, match="nan"):

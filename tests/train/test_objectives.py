@@ -354,7 +354,7 @@ def not_a_number(model, x):
         (
             {"learning_rate": lambda s: 3 - s},
             ValueError,
-            "passo 4 .* -1",
+            "passo 4.* -1",
             "step 4 .* -1",
         ),
         ({"learning_rate": lambda s: None}, ValueError, "passo 0", "gives None"),
