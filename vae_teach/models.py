@@ -160,7 +160,7 @@ class Adapted:
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the mean of each pixel, (B, L) to (B, D)."""
-        if self.bernoulli or not _brings(self.model, "decode"):
+        if not _brings(self.model, "decode") or self._decodes == "logits":
             return torch.sigmoid(self.decode_logits(z))
         means: Tensor = self.model.decode(z)
         return means.flatten(1)
