@@ -66,7 +66,7 @@ def elbo(model: Any, x: Tensor, samples: int = 1) -> Bound:
 
 
 def draw(q: Any, shape: tuple[int, ...] = ()) -> Tensor:
-    """Draw z from q(z|x), (*shape, B, L), along its path where q has one."""
+    """Draw z from q(z|x), ``(*shape, B, L)``, along its path where q has one."""
     has_path = getattr(q, "has_rsample", True)
     z: Tensor = (
         q.rsample(torch.Size(shape)) if has_path else q.sample(torch.Size(shape))

@@ -3,14 +3,10 @@
 A latent-variable model is three distributions. Each has a default, and a model may
 bring its own by a method of this name:
 
-==========  ============================================  ==========================
-            default                                       a model's own
-==========  ============================================  ==========================
-q(z|x)      N(mu, diag exp logvar) of ``encode(x)``,      ``q(x)``, a distribution of
-            drawn by ``reparameterize(mu, logvar)``       ``torch.distributions``
-p(x|z)      Bernoulli pixels of ``decode_logits(z)``      ``log_conditional(x, z)``
-p(z)        N(0, I)                                       ``log_prior(z)``
-==========  ============================================  ==========================
+- q(z|x): N(mu, diag exp logvar) of ``encode(x)``, drawn by
+  ``reparameterize(mu, logvar)``; or ``q(x)``, one of ``torch.distributions``.
+- p(x|z): Bernoulli pixels of ``decode_logits(z)``; or ``log_conditional(x, z)``.
+- p(z): N(0, I); or ``log_prior(z)``.
 
 ``adapt`` looks which of them a model has; ``bounds``, ``exact``, ``annealing``,
 ``train`` and the pictures ask it, and nobody else looks. It also takes the class that
@@ -72,7 +68,7 @@ class DiagonalNormal:
         self.mean, self.logvar, self._draw = mean, logvar, draw
 
     def rsample(self, shape: tuple[int, ...] = ()) -> Tensor:
-        """Draw z, (*shape, B, L); gradients reach mean and logvar."""
+        """Draw z, ``(*shape, B, L)``; gradients reach mean and logvar."""
         full = torch.Size((*shape, *self.mean.shape))
         return self._draw(self.mean.expand(full), self.logvar.expand(full))
 
@@ -256,7 +252,7 @@ def adapt(model: Any, *, decodes: str = "probabilities") -> Adapted:
     ELBO at z = mu is no ELBO.
 
     Args:
-        model: see the table above. Without ``encode`` or ``decode``, its ``encoder``
+        model: see the list above. Without ``encode`` or ``decode``, its ``encoder``
             and ``decoder`` are called; without ``reparameterize``, z is drawn here and
             the second tensor is the log-variance.
         decodes: what its ``decode`` returns, ``"probabilities"`` or ``"logits"``.
