@@ -361,7 +361,6 @@ def not_a_number(model, x):
         ({"kl_weight": lambda s: math.inf}, ValueError, "kl_weight", "kl_weight: at"),
         ({"kl_weight": -1.0}, ValueError, "kl_weight", "kl_weight: got -1.0"),
     ],
-    ids=str,
 )
 def test_bad_objectives_and_schedules_get_one_sentence(
     options, error, pt, en, language, images, tmp_path
