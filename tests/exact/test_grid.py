@@ -915,9 +915,20 @@ def test_what_is_not_refused_is_right(width):
         except ValueError:
             refused += 1
         else:
-            assert torch.allclose(ours, model.log_likelihood(image), atol=0.05)
-    assert refused == 60 or width >= 0.0125
-    assert refused == 0 or width <= 0.02
+            assert torch.allclose(ours, model.log_likelihood(image), atol=0.02)
+    assert refused == 60 or width > 0.001  # a third of the spacing is 0.0083
+    assert refused == 0 or width < 0.01
+
+
+def test_a_narrow_image_is_summed_again_alone_and_among_others():
+    """The answer does not depend on who else is there."""
+    model, narrow = Widths(), widths_of(0.01)
+    alone = exact.log_likelihood(model, narrow)
+    assert torch.allclose(alone, model.log_likelihood(narrow), atol=1e-6)
+    once, _ = exact.log_likelihood_with_error(model, narrow)
+    assert not torch.allclose(once, alone, atol=0.01)
+    x = torch.cat((widths_of(0.2, 0.3), narrow))
+    assert torch.allclose(exact.log_likelihood(model, x)[2:], alone, atol=1e-9)
 
 
 def test_weights_that_are_not_numbers_give_no_answer():

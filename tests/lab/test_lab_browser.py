@@ -89,7 +89,7 @@ def renew_explorers(course):
         for saved in notebook["metadata"]["widgets"][STATE]["state"].values():
             if saved["model_module"] == "anywidget":
                 for name, ending in (("_esm", "js"), ("_css", "css")):
-                    source = course / "vae_teach" / f"explorer.{ending}"
+                    source = course / "vae_teach" / "explorer" / f"explorer.{ending}"
                     saved["state"][name] = source.read_text(encoding="utf-8")
         path.write_text(json.dumps(notebook), encoding="utf-8")
 

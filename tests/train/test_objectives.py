@@ -349,7 +349,7 @@ def not_a_number(model, x):
         ({"objective": loss}, TypeError, r"Tensor \(\).*bounds\.Bound", "not a loss"),
         ({"objective": lambda m, x: None}, TypeError, "NoneType", "NoneType"),
         ({"objective": turned}, ValueError, "é uma perda", "which is a loss"),
-        ({"objective": averaged}, ValueError, r"\(50,\)", r"each image, \(50,\)"),
+        ({"objective": averaged}, ValueError, r"\(50,\)", r"per image, \(50,\)"),
         ({"objective": not_a_number}, FloatingPointError, "NaN", "before the first"),
         (
             {"learning_rate": lambda s: 3 - s},

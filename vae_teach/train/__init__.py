@@ -9,13 +9,12 @@ is about its speed.
 from vae_teach.train.cache import trained
 from vae_teach.train.checkpoints import DamagedError
 from vae_teach.train.loop import PRECISIONS, History, Row, Run, fit, products_at
-from vae_teach.train.measure import Objective, evaluate, standard_error
+from vae_teach.train.measure import evaluate, standard_error
 
 __all__ = [
     "PRECISIONS",
     "DamagedError",
     "History",
-    "Objective",
     "Row",
     "Run",
     "evaluate",
