@@ -102,7 +102,8 @@ def write_pair(root: Path) -> None:
         (root / language).mkdir(parents=True)
         source = SETUP.lstrip().format(language=language, **words) + REST
         (root / language / f"{NAME}.py").write_text(source, encoding="utf-8")
-    shutil.copy(REPOSITORY / "notebooks/glossary.csv", root / "glossary.csv")
+    for name in ("glossary.csv", "portuguese.csv"):
+        shutil.copy(REPOSITORY / "notebooks" / name, root / name)
 
 
 def command(root: Path, *arguments: str) -> int:

@@ -87,6 +87,13 @@ def forbidden(glossary: Path) -> Iterator[tuple[re.Pattern[str], str]]:
                 yield re.compile(rf"(?i)\b{pattern}(?:e?s)?\b"), row["pt"]
 
 
+def calques(file: Path) -> Iterator[tuple[re.Pattern[str], str]]:
+    """Every pattern of Portuguese that lessons are held to, with a better way."""
+    for row in csv.DictReader(read_text(file).splitlines()):
+        if row["lessons"] == "yes":
+            yield re.compile(f"(?i){row['pattern']}"), row["better"]
+
+
 def check_source(page: Page) -> Iterator[Problem]:
     """Code speaks no language but the page's own; images in markdown are described."""
     use = f'write use_language("{page.language}"), the page\'s language'
@@ -106,12 +113,13 @@ def check_source(page: Page) -> Iterator[Problem]:
 
 
 def check_glossary(page: Page) -> Iterator[Problem]:
-    """Portuguese prose and comments use the glossary's words."""
-    rules = [*forbidden(page.path.parents[1] / "glossary.csv")]
+    """Portuguese prose and comments use the glossary's words, and no known calque."""
+    folder = page.path.parents[1]
+    rules = [*forbidden(folder / "glossary.csv"), *calques(folder / "portuguese.csv")]
     for key, text in texts(page.source).items() if page.language == "pt" else ():
         for pattern, word in rules:
             if found := pattern.search(prose(text)):
-                yield key, f"{found[0]!r} is not used here; the glossary says {word!r}"
+                yield key, f"{found[0]!r} is not used here; write {word!r}"
 
 
 # --- what was built -----------------------------------------------------------------

@@ -55,6 +55,12 @@ SOURCE_BREAKS = {  # name: (language, old, new, the line that check must print)
         "Encoders;",
         r"\[title\] 'Encoders' is not used here",
     ),
+    "a calque": (
+        "pt",
+        "amostra;",
+        "amostra em desvios-padrão;",
+        r"\[title\] 'desvios-padrão' is not used here; write 'dois desvios padrão'",
+    ),
     "in a comment": (
         "pt",
         "O que",
