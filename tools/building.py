@@ -27,6 +27,7 @@ from nbformat import NotebookNode
 from tools.pages import (
     RAISES,
     CourseError,
+    Page,
     Problem,
     code_cells,
     fingerprint,
@@ -41,6 +42,7 @@ from tools.pages import (
     unsound,
     write_text,
 )
+from vae_teach.copies import lesson_hash
 
 PYTHON = "Python 3 (ipykernel)"
 KERNEL = {"display_name": PYTHON, "language": "python", "name": "python3"}
@@ -213,15 +215,27 @@ def tidy(notebook: NotebookNode, path: Path) -> NotebookNode:
     return notebook
 
 
+def refuse_to_replace(page: Page) -> None:
+    """Raise CourseError where somebody wrote into the .ipynb since it was built."""
+    built = page.built.metadata.get("vae_teach", {}) if page.built else {}
+    if "text_hash" in built and built["text_hash"] != lesson_hash(page.built):
+        name = page.path.with_suffix(".ipynb").name
+        raise CourseError(
+            f"[-] {name} was changed by hand, and building would replace that: "
+            f"carry what you want to keep into the .py, delete {name}, and build again"
+        )
+
+
 def build(path: Path, *, force: bool = False, timeout: int = 900) -> str:
     """Bring the .ipynb of one .py up to date and return what had to be done."""
     page = read_page(path)
     for key, problem in unsound(page):
         raise CourseError(f"[{key}] {problem}")
+    refuse_to_replace(page)
     notebook, built, done = page.source, page.built, "executed"
     notebook.metadata["kernelspec"] = KERNEL
-    stored = built.metadata.get("vae_teach") if built and not force else None
-    if stored and stored == stamp(path, notebook, built):
+    stored = built.metadata.get("vae_teach", {}) if built and not force else {}
+    if stored and stamp(path, notebook, built).items() <= stored.items():
         done = "text refreshed, outputs kept"
         earlier = {cell.id: cell for cell in built.cells}
         for cell in code_cells(notebook):
@@ -234,7 +248,9 @@ def build(path: Path, *, force: bool = False, timeout: int = 900) -> str:
         client.resources = {"metadata": {"path": str(path.parent)}}
         client.run()
         notebook = tidy(notebook, path)
-    notebook.metadata["vae_teach"] = stamp(path, notebook, notebook)
+    text_hash = lesson_hash(notebook)
+    about = stamp(path, notebook, notebook) | {"text_hash": text_hash}
+    notebook.metadata["vae_teach"] = about
     nbformat.validate(notebook)
     text = jupytext.writes(notebook, "ipynb")
     written = write_text(path.with_suffix(".ipynb"), text)

@@ -1,10 +1,11 @@
 """Build, check and accept the notebooks of the course.
 
 A notebook is a pair: the percent .py that is written and reviewed, and the executed
-.ipynb beside it. The .py always wins. JupyterLab rewrites it whenever the .ipynb is
-saved there, so an edit made in Lab is in the .py already. Contents decide and never
-file times. build runs a notebook again where its code cells changed, its outputs, or a
-phrase that it says; after a change of vae_teach use --force.
+.ipynb beside it. The .py always wins, and build refuses to replace an .ipynb that
+somebody wrote into. To edit a lesson in JupyterLab, open the .py as a notebook (Open
+With, Notebook). Contents decide and never file times. build runs a notebook again where
+its code cells changed, its outputs, or a phrase that it says; after a change of
+vae_teach use --force.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
 JupyterLab's own menus speak the language of the lesson. So the course has JupyterLab
 settings of its own, one folder a language: the reader's settings for other projects are
-neither read nor written, and what they change here is kept.
+neither read nor written, and what they change here is kept. What opens are the reader's
+own copies of the lessons, in ``my-notebooks/``: see :mod:`vae_teach.copies`.
 """
 
 import json
@@ -12,6 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
+
+from vae_teach.copies import FOLDER, make_copies
+from vae_teach.words import say, use_language
 
 HERE = Path(__file__).resolve().parent
 LOCALES = {"pt": "pt_BR", "en": "en"}
@@ -32,10 +36,14 @@ uv run lab [pt|en] [...]
 Abre o curso no JupyterLab: em português (pt, o padrão) ou em inglês (en).
 Os argumentos seguintes vão para o JupyterLab: uv run lab pt --no-browser --port=9000
 Os argumentos que ele aceita: uv run lab --help-all
+Você trabalha em cópias suas, em my-notebooks, que atualização nenhuma altera.
+Para outro programa, como o VS Code, só fazer as cópias: uv run lab pt copy
 
 Opens the course in JupyterLab: in Portuguese (pt, the default) or in English (en).
 Further arguments go to JupyterLab: uv run lab en --no-browser --port=9000
 The arguments that it takes: uv run lab --help-all
+You work in copies of your own, in my-notebooks, which no update changes.
+For another program, such as VS Code, only make the copies: uv run lab en copy
 """
 UNKNOWN = "lab: {!r}? As línguas são pt e en. / The languages are pt and en."
 NO_COURSE = (
@@ -57,17 +65,42 @@ def split_arguments(arguments: list[str]) -> tuple[str, list[str]]:
     return arguments[0], arguments[1:]
 
 
-def jupyterlab_arguments(language: str, rest: list[str]) -> list[str]:
+def readers_folder(language: str) -> str:
+    """Return the folder in which the reader works, with a copy of every lesson.
+
+    Says in a sentence what they must know of the copies. Where none can be written, as
+    in a course that several people share, the lessons open where they are. Raises
+    FileNotFoundError where the course is not around the package.
+    """
+    course = HERE.parent
+    tour = f"notebooks/{language}/00_tour.ipynb"
+    if not (course / tour).exists():
+        raise FileNotFoundError(NO_COURSE.format(tour))
+    use_language(language)
+    first = "" if (course / FOLDER).exists() else say("copies-first", folder=FOLDER)
+    try:
+        beside, unread = make_copies(course)
+    except OSError as error:
+        there = (course / FOLDER / language / "00_tour.ipynb").exists()
+        key, why = "copies-old" if there else "copies-failed", error.strerror or error
+        print(say(key, folder=FOLDER, why=why), file=sys.stderr)
+        return FOLDER if there else "notebooks"
+    news = [say("copy-beside", new=new.relative_to(course)) for new in beside]
+    for sentence in filter(None, (first, *news, *unread)):
+        print(sentence, file=sys.stderr)
+    return FOLDER
+
+
+def jupyterlab_arguments(language: str, rest: list[str], folder: str) -> list[str]:
     """Return JupyterLab's arguments: ours, except those that ``rest`` sets itself.
 
-    The file browser starts at the repository, so it shows both languages and the
-    package. The server listens on this computer only and keeps its token. The layout of
-    the tabs is the course's own, like the settings. Raises FileNotFoundError where the
-    course is not around the package.
+    The file browser has the repository as its root, and starts in ``folder``. The
+    server listens on this computer only and keeps its token. The layout of the tabs is
+    the course's own, like the settings.
     """
-    tour = f"notebooks/{language}/00_tour.ipynb"
-    if not (HERE.parent / tour).is_file():
-        raise FileNotFoundError(NO_COURSE.format(tour))
+    tour = f"{folder}/{language}/00_tour.ipynb"
+    if not (HERE.parent / tour).exists():  # moved by the reader: they see their folder
+        tour = str(Path(tour).parent)
     ours = {
         ("--ServerApp.root_dir", "--notebook-dir"): str(HERE.parent),
         ("--ServerApp.ip", "--ip"): "localhost",
@@ -101,7 +134,7 @@ def settings_folder(language: str) -> Path:
 
 
 def trust_notebooks(course: Path) -> None:
-    """Sign the notebooks under ``course``, as ``jupyter trust`` does.
+    """Sign the course's notebooks and the reader's, as ``jupyter trust`` does.
 
     JupyterLab shows saved widgets only in notebooks that it trusts, and a reader who
     runs this command is about to execute them anyway. A file that is not a notebook is
@@ -111,7 +144,7 @@ def trust_notebooks(course: Path) -> None:
     from nbformat.sign import NotebookNotary
 
     notary = NotebookNotary()
-    for path in sorted(course.glob("notebooks/*/*.ipynb")):
+    for path in sorted(course.glob("*notebooks/*/*.ipynb")):
         with suppress(nbformat.reader.NotJSONError, nbformat.ValidationError):
             notary.sign(nbformat.read(path, as_version=4))
 
@@ -127,7 +160,10 @@ def main() -> None:
         return
     try:
         language, rest = split_arguments(sys.argv[1:])
-        arguments = jupyterlab_arguments(language, rest)
+        folder = readers_folder(language)
+        if rest == ["copy"]:
+            return
+        arguments = jupyterlab_arguments(language, rest, folder)
         if "JUPYTERLAB_SETTINGS_DIR" not in os.environ:
             os.environ["JUPYTERLAB_SETTINGS_DIR"] = str(settings_folder(language))
     except (ValueError, OSError) as problem:

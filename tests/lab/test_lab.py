@@ -71,7 +71,7 @@ def test_language_and_arguments(
             f"--ServerApp.root_dir={course}",
             "--ServerApp.ip=localhost",
             f"--LabApp.default_url=/lab/workspaces/vae-teach-{language}"
-            f"/tree/notebooks/{language}/00_tour.ipynb",
+            f"/tree/my-notebooks/{language}/00_tour.ipynb",
             *rest,
         ]
     ]
@@ -132,7 +132,7 @@ def test_settings_that_cannot_be_written_are_said_in_a_line(
 
 @pytest.mark.parametrize("own", [["--ip=1.2.3.4"], ["--ServerApp.ip", "1.2.3.4"]])
 def test_only_the_reader_opens_the_server_to_others(course, own):
-    arguments = lab.jupyterlab_arguments("pt", own)
+    arguments = lab.jupyterlab_arguments("pt", own, "my-notebooks")
     assert "--ServerApp.ip=localhost" not in arguments
     assert arguments[-len(own) :] == own
 
@@ -179,7 +179,17 @@ def test_the_notebooks_of_the_course_are_trusted(course, started, monkeypatch):
     assert not notary.check_signature(nbformat.read(path, as_version=4))
     run_main(monkeypatch, "en")
     assert len(started) == 1
-    assert NotebookNotary().check_signature(nbformat.read(path, as_version=4))
+    copy = course / "my-notebooks" / "en" / path.name
+    for trusted in (path, copy):
+        signed = nbformat.read(trusted, as_version=4)
+        assert NotebookNotary().check_signature(signed)
+
+
+@pytest.mark.parametrize("language", ["pt", "en"])
+def test_copies_alone_for_another_program(course, started, monkeypatch, language):
+    run_main(monkeypatch, language, "copy")
+    assert (course / "my-notebooks" / language / "00_tour.ipynb").is_file()
+    assert started == []
 
 
 def test_jupyterlab_is_loaded_only_to_be_opened():

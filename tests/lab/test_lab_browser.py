@@ -16,7 +16,7 @@ from lab_page import (
     SHUT_DOWN,
     new_page,
 )
-from lab_server import copy_course, running_lab
+from lab_server import REPOSITORY, copy_course, running_lab
 
 pytestmark = pytest.mark.browser
 
@@ -40,6 +40,13 @@ ASK = """async code => {
 SHOWN = """() => jupyterapp.shell.currentWidget.content.widgets
   .map(({ outputArea }) => outputArea?.node.innerText.slice(0, 80) ?? "")
   .filter(said => said.trim())"""
+DIRTY = "jupyterapp.shell.currentWidget.context.model.dirty"
+ANSWER = """async answer => {
+  const { content, context } = jupyterapp.shell.currentWidget;
+  const cells = content.widgets.filter(({ model }) => model.type === "code");
+  cells.at(-1).model.sharedModel.setSource(answer);
+  await context.save();
+}"""
 PIXELS = "c => String(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
 
 
@@ -65,6 +72,37 @@ def test_the_tour_runs_and_its_widgets_answer(tour):
     check_talk(tour)
     assert tour.page.locator(".jupyter-widgets-error-widget").count() == 0
     check_other_files(tour)
+
+
+def test_a_lesson_that_was_opened_is_unchanged_and_an_answer_stays(browser, tmp_path):
+    """Also where the course has another version when it is opened again."""
+    course = copy_course(tmp_path)
+    mine = course / "my-notebooks" / "en" / "00_tour.ipynb"
+    original = course / "notebooks" / "en" / "00_tour.ipynb"
+    theirs = {f: f.read_bytes() for f in (original, original.with_suffix(".py"))}
+    with (
+        running_lab(course, tmp_path / "home", "en", EXPOSED) as lab,
+        new_page(browser, lab, "en") as tour,
+    ):
+        tour.page.goto(f"{lab.url}/?token={lab.token}")
+        check_opening(tour)
+        opened = mine.read_bytes()
+        tour.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
+        tour.page.wait_for_timeout(3 * SECOND)  # widgets are drawn, or were given up
+        assert not tour.page.evaluate(DIRTY)
+        assert mine.read_bytes() == opened
+        tour.page.evaluate(ANSWER, "an_answer = 7")
+        assert not tour.page.evaluate(DIRTY)
+    answered = mine.read_bytes()
+    assert b"an_answer = 7" in answered
+    assert theirs == {file: file.read_bytes() for file in theirs}
+
+    changed = theirs[original].replace(b"VAE", b"VAE, renewed")
+    original.write_bytes(changed)
+    with running_lab(course, tmp_path / "home", "en"):
+        assert mine.read_bytes() == answered
+        beside = json.loads(mine.with_name("00_tour-2.ipynb").read_bytes())
+        assert beside["cells"] == json.loads(changed)["cells"]
 
 
 @pytest.mark.parametrize("language", ["pt", "en"])
@@ -117,11 +155,14 @@ def check_opening(tour):
     cell = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first
     cell.wait_for(timeout=PATIENCE["open"])
     assert page.evaluate("jupyterapp.shell.currentWidget.context.path") == (
-        f"notebooks/{tour.name}/00_tour.ipynb"
+        f"my-notebooks/{tour.name}/00_tour.ipynb"
     )
     menus = page.locator(".lm-MenuBar-itemLabel")
     assert menus.first.inner_text() == MENU[tour.name]
     assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0  # no news pop-up
+    listed = page.locator(".jp-DirListing-itemText").all_inner_texts()
+    lessons = (REPOSITORY / "notebooks" / tour.name).glob("*.ipynb")
+    assert sorted(listed) == sorted(lesson.name for lesson in lessons)  # each once
     tour.shoot("open")
 
 

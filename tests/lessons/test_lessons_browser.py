@@ -37,7 +37,7 @@ ANSWERED = """async () => {
 def lesson(browser, request, tmp_path):
     """Yield a lesson, opened by ``lab``; at the end, nothing may have gone wrong."""
     language = ("pt", "en")[LESSONS.index(request.param) % 2]
-    path = f"notebooks/{language}/{request.param}.ipynb"
+    path = f"my-notebooks/{language}/{request.param}.ipynb"
     course = copy_course(tmp_path)
     measured = Path("benchmarks", "results")  # what lesson 04 shows beside its own
     shutil.copytree(NOTEBOOKS.parent / measured, course / measured)

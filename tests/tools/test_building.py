@@ -82,6 +82,8 @@ def test_prose_alone_is_refreshed_without_running(course: Path, monkeypatch) -> 
     after = built(course)
     assert after.cells[0].source.startswith("# Outro título")
     assert after.cells[1:] == before.cells[1:]
+    hashes = [nb.metadata["vae_teach"].pop("text_hash") for nb in (before, after)]
+    assert hashes[0] != hashes[1]
     assert after.metadata == before.metadata
 
 
@@ -93,26 +95,40 @@ def test_outputs_touched_by_hand_are_run_again(course: Path, monkeypatch) -> Non
 
 
 @pytest.mark.parametrize("seconds", [-10_000, 10_000])
-def test_in_jupyterlab_the_source_wins_whatever_the_times_say(
+def test_in_jupyterlab_an_answer_stays_whatever_the_times_say(
     seconds: int, course: Path
 ) -> None:
-    before = (course / "pt" / f"{NAME}.ipynb").read_bytes()
-    shutil.copy(REPOSITORY / "notebooks/jupytext.toml", course / "jupytext.toml")
+    """With jupytext there: written without it, opened, saved; the .py is not asked."""
+    source, notebook = (course / "pt" / f"{NAME}.{end}" for end in ("py", "ipynb"))
+    text = source.read_bytes()
+    for config in REPOSITORY.glob("**/*jupytext*.toml"):
+        assert "node_modules" in config.parts or ".venv" in config.parts
+    change_built(course, lambda nb: nb.cells[1].update(source="an_answer = 7"))
+    now = source.stat().st_mtime
+    os.utime(notebook, (now + seconds, now + seconds))
     manager = build_sync_jupytext_contents_manager_class(LargeFileManager)()
     manager.root_dir = str(course)
-    edit(course, "pt", "Um título", "Outro título")
-    now = (course / "pt" / f"{NAME}.py").stat().st_mtime
-    os.utime(course / "pt" / f"{NAME}.ipynb", (now + seconds, now + seconds))
     opened = manager.get(f"pt/{NAME}.ipynb")["content"]
-    assert opened.cells[0].source.startswith("# Outro título")
-    opened.cells[0].source = opened.cells[0].source.replace("Outro", "Um")
+    assert opened.cells[1].source == "an_answer = 7"
     saved = {"type": "notebook", "format": "json", "content": opened}
     manager.save(saved, f"pt/{NAME}.ipynb")
-    source = (course / "pt" / f"{NAME}.py").read_text(encoding="utf-8")
-    assert "# # Um título" in source
-    assert building.build(course / "pt" / f"{NAME}.py") == "up to date"
-    assert (course / "pt" / f"{NAME}.ipynb").read_bytes() == before
-    assert problems(course) == ""
+    assert built(course).cells[1].source == "an_answer = 7"
+    assert source.read_bytes() == text
+
+
+@pytest.mark.parametrize("cell", [0, 1])  # of prose, of code
+@pytest.mark.parametrize("force", [True, False])
+def test_build_refuses_to_replace_what_somebody_wrote(
+    cell: int, force: bool, course: Path
+) -> None:
+    change_built(course, lambda nb: nb.cells[cell].update(source="# mine"))
+    before = contents(course)
+    source = course / "pt" / f"{NAME}.py"
+    with pytest.raises(pages.CourseError, match=r"was changed by hand.* delete "):
+        building.build(source, force=force)
+    assert contents(course) == before
+    source.with_suffix(".ipynb").unlink()
+    assert building.build(source) == "executed"
 
 
 @pytest.mark.parametrize("disabled", ["", "1"])
