@@ -14,6 +14,7 @@ from torch import Tensor
 from vae_teach.densities import log_standard_normal
 from vae_teach.guards import check_count
 from vae_teach.models import Adapted, adapt
+from vae_teach.speed.threads import share_cores, shares_cores
 from vae_teach.words import say
 
 ACCEPTED = 0.65  # acceptance rate that the tuning aims at (Neal 2011)
@@ -51,6 +52,7 @@ def simulate(model: Any, count: int) -> tuple[Tensor, Tensor]:
         return torch.bernoulli(model.decode(z)), z  # (B, D), (B, L)
 
 
+@shares_cores
 def anneal(
     model: Any,
     x: Tensor,
@@ -162,6 +164,7 @@ class _Chains:
 
     def _move(self, z: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Make one Hamiltonian move at temperature t: z (S, B, L), moved (S, B)."""
+        share_cores()
         step = self.steps[t]  # (B, 1)
         momentum, position = torch.randn_like(z), z
         log_density, gradient = self._log_density(position, t)

@@ -22,6 +22,7 @@ from torch import Tensor
 from vae_teach.data import Images, draw_bits
 from vae_teach.guards import check_count
 from vae_teach.models import adapt
+from vae_teach.speed.threads import shares_cores
 from vae_teach.train import History
 from vae_teach.words import say
 
@@ -217,6 +218,7 @@ def normal_quantiles(n: int) -> Tensor:
     return torch.special.ndtri(masses)
 
 
+@shares_cores
 @torch.no_grad()
 def manifold_tiles(model: Any, n: int = 20) -> Tensor:
     """Decode the plane of two latents on a grid of equal prior mass.
@@ -254,6 +256,7 @@ def manifold(model: Any, n: int = 20) -> Picture:
     return figure
 
 
+@shares_cores
 @torch.no_grad()
 def latent_map(model: Any, images: Images, *, count: int = 5000) -> Picture:
     """Show where q(z|x) puts the images: its means, coloured by digit, and the prior.

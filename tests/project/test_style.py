@@ -16,10 +16,10 @@ PACKAGE = ROOT / "vae_teach"
 LAYERS = """
     words
     guards copies
-    lab strokes densities nets
+    lab strokes densities nets speed
     models
     data bounds
-    exact annealing speed
+    exact annealing
     train
     figures
     sliders explorer checks

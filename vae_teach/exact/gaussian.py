@@ -17,6 +17,7 @@ from vae_teach.exact.grid import (
     posterior,
 )
 from vae_teach.models import Adapted, DiagonalNormal, adapt
+from vae_teach.speed.threads import shares_cores
 
 
 class BestGaussian(NamedTuple):
@@ -27,6 +28,7 @@ class BestGaussian(NamedTuple):
     elbo: Tensor
 
 
+@shares_cores
 def best_gaussian(
     model: Any,
     x: Tensor,

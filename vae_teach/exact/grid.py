@@ -16,6 +16,7 @@ from torch import Tensor
 from vae_teach.bounds import PIXELS_AT_ONCE
 from vae_teach.densities import log_partition
 from vae_teach.models import Adapted, adapt, check_density
+from vae_teach.speed.threads import share_cores, shares_cores
 from vae_teach.words import say
 
 LogPrior = Callable[[Tensor], Tensor]
@@ -127,6 +128,7 @@ class _Integral(NamedTuple):
     spacing: float
 
 
+@shares_cores
 @torch.no_grad()
 def _integrate(
     model: Any,
@@ -153,6 +155,7 @@ def _integrate(
     return _Integral(fine + 2 * math.log(spacing), error, moved, spacing)
 
 
+@shares_cores
 @torch.no_grad()
 def posterior(
     model: Any,
@@ -270,6 +273,7 @@ class LogJoint(NamedTuple):
         pixels what is left for each image is one matrix product:
         x . l(z) - sum_d log(1 + exp l_d(z)) + log p(z).
         """
+        share_cores()
         prior = self.log_prior(z)  # (G,)
         if not self.model.bernoulli:
             return lambda x, part: prior[part] + self._in_parts(x, z[part])
@@ -295,6 +299,7 @@ def _scout(
     needed = []
     images = max(1, IMAGES_AT_ONCE * POINTS_AT_ONCE // len(few) ** 2)
     for rows in x.split(images):
+        share_cores()
         table = log_joint(rows, EVERYTHING)  # (b, G * G)
         # A tile's scouts and the nearest of its neighbours': no mass hides at a border.
         highest = F.max_pool2d(
@@ -374,6 +379,7 @@ def _sum_tiles(
             members = F.one_hot(lattice.flatten(), 9).to(x)  # (G, 9)
             members = torch.cat((members, on_edge.flatten()[:, None].to(x)), 1)
             for some in tile.chosen.split(IMAGES_AT_ONCE):
+                share_cores()
                 table = log_joint(x[some], slice(start, end))  # (b, G)
                 sums[:, some] = torch.logaddexp(sums[:, some], _sum(table, members))
             start = end

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vae_teach.data import Images, draw_bits
 from vae_teach.figures import Pictured
 from vae_teach.guards import check_width
+from vae_teach.speed.threads import shares_cores
 from vae_teach.words import current_language, say
 
 MAP_IMAGES = 1_000
@@ -167,6 +168,7 @@ def _decoder_layers(model: nn.Module) -> list[nn.Linear]:
     return linear
 
 
+@shares_cores
 @torch.no_grad()
 def _plane(layers: list[nn.Linear], extent: float) -> bytes:
     """Return a PNG of the plane, decoded on a grid; of the line, for one latent.
@@ -196,6 +198,7 @@ def _half(tensor: Tensor) -> bytes:
     return half.numpy().astype("<f2").tobytes()
 
 
+@shares_cores
 @torch.no_grad()
 def _map_of_codes(model: Any, images: Images, neighbours: bool) -> dict[str, bytes]:
     """Pack the codes and classes of some images, and pictures of the first of them."""

@@ -24,6 +24,7 @@ from vae_teach.guards import check_choice, check_count, find_device, trusted_val
 from vae_teach.models import own_stream
 from vae_teach.speed.cuda_graph import CapturedStep, Step
 from vae_teach.speed.processes import Team
+from vae_teach.speed.threads import share_cores, shares_cores
 from vae_teach.train.checkpoints import Checkpoint
 from vae_teach.train.fingerprint import fingerprint
 from vae_teach.train.measure import Objective, check_bound, evaluate
@@ -68,6 +69,7 @@ class History:
         return "\n".join(lines)
 
 
+@shares_cores
 def fit(
     model: nn.Module,
     images: Images,
@@ -214,6 +216,7 @@ class Run:
         count = len(self.images)
         batches = self.team.shuffle(count, number).split(batch_size)
         for taken, chosen in enumerate(batches, (number - 1) * len(batches)):
+            share_cores()
             self.follow_schedules(taken)
             step(chosen)
         means = self.team.add(self.totals) / count

@@ -11,11 +11,13 @@ from torch import Tensor
 from vae_teach.bounds import Bound, elbo
 from vae_teach.data import Images
 from vae_teach.models import adapt
+from vae_teach.speed.threads import share_cores, shares_cores
 from vae_teach.words import say
 
 Objective = Callable[[Any, Tensor], Bound]
 
 
+@shares_cores
 @torch.no_grad()
 def evaluate(
     model: Any,
@@ -50,7 +52,10 @@ def evaluate(
         view.model.eval()
     device = view.like.device
     batches = images.batches(batch_size, shuffle=False)
-    bounds = [check_bound(measured(subject, x.to(device)), len(x)) for x, _ in batches]
+    bounds = []
+    for x, _ in batches:
+        share_cores()
+        bounds.append(check_bound(measured(subject, x.to(device)), len(x)))
     if was_training:
         view.model.train()
     return Bound(*(torch.cat(parts) for parts in zip(*bounds, strict=True)))
