@@ -1,5 +1,6 @@
 """Threads follow the free cores: judged by counters that the tests set themselves."""
 
+import os
 import subprocess
 import sys
 import time
@@ -184,3 +185,17 @@ def test_the_real_counters_agree_with_a_process_that_spins():
         process.wait()
     assert sum(c.idle for c in threads.psutil.cpu_times(percpu=True)) >= idle
     assert 0 <= free <= 0.6 * cores
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")],
+)
+def test_waiting_threads_of_every_python_of_the_course_spin_less(given, expected):
+    """Of any program that starts one: what somebody set themselves is kept."""
+    ours = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    env = {k: v for k, v in os.environ.items() if k not in ours}
+    code = "import os; print(os.environ.get('GOMP_SPINCOUNT', ''))"
+    command = [sys.executable, "-c", code]
+    said = subprocess.check_output(command, env=env | given, text=True)
+    assert said.strip() == expected
