@@ -1,10 +1,13 @@
 """The pins: pyproject.toml, requirements.lock and environment.yml say the same."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -146,3 +149,28 @@ def test_no_file_names(pattern):
 def test_the_lock_that_names_hosts_stays_out_of_git():
     assert git("ls-files", "uv.lock") == ""
     assert git("check-ignore", "uv.lock") == "uv.lock\n"
+
+
+def imported(file):
+    """Return the packages that a file imports, those of a lesson's functions too."""
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.partition(".")[0]
+
+
+@lists
+def test_what_the_course_imports_it_declares():
+    """Else a lesson ends in ModuleNotFoundError where nothing else is installed."""
+    asked = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+    declared = {canonicalize_name(r.name) for r in asked}
+    owners = packages_distributions()
+    files = [*ROOT.glob("vae_teach/**/*.py"), *ROOT.glob("notebooks/*/*.py")]
+    assert len(files) > 30
+    for file in files:
+        for package in {*imported(file)} - sys.stdlib_module_names - {"vae_teach"}:
+            names = {canonicalize_name(name) for name in owners.get(package, [])}
+            if not names & declared:
+                yield f"{file.relative_to(ROOT)} imports {package}"
