@@ -185,7 +185,7 @@ class LatentExplorer(Pictured, anywidget.AnyWidget):
 
 @contextmanager
 def _at_rest(model: Any) -> Iterator[None]:
-    """Let a model be in evaluation mode, and each of its parts as it was after it."""
+    """Put a model in evaluation mode; afterwards each part is in its own mode again."""
     parts = [*model.modules()] if isinstance(model, nn.Module) else []
     modes = [part.training for part in parts]
     for part in parts:
