@@ -27,7 +27,7 @@ LANGUAGES = ("pt", "en")
 PHRASES = tomllib.loads((BOOK / "words.toml").read_text(encoding="utf-8"))
 # The pages beside the lessons, in reading order: before them, and after them.
 BEFORE = ("syllabus", "install")
-AFTER = ("glossary", "references", "teaching", "api", "changes")
+AFTER = ("your-model", "glossary", "references", "teaching", "api", "changes")
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 Json = dict[str, Any]

@@ -83,6 +83,18 @@ class Convolutions(nn.Module):
         return self.body(x).chunk(2, 1)
 
 
+class Layers(Sampling):
+    """Its decoder is the list of layers that it is given, under its own name."""
+
+    def __init__(self, *layers, pixels=25, latents=2):
+        super().__init__(pixels, 12, latents)
+        del self.fc3, self.fc4
+        self.generator = nn.Sequential(*layers)
+
+    def decode(self, z):
+        return self.generator(z)
+
+
 class Deviation(Sampling):
     """The encoder's second tensor is a standard deviation."""
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 import pytest
+import strangers
 import torch
 from PIL import Image
 from torch import nn
 
-from vae_teach import explorer, figures, words
+from vae_teach import explorer, figures, models, words
 from vae_teach.data import Images
-from vae_teach.explorer import LABELS, LatentExplorer
+from vae_teach.explorer import FOLLOWERS, LABELS, LatentExplorer
 from vae_teach.nets import AE, VAE
 
 SOURCE = Path(explorer.__file__).parent
@@ -52,10 +53,11 @@ def test_the_weights_come_back_layer_after_layer(model):
         halves(widget.weights), torch.cat(expected), rtol=2**-11, atol=2**-25
     )
     assert widget.spec == {
-        "layers": [[2, 400], [400, 784]],
+        "layers": [[2, 400, "relu"], [400, 784, "sigmoid"]],
         "side": 28,
         "extent": 3.0,
         "prior": True,
+        "bernoulli": True,
     }
 
 
@@ -229,6 +231,163 @@ def test_a_class_has_one_colour_in_the_whole_course():
     assert colors[9] == "VAR(--INK)"  # black on a white page, white on a dark one
 
 
+# --- a reader's own model -------------------------------------------------------------
+
+
+def decode(widget, z):
+    """Decode as the page does, from what the widget packed and nothing else."""
+    weights, h = halves(widget.weights).double(), z.double()
+    for inputs, outputs, name in widget.spec["layers"]:
+        w, b, weights = weights.split(
+            [inputs * outputs, outputs, len(weights) - (inputs + 1) * outputs]
+        )
+        h = FOLLOWERS[name](h @ w.reshape(outputs, inputs).T + b)
+    assert len(weights) == 0
+    return h.float()
+
+
+def steep(model):
+    """Make a new model's decoder as steep as a trained one's."""
+    with torch.no_grad():
+        for part in model.parameters():
+            part.mul_(3)
+    return model
+
+
+def layers(*functions, sizes=(2, 9, 9, 25)):
+    """Return linear layers of those sizes with the functions between and after them."""
+    steps = zip(sizes[:-1], sizes[1:], functions, strict=True)
+    return [part for a, b, f in steps for part in (nn.Linear(a, b), f)]
+
+
+ACCEPTED = {
+    "tutorial": lambda: strangers.Tutorial(25, 12, 3),
+    "images of two axes": lambda: strangers.Pictures(36, 12, 1),
+    "a distribution": lambda: strangers.Distribution(25, 12, 5),
+    "logits, told": lambda: models.adapt(
+        steep(strangers.Logits(25, 12, 2)), decodes="logits"
+    ),
+    "a line": lambda: strangers.Layers(nn.Linear(2, 25), nn.Sigmoid()),
+    "in place": lambda: strangers.Layers(
+        *layers(nn.ReLU(inplace=True), nn.LeakyReLU(0.2, inplace=True), nn.Sigmoid())
+    ),
+    "dropout": lambda: strangers.Layers(
+        *layers(nn.Tanh(), nn.Sequential(nn.GELU(), nn.Dropout(0.5)), nn.Sigmoid())
+    ),
+    "bfloat16": lambda: strangers.Tutorial(25, 12, 2).bfloat16(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The reparameterize")
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_a_strangers_decoder_is_found(case):
+    torch.manual_seed(0)
+    model = ACCEPTED[case]()
+    view = models.adapt(steep(model) if isinstance(model, nn.Module) else model)
+    side = 6 if case == "images of two axes" else 5
+    images = Images(torch.rand(30, side**2), torch.arange(30) % 10)
+    modes = [part.training for part in view.model.modules()]
+    widget = LatentExplorer(model, images)
+    assert [part.training for part in view.model.modules()] == modes
+    assert widget.spec["side"] == side
+    view.model.eval()
+    z = 3 * torch.randn(50, view.latent_dim)
+    with torch.no_grad():
+        expected = view.decode(z.to(view.like)).float()
+        codes = view.codes(images.pixels.to(view.like)).float()
+    near = 0.02 if case == "bfloat16" else 2 / 255
+    assert expected.std() > 0.1
+    assert (decode(widget, z) - expected).abs().max() < near
+    found = halves(widget.codes).reshape(codes.shape)
+    assert torch.cdist(found, codes).amin(dim=1).max() < 0.01
+
+
+@pytest.mark.parametrize("name", FOLLOWERS)
+def test_each_function_is_told_from_the_others(name):
+    torch.manual_seed(0)
+    follow = nn.GELU() if name == "gelu" else FOLLOWERS[name]
+
+    class Follow(nn.Module):
+        forward = staticmethod(follow)
+
+    own = steep(strangers.Layers(*layers(Follow(), nn.SELU(), nn.Sigmoid())))
+    with pytest.raises(TypeError, match="a Layers in a browser"):
+        LatentExplorer(own)
+    own.generator[3] = Follow()
+    assert [row[2] for row in LatentExplorer(own).spec["layers"]] == [
+        *(name, name, "sigmoid")
+    ]
+
+
+def test_a_normal_likelihood_has_no_pixels_to_draw_and_its_prior_no_grid():
+    class Normal(strangers.Layers):
+        def log_conditional(self, x, z):
+            return -((x - self.decode(z)) ** 2).sum(-1)
+
+        def log_prior(self, z):
+            return -(z**2).sum(-1)
+
+    plain = strangers.Layers(*layers(nn.ReLU(), nn.ReLU(), nn.Sigmoid()))
+    own = Normal(*layers(nn.ReLU(), nn.ReLU(), nn.Identity()))
+    plain, own = (LatentExplorer(model).spec for model in (plain, own))
+    assert plain["bernoulli"]
+    assert plain["prior"]
+    assert not own["bernoulli"]
+    assert not own["prior"]
+    assert own["layers"][-1] == [9, 25, "nothing"]
+
+
+class Skip(strangers.Sampling):
+    """Adds a path from z to the pixels, past the hidden layer."""
+
+    def decode(self, z):
+        return torch.sigmoid(torch.logit(super().decode(z)) + z.sum(1, keepdim=True))
+
+
+class Squashed(strangers.Sampling):
+    """Does something to z before its first layer."""
+
+    def decode(self, z):
+        return super().decode(torch.tanh(z))
+
+
+class Tripled(strangers.Sampling):
+    """Has a layer that is not called as a module."""
+
+    def decode(self, z):
+        h = nn.functional.linear(z, self.fc3.weight, self.fc3.bias)
+        return torch.sigmoid(self.fc4(h))
+
+
+REFUSED = {
+    "convolutions": strangers.Convolutions,
+    "past a layer": lambda: Skip(25, 12, 2),
+    "before a layer": lambda: Squashed(25, 12, 2),
+    "no module": lambda: Tripled(25, 12, 2),
+    "another function": lambda: strangers.Layers(
+        *layers(nn.ReLU(), nn.Hardtanh(), nn.Sigmoid())
+    ),
+    "another end": lambda: strangers.Layers(
+        *layers(nn.ReLU(), nn.ReLU(), nn.Softmax(1))
+    ),
+    "a norm": lambda: strangers.Layers(
+        *layers(nn.LayerNorm(9), nn.ReLU(), nn.Sigmoid())
+    ),
+    "no bias": lambda: strangers.Layers(nn.Linear(2, 25, bias=False), nn.Sigmoid()),
+    "no layer": lambda: strangers.Layers(nn.Unflatten(1, (2, 1)), nn.Sigmoid()),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_decoder_that_is_anything_else_is_refused(case):
+    torch.manual_seed(0)
+    with pytest.raises(TypeError, match=r"cannot repeat the decoder .* relu, "):
+        LatentExplorer(steep(REFUSED[case]()))
+
+
+# --- what is refused ------------------------------------------------------------------
+
+
 def without_biases():
     broken = VAE()
     broken.decoder_logits = nn.Linear(400, 784, bias=False)
@@ -241,6 +400,12 @@ def diverged():
     return broken
 
 
+def not_a_number():
+    broken = VAE()
+    nn.init.constant_(broken.decoder_logits.bias, torch.nan)
+    return broken
+
+
 def narrow(count=4):
     return Images(torch.rand(count, 100), torch.arange(count))
 
@@ -248,6 +413,12 @@ def narrow(count=4):
 BAD = {
     "another network": (TypeError, lambda: LatentExplorer(nn.Linear(2, 3)), "Linear"),
     "no biases": (TypeError, lambda: LatentExplorer(without_biases()), "VAE"),
+    "logits": (
+        ValueError,
+        lambda: LatentExplorer(steep(strangers.Logits())),
+        "decodes='logits'",
+    ),
+    "NaN weights": (ValueError, lambda: LatentExplorer(not_a_number()), "float16"),
     "not square": (ValueError, lambda: LatentExplorer(VAE(input_dim=20)), "20"),
     "diverged": (ValueError, lambda: LatentExplorer(diverged()), "float16"),
     "extent": (ValueError, lambda: LatentExplorer(VAE(), extent=0), "extent"),

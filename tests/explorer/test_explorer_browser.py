@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import strangers
 import torch
+from torch import nn
 from web_page import serving, watched
 
 from vae_teach import explorer, words
 from vae_teach.data import Images
-from vae_teach.explorer import LatentExplorer
+from vae_teach.explorer import FOLLOWERS, LatentExplorer
 from vae_teach.nets import AE, VAE
 from vae_teach.strokes import digits
 from vae_teach.train import fit
@@ -202,6 +204,59 @@ def test_the_browser_decodes_as_pytorch_does(open_explorer, make):
     assert expected.std() > 0.1
     assert (means - expected).abs().max() < 1 / 255
     assert (seen - 255 * expected).abs().max() < 2
+
+
+OWN = {
+    "one latent": lambda: strangers.Pictures(36, 12, 1),
+    "five latents, three layers": lambda: strangers.Layers(
+        *(nn.Linear(5, 20), nn.GELU(), nn.Linear(20, 20), nn.ELU(inplace=True)),
+        *(nn.Linear(20, 100), nn.Sigmoid()),
+        pixels=100,
+        latents=5,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_a_strangers_decoder_runs_in_the_browser(open_explorer, case):
+    """Any square of pixels, any number of latents: the pixels are the model's own."""
+    torch.manual_seed(0)
+    model = OWN[case]()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    widget = LatentExplorer(model)
+    one = open_explorer(widget)
+    for z in 4 * torch.rand(5, len(widget.z)) - 2:
+        one.set_z(z.tolist())
+        with torch.no_grad():
+            expected = 255 * model.decode(z[None]).flatten()
+        assert expected.std() > 20
+        assert (one.pixels() - expected).abs().max() < 2
+
+
+def test_the_browser_has_the_functions_that_pytorch_has(open_explorer):
+    page = open_explorer(LatentExplorer(make_model())).page
+    numbers = torch.linspace(-30, 30, 241).double()
+    asked = """numbers => Object.entries(parts.followers)
+      .map(([name, follow]) => [name, numbers.map(x => follow(x))])"""
+    found = dict(page.evaluate(asked, numbers.tolist()))
+    assert {*found} == {*FOLLOWERS}
+    for name, follow in FOLLOWERS.items():
+        away = torch.tensor(found[name]).double() - follow(numbers)
+        assert away.abs().max() < 1e-5, name
+
+
+def test_without_a_bernoulli_there_is_no_sample_of_pixels(open_explorer):
+    class Normal(strangers.Sampling):
+        def log_conditional(self, x, z):
+            return -((x - self.decode(z)) ** 2).sum(-1)
+
+    for kind, shown in ((Normal, False), (strangers.Sampling, True)):
+        one = open_explorer(LatentExplorer(kind(25, 12, 2)))
+        assert one.page.locator(".ve-sample").is_visible() == shown
+        assert one.page.locator(".ve-again").is_visible() == shown
+        assert one.page.locator(".ve-mean").is_visible()
 
 
 def test_every_half_precision_number_is_read_as_numpy_reads_it(open_explorer):

@@ -24,20 +24,35 @@ export function unpackFloat16(bytes) {
   return numbers;
 }
 
-/** The decoder mean at z: Linear, ReLU, Linear, sigmoid. `weights` holds W (out, in) and
- * then b, one layer after the other; `layers` their sizes [in, out]. */
+const sigmoid = x => 1 / (1 + Math.exp(-x));
+/** What may follow a layer, by the names of FOLLOWERS in Python. */
+export const followers = {
+  nothing: x => x,
+  relu: x => Math.max(0, x),
+  leaky_relu: x => Math.max(0.01 * x, x),
+  "leaky_relu_0.2": x => Math.max(0.2 * x, x),
+  elu: x => (x > 0 ? x : Math.expm1(x)),
+  silu: x => x * sigmoid(x),
+  gelu: x => x * sigmoid(Math.sqrt(8 / Math.PI) * (x + 0.044715 * x ** 3)), // (1 + tanh(u)) / 2 is sigmoid(2u)
+  softplus: x => Math.max(0, x) + Math.log1p(Math.exp(-Math.abs(x))),
+  tanh: Math.tanh,
+  sigmoid,
+};
+
+/** The decoder mean at z. `weights` holds W (out, in) and then b, one layer after the other;
+ * `layers` their sizes and what follows them, [in, out, name]. */
 export function decode(weights, layers, z) {
   let start = 0, h = Float32Array.from(z); // (L)
-  layers.forEach(([inputs, outputs], layer) => {
+  for (const [inputs, outputs, name] of layers) {
     const biases = start + inputs * outputs, next = new Float32Array(outputs);
     for (let o = 0; o < outputs; o++) {
       let sum = weights[biases + o];
       for (let i = 0, w = start + o * inputs; i < inputs; i++) sum += weights[w + i] * h[i];
-      next[o] = layer < layers.length - 1 ? Math.max(0, sum) : 1 / (1 + Math.exp(-sum));
+      next[o] = followers[name](sum);
     }
     start = biases + outputs;
-    h = next; // (H), then (D)
-  });
+    h = next; // (H), ..., (D)
+  }
   return h;
 }
 
@@ -113,7 +128,7 @@ function mapOf({ extent, prior }, codes, classes, written, across, up) {
 }
 
 /** The parts of the page. The words come from vae_teach/words.toml, which holds no markup. */
-function partsOf(words, { layers: [[latents]], side, extent, prior }, kept, uid) {
+function partsOf(words, { layers: [[latents]], side, extent, prior, bernoulli }, kept, uid) {
   const coordinates = Array.from({ length: latents }, (_, i) => i);
   const options = coordinates.map(i => `<option value="${i}">${symbol(i)}</option>`).join("");
   const figure = kind => `<figure><canvas class="${kind}" role="img" width="${side}"
@@ -145,8 +160,8 @@ function partsOf(words, { layers: [[latents]], side, extent, prior }, kept, uid)
       <fieldset><legend>${words.show}</legend>
         <div class="ve-row">
           <label><input type="radio" name="${uid}" class="ve-mean" checked>${words.mean}</label>
-          <label><input type="radio" name="${uid}" class="ve-sample">${words.sample}</label>
-          <button type="button" class="ve-again">${words.again}</button>
+          <label ${bernoulli ? "" : "hidden"}><input type="radio" name="${uid}" class="ve-sample">${words.sample}</label>
+          <button type="button" class="ve-again" ${bernoulli ? "" : "hidden"}>${words.again}</button>
           <label ${kept ? "" : "hidden"}><input type="checkbox" class="ve-nearest">${words.neighbour}</label>
         </div>
       </fieldset>
