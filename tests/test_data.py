@@ -464,14 +464,14 @@ def test_cache_that_cannot_be_written_is_one_sentence(cache, download):
 def test_neither_dataset_is_taken_for_the_other(tiny, cache):
     fashion = cache / "FashionMNIST" / "raw"
     shutil.copytree(tiny, fashion)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="of another dataset, 'mnist': train-"):
         data.load("fashion")
     shutil.rmtree(fashion)
     write_fashion(fashion)
     assert data.load("fashion").name == "fashion"
     shutil.rmtree(tiny)
     shutil.copytree(fashion, tiny)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="of another dataset, 'fashion': t"):
         data.load("mnist")
 
 

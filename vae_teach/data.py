@@ -243,9 +243,9 @@ def _find(name: str) -> dict[str, bytes]:
     why = looked.copy()
     try:
         cache = user_cache()
-        looked.append(str(cache))
         raw = cache / FOLDERS[name] / "raw"
-        files, _ = _search([raw], name)
+        files, lacks = _search([raw], name)
+        looked.append(f"{cache} ({lacks})" if lacks else str(cache))
         if not files:
             _fetch(name, cache)
             files, lacks = _search([raw], name)
@@ -345,9 +345,7 @@ def _owner(content: bytes, file: str) -> str | None:
 def _listing(given: Path) -> str:
     """Say what is at a path where no file of a dataset was found."""
     try:
-        names = sorted(
-            (e.name for e in given.iterdir()), key=lambda n: (n[0] == ".", n)
-        )
+        names = sorted(e.name for e in given.iterdir() if e.name[0] != ".")
     except FileNotFoundError:
         return say("found-nothing", path=given)
     except NotADirectoryError:
