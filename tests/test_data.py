@@ -1,17 +1,27 @@
 """Datasets: MNIST by its checksums, the fallback, damage, and bad input."""
 
+import contextlib
+import gzip
 import hashlib
+import http.client
+import http.server
 import math
 import os
+import shutil
+import ssl
+import threading
+import urllib.error
+import zlib
 
 import numpy as np
 import platformdirs
 import pytest
 import torch
-from torchvision.datasets import MNIST as REAL_MNIST
 
 from vae_teach import data
 from vae_teach.words import use_language
+
+GIVEN = os.environ.get("VAE_TEACH_DATA", "")
 
 
 @pytest.fixture
@@ -42,23 +52,34 @@ def write_tiny(folder, count=5, seed=0):
 
 @pytest.fixture
 def tiny(cache, monkeypatch):
-    """A whole MNIST of five images in the cache; returns its folder."""
-    raw = cache / "MNIST" / "raw"
+    """A whole MNIST of five images in the cache; returns its folder.
+
+    A Fashion-MNIST of five others is known by its checksums, and is nowhere.
+    """
+    raw, other = cache / "MNIST" / "raw", cache / "FashionMNIST" / "raw"
     sizes, digests = write_tiny(raw)
+    write_fashion(other)
+    md5 = {f.name: hashlib.md5(f.read_bytes()).hexdigest() for f in other.iterdir()}
+    shutil.rmtree(other.parent)
     monkeypatch.setattr(data, "FILE_BYTES", sizes)
     monkeypatch.setattr(data, "MNIST_SHA256", digests)
+    monkeypatch.setattr(data, "FASHION_MD5", md5)
     return raw
 
 
+def write_fashion(folder):
+    write_tiny(folder, seed=1)
+    for file in folder.glob("*labels*"):  # other labels than MNIST's
+        file.write_bytes(file.read_bytes()[:-1] + b"\x09")
+
+
 class FakeDownload:
-    """Stands for torchvision's class while it downloads; reads files like it."""
+    """Stands for torchvision's class while it downloads."""
 
     def __init__(self, write):
         self.write, self.calls = write, 0
 
-    def __call__(self, root, train=True, download=False):
-        if not download:
-            return REAL_MNIST(root, train=train)
+    def __call__(self, root, download):
         self.calls += 1
         return self.write(os.path.join(root, "MNIST", "raw"))
 
@@ -271,7 +292,11 @@ def alter(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [truncate, alter])
+def lengthen(path):
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+@pytest.mark.parametrize("damage", [truncate, alter, lengthen])
 @pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"])
 def test_damaged_files_are_reported_and_never_used(tiny, damage, file, capsys):
     damage(tiny / file)
@@ -311,7 +336,22 @@ def test_broken_download_leaves_no_half_file(cache, tiny, download):
     [
         OSError(28, "No space left on device"),
         RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nno route"),
+        http.client.IncompleteRead(b"half", 100),
+        http.client.BadStatusLine("SSH-2.0"),
+        http.client.InvalidURL("nonnumeric port: 'notaport'"),
+        http.client.LineTooLong("header line"),
+        http.client.RemoteDisconnected("closed without response"),
+        urllib.error.HTTPError("http://x", 302, "redirect to nowhere", {}, None),
+        RecursionError("Request exceeded 3 redirects"),
+        ssl.SSLCertVerificationError("self-signed certificate"),
+        ValueError("unknown url type: 'mirror'"),
+        UnicodeError("label empty or too long"),
+        EOFError("ended before the end-of-stream marker"),
+        zlib.error("Error -3 while decompressing data"),
+        gzip.BadGzipFile("Not a gzipped file (b'<h')"),
+        ImportError("no torchvision"),
     ],
+    ids=lambda failure: type(failure).__name__,
 )
 def test_failed_download_is_one_sentence(cache, download, failure):
     def fail(raw):
@@ -323,6 +363,95 @@ def test_failed_download_is_one_sentence(cache, download, failure):
         data.load("mnist")
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert reason in str(caught.value.__cause__)  # what "auto" says
+    assert list(cache.rglob("*ubyte*")) == []
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A mirror that is out of order, as its path says."""
+
+    ended = threading.Event()
+
+    def do_GET(self):
+        kind = self.path.split("/")[1]
+        if kind == "drip-in-header":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        else:
+            self.send_response(301 if kind == "loop" else 200)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "word" if kind == "length" else "99999")
+            self.end_headers()
+        while kind.startswith("drip") and not self.ended.wait(0.2):
+            with contextlib.suppress(OSError):
+                self.wfile.write(b"x")
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def mirror(cache, monkeypatch):
+    """Make torchvision download from this machine, where all is out of order."""
+    Answers.ended = threading.Event()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("VAE_TEACH_DOWNLOAD", "1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("urllib.request._opener", None)  # it keeps the proxies it saw
+
+    def install(kind):
+        url = f"http://127.0.0.1:{server.server_port}/{kind}/"
+        monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", [url])
+
+    yield install
+    Answers.ended.set()
+    for running in data._downloads.values():  # it fails, now that the server has ended
+        running.exception()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("kind", ["short", "loop", "length"])
+def test_a_mirror_out_of_order_is_one_sentence(mirror, kind):
+    mirror(kind)
+    with pytest.raises(FileNotFoundError, match="the download failed"):
+        data.load("mnist")
+
+
+@pytest.mark.parametrize("kind", ["drip", "drip-in-header"])
+def test_a_mirror_that_drips_is_given_up(mirror, kind, cache, monkeypatch, capsys):
+    mirror(kind)
+    monkeypatch.setattr(data, "PATIENCE", 0.1)
+    assert data.load("auto", "test").name == "strokes"
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1
+    assert "the download has not ended after 3.0 seconds" in said[0]
+    monkeypatch.setattr(data, "DOWNLOAD_TIMEOUT", 1)
+    with pytest.raises(FileNotFoundError, match="not ended after 1 seconds"):
+        data.load("mnist")  # waits for the same download
+
+
+def test_what_comes_late_is_there_the_next_time(tiny, download, monkeypatch):
+    shutil.rmtree(tiny)
+    goes_on = threading.Event()
+    monkeypatch.setattr(data, "DOWNLOAD_TIMEOUT", 0.05)
+    fake = download(lambda raw: goes_on.wait() and write_tiny(data.Path(raw)))
+    with pytest.raises(FileNotFoundError, match="has not ended"):
+        data.load("mnist")
+    goes_on.set()
+    data._downloads[tiny.parent].result()
+    assert len(data.load("mnist")) == 5
+    assert fake.calls == 1
+
+
+def test_a_proxy_without_a_port_is_one_sentence(cache, monkeypatch):
+    monkeypatch.setenv("VAE_TEACH_DOWNLOAD", "1")
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1:notaport")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr("urllib.request._opener", None)
+    with pytest.raises(FileNotFoundError, match="nonnumeric port: 'notaport'"):
+        data.load("mnist")
 
 
 def test_cache_that_cannot_be_written_is_one_sentence(cache, download):
@@ -332,6 +461,202 @@ def test_cache_that_cannot_be_written_is_one_sentence(cache, download):
     with pytest.raises(FileNotFoundError, match=r"failed \(.+vae_teach"):
         data.load("mnist")
     assert cache.read_text() == "a file where the folder should be"
+
+
+# --- what is taken for a dataset, and where -------------------------------------------
+
+
+def test_neither_dataset_is_taken_for_the_other(tiny, cache):
+    fashion = cache / "FashionMNIST" / "raw"
+    shutil.copytree(tiny, fashion)
+    with pytest.raises(FileNotFoundError, match="of another dataset, 'mnist': train-"):
+        data.load("fashion")
+    shutil.rmtree(fashion)
+    write_fashion(fashion)
+    assert data.load("fashion").name == "fashion"
+    shutil.rmtree(tiny)
+    shutil.copytree(fashion, tiny)
+    with pytest.raises(FileNotFoundError, match="of another dataset, 'fashion': t"):
+        data.load("mnist")
+
+
+@pytest.mark.mnist
+def test_mnist_is_not_fashion(cache, tmp_path, monkeypatch):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    monkeypatch.setenv("VAE_TEACH_DATA", GIVEN)
+    for file, content in data._find("mnist").items():
+        (raw / file).write_bytes(content)
+    monkeypatch.setenv("VAE_TEACH_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="of another dataset, 'mnist': train-"):
+        data.load("fashion")
+
+
+def zero(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def garble(path):
+    path.write_bytes(os.urandom(path.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [zero, garble, truncate])
+@pytest.mark.parametrize("kind", ["images-idx3-ubyte", "labels-idx1-ubyte"])
+def test_damaged_fashion_is_reported_and_never_used(tiny, cache, damage, kind, capsys):
+    fashion = cache / "FashionMNIST" / "raw"
+    write_fashion(fashion)
+    damage(fashion / f"train-{kind}")
+    with pytest.raises(FileNotFoundError):
+        data.load("fashion")
+    assert f"will not be used: train-{kind}." in capsys.readouterr().out
+
+
+def test_other_forms_of_the_data_are_left_alone(tiny):
+    """Torchvision would read these in place of the files that were checked."""
+    for name in ("training.pt", "test.pt"):
+        path = tiny.parent / "processed" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    assert len(data.load("mnist")) == 5
+
+
+@pytest.fixture
+def given(tiny, tmp_path, monkeypatch):
+    """A MNIST of five images, in home/data; returns what sets VAE_TEACH_DATA."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "data").mkdir(parents=True)
+    tiny.parent.rename(tmp_path / "home" / "data" / "MNIST")
+    return lambda value: monkeypatch.setenv("VAE_TEACH_DATA", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("{}", "{}/", "{}/MNIST", "{}/MNIST/raw", "{}/MNIST/raw/", "{}/.."),
+        *("'{}'", '"{}"', "“{}”", " {}\n", "{}\r", "~/data", "'~/data/MNIST'"),
+        *("~", "$HOME/data", "${{HOME}}/data", "{}/FashionMNIST", "{}/typo"),
+    ],
+)
+def test_what_is_meant_is_taken(given, tmp_path, value):
+    given(value.format(tmp_path / "home" / "data"))
+    assert len(data.load("mnist")) == 5
+
+
+def test_a_path_from_here_is_taken(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "home" / "data" / "MNIST")
+    for value in (".", "raw", "..", "../../data"):
+        given(value)
+        assert len(data.load("mnist")) == 5
+
+
+def test_packed_files_are_read(given, tmp_path):
+    raw = tmp_path / "home" / "data" / "MNIST" / "raw"
+    expected = torch.from_numpy(
+        np.frombuffer((raw / "train-images-idx3-ubyte").read_bytes(), np.uint8, -1, 16)
+        / np.float32(255)
+    )
+    for file in list(raw.iterdir()):
+        (raw / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    given(str(raw))
+    assert torch.equal(data.load("mnist").pixels.flatten(), expected)
+    zero(raw / "train-labels-idx1-ubyte.gz")
+    with pytest.raises(FileNotFoundError, match="damaged: train-labels-idx1-ubyte"):
+        data.load("mnist")
+    bomb = gzip.compress(bytes(10**7))
+    for damage in (b"", bomb, bomb[:100], bomb[:20] + b"\xff" * 50):
+        (raw / "train-labels-idx1-ubyte.gz").write_bytes(damage)
+        with pytest.raises(FileNotFoundError, match="damaged: train-labels-idx1-ubyte"):
+            data.load("mnist")
+
+
+def test_a_damaged_file_beside_a_whole_packed_one_does_no_harm(tiny, capsys):
+    file = tiny / "train-labels-idx1-ubyte"
+    file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    zero(file)
+    assert data.load("mnist").labels.tolist() == list(range(5))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda path: None, "there is no folder {path}"),
+        (lambda path: path.mkdir(), "the folder is empty"),
+        (lambda path: path.write_text("x"), "not a folder"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+        (lambda path: (path / "digits").mkdir(parents=True), "it holds: digits"),
+        (
+            lambda path: write_tiny(path / "MNIST" / "raw", seed=7),
+            "MNIST/raw: damaged: train-images-idx3-ubyte, t10k-images-idx3-ubyte",
+        ),
+        (
+            lambda path: (
+                write_tiny(path), (path / "train-labels-idx1-ubyte").unlink(),
+            ),
+            "missing: train-labels-idx1-ubyte",
+        ),
+    ],
+)  # fmt: skip
+def test_the_variable_is_named_with_what_is_there(
+    tiny, tmp_path, monkeypatch, capsys, make, found
+):
+    shutil.rmtree(tiny)
+    path = tmp_path / "far" / "from" / "here" / "datta"
+    path.parent.mkdir(parents=True)
+    make(path)
+    monkeypatch.setenv("VAE_TEACH_DATA", str(path))
+    expected = f"VAE_TEACH_DATA='{path}' (", found.format(path=path)
+    with pytest.raises(FileNotFoundError) as caught:
+        data.load("mnist")
+    assert all(part in str(caught.value) for part in expected)
+    assert data.load("auto", "test").name == "strokes"
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert all(part in said for part in (*expected, "VAE_TEACH_DOWNLOAD=0"))
+
+
+@pytest.mark.parametrize("name", ["is_file", "open", "iterdir"])
+def test_a_folder_that_may_not_be_read_is_one_sentence(
+    given, tmp_path, monkeypatch, name
+):
+    given(str(tmp_path / "home" / "data"))
+
+    def refuse(self, *args, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(data.Path, name, refuse)
+    if name == "iterdir":
+        shutil.rmtree(tmp_path / "home" / "data" / "MNIST")
+    with pytest.raises(FileNotFoundError, match=r"VAE_TEACH_DATA=.*Permission denied"):
+        data.load("mnist")
+
+
+@pytest.fixture
+def homeless(given, monkeypatch):
+    """No HOME, a user whom the system does not know, and the real platformdirs."""
+
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    real = platformdirs.PlatformDirs
+    monkeypatch.setattr(
+        platformdirs, "user_cache_path", lambda n: real(n).user_cache_path
+    )
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_no_home_is_needed_where_the_data_are_given(given, homeless, tmp_path):
+    given(str(tmp_path / "home" / "data"))
+    assert len(data.load("mnist")) == 5
+
+
+def test_no_home_is_one_sentence(homeless, capsys):
+    with pytest.raises(FileNotFoundError, match="could not determine the home"):
+        data.load("mnist")
+    assert data.load("auto", "test").name == "strokes"
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 PIXELS, LABELS = torch.rand(6, 784), torch.zeros(6, dtype=torch.int64)

@@ -4,15 +4,21 @@ MNIST has 60,000 images of 784 numbers: 188 MB as float32. That fits in any memo
 so files are read once.
 """
 
+import gzip
 import hashlib
 import math
 import os
 import socket
 import tempfile
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 
+import numpy as np
 import platformdirs
 import torch
 from torch import Tensor
@@ -27,6 +33,7 @@ BINARIZATIONS = ("auto", "dynamic", "fixed", None)
 FOLDERS = {"mnist": "MNIST", "fashion": "FashionMNIST"}  # torchvision's layout
 TEST_BITS_SEED = 0  # evaluation draws its bits once, the same on every machine
 DOWNLOAD_TIMEOUT = 30  # seconds without an answer, after which a mirror is given up
+PATIENCE = 4  # times as long, after which a whole download is no longer waited for
 FILE_BYTES = {
     "train-images-idx3-ubyte": 16 + 60_000 * 784,
     "train-labels-idx1-ubyte": 8 + 60_000,
@@ -47,6 +54,13 @@ MNIST_SHA256 = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
     ),
 }
+FASHION_MD5 = {  # of the files that the published archives unpack to
+    "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+QUOTES = "\"'“”‘’ \t\r\n"  # what a pasted path may bring along
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,9 +169,11 @@ def load(
 ) -> Images:
     """Load a whole dataset into memory.
 
-    Files are looked for in the folder of the variable ``VAE_TEACH_DATA``, then in the
-    user's cache, then fetched by torchvision into that cache (unless the variable
-    ``VAE_TEACH_DOWNLOAD`` is 0). A damaged file is reported and never used.
+    Files, packed (.gz) or not, are looked for in the folder of the variable
+    ``VAE_TEACH_DATA``, which may be a level too deep or too high, then in the user's
+    cache, then fetched by torchvision into that cache (unless the variable
+    ``VAE_TEACH_DOWNLOAD`` is 0). Each is known by its checksum: a damaged one is
+    reported and never used.
 
     Args:
         name: ``"mnist"``, ``"fashion"``, ``"strokes"`` (drawn by the package), or
@@ -207,76 +223,195 @@ def _read_either(name: str, split: str) -> tuple[str, Tensor, Tensor]:
 
 
 def _read_files(name: str, split: str) -> tuple[Tensor, Tensor]:
-    from torchvision import datasets  # takes a second: only those who need it wait
+    files, part = _find(name), "train" if split == "train" else "t10k"
+    # The format idx: a header of 16 or 8 bytes, whose content the checksum vouches for.
+    grey = np.frombuffer(files[f"{part}-images-idx3-ubyte"], np.uint8, offset=16)
+    digits = np.frombuffer(files[f"{part}-labels-idx1-ubyte"], np.uint8, offset=8)
+    pixels = torch.tensor(grey).reshape(-1, 784).float().div_(255)  # (N, 784)
+    return pixels, torch.tensor(digits, dtype=torch.int64)
 
-    kind = getattr(datasets, FOLDERS[name])
-    stored = kind(str(_find_root(name)), train=split == "train", download=False)
-    pixels = stored.data.reshape(-1, 784).float().div_(255)  # (N, 784)
-    return pixels, stored.targets.to(torch.int64)
 
-
-def _find_root(name: str) -> Path:
-    """Return a folder that holds a whole dataset, fetching it where none does."""
-    cache = platformdirs.user_cache_path("vae_teach")
-    given = os.environ.get("VAE_TEACH_DATA")
-    roots = ([Path(given)] if given else []) + [cache]
-    for root in roots:
-        problems = _problems(root / FOLDERS[name] / "raw", name)
-        if not problems:
-            return root
-        if any(reason != "missing" for reason in problems.values()):
-            files = ", ".join(problems)
-            print(say("damaged-files", files=files, folder=str(root)))
+def _find(name: str) -> dict[str, bytes]:
+    """Return the files of a dataset, fetching them where no folder has them all."""
+    value = os.environ.get("VAE_TEACH_DATA", "")
+    given, looked = _expand(value), []
+    if given:
+        files, lacks = _search(_folders(given, name), name)
+        if files:
+            return files
+        looked = [f"VAE_TEACH_DATA={value!r} ({lacks or _listing(given)})"]
+    why = looked.copy()
     try:
-        _fetch(name, cache)
-    except (OSError, RuntimeError) as error:
-        looked = ", ".join(str(root) for root in roots)
-        sentence = say("no-dataset", name=name, looked=looked, why=_one_line(error))
-        raise FileNotFoundError(sentence) from OSError(_one_line(error))
-    return cache
+        cache = user_cache()
+        raw = cache / FOLDERS[name] / "raw"
+        files, lacks = _search([raw], name)
+        looked.append(f"{cache} ({lacks})" if lacks else str(cache))
+        if not files:
+            _fetch(name, cache)
+            files, lacks = _search([raw], name)
+            if not files:
+                raise OSError(lacks)
+    except Exception as error:  # a download has no end of ways to fail
+        why.append(in_one_line(error))
+        places, reason = ", ".join(looked), in_one_line(error)
+        sentence = say("no-dataset", name=name, looked=places, why=reason)
+        raise FileNotFoundError(sentence) from OSError("; ".join(why))
+    return files
 
 
-def _problems(raw: Path, name: str) -> dict[str, str]:
-    """Return what is wrong with each file of a dataset; empty if nothing is."""
-    problems = {}
-    for file, size in FILE_BYTES.items():
-        path = raw / file
-        if not path.is_file():
-            problems[file] = "missing"
-        elif path.stat().st_size != size:
-            problems[file] = "truncated"
-        elif name == "mnist":
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            if digest != MNIST_SHA256[file]:
-                problems[file] = "altered"
-    return problems
+def user_cache() -> Path:
+    """Return the course's folder in the user's cache; OSError if there is no home."""
+    try:
+        return platformdirs.user_cache_path("vae_teach")
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+
+
+def _expand(value: str) -> Path | None:
+    """Return the path that a variable means, None if it is blank."""
+    value = os.path.expanduser(os.path.expandvars(value.strip(QUOTES)))
+    return Path(value).absolute() if value else None
+
+
+def _folders(given: Path, name: str) -> list[Path]:
+    """Return the folders at, above and below ``given`` that may hold a dataset.
+
+    Checksums decide, so a folder that is one level off can be taken at its word.
+    """
+    inside = Path(FOLDERS[name], "raw")
+    flat = [given / inside, given / FOLDERS[name], given / "raw", given]
+    above = [parent / inside for parent in given.parents[:2]]
+    below: list[Path] = []
+    with suppress(OSError):  # a folder that cannot be listed
+        below = sorted(given.glob(f"*/{inside}"))
+    return list(dict.fromkeys([*flat, *above, *below]))
+
+
+def _search(folders: list[Path], name: str) -> tuple[dict[str, bytes], str]:
+    """Return the files of the first folder that has them all, or none and what lacks.
+
+    The second is about the folder that lacks fewest, empty where all have nothing.
+    """
+    lacks, fewest = "", len(FILE_BYTES)
+    for folder in folders:
+        found = {file: _read_file(folder, file, name) for file in FILE_BYTES}
+        files = {file: got for file, got in found.items() if isinstance(got, bytes)}
+        if len(files) == len(FILE_BYTES):
+            return files, ""
+        wrong: dict[str, list[str]] = {}
+        for file, got in found.items():
+            if isinstance(got, str):
+                wrong.setdefault(got, []).append(file)
+        if damaged := wrong.get(say("file-damaged")):
+            print(say("damaged-files", files=", ".join(damaged), folder=str(folder)))
+        if len(missing := wrong.get(say("file-missing"), [])) < fewest:
+            fewest = len(missing)
+            lacks = "; ".join(f"{why}: {', '.join(bad)}" for why, bad in wrong.items())
+            lacks = f"{folder}: {lacks}"
+    return {}, lacks
+
+
+def _read_file(folder: Path, file: str, name: str) -> bytes | str:
+    """Return the content of a file, packed or not, or say in a word what is wrong."""
+    wrong = say("file-missing")
+    for path in (folder / file, folder / f"{file}.gz"):
+        try:
+            if not path.is_file():
+                continue
+            with gzip.open(path) if path.suffix else path.open("rb") as stream:
+                content = stream.read(FILE_BYTES[file] + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            wrong = say("file-damaged")
+        except OSError as error:
+            wrong = in_one_line(error)
+        else:
+            owner = _owner(content, file)
+            if owner == name:
+                return content
+            wrong = say("file-of-other", name=owner) if owner else say("file-damaged")
+    return wrong
+
+
+def _owner(content: bytes, file: str) -> str | None:
+    """Return the dataset whose file this is, by its checksum."""
+    if len(content) == FILE_BYTES[file]:
+        if hashlib.sha256(content).hexdigest() == MNIST_SHA256[file]:
+            return "mnist"
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() == FASHION_MD5[file]:
+            return "fashion"
+    return None
+
+
+def _listing(given: Path) -> str:
+    """Say what is at a path where no file of a dataset was found."""
+    try:
+        names = sorted(e.name for e in given.iterdir() if e.name[0] != ".")
+    except FileNotFoundError:
+        return say("found-nothing", path=given)
+    except NotADirectoryError:
+        return say("found-file")
+    except OSError as error:
+        return in_one_line(error)
+    shown = ", ".join(names[:5] + ["…"] * (len(names) > 5))
+    return say("found-names", names=shown) if names else say("found-empty")
+
+
+_downloads: dict[Path, Future[None]] = {}
 
 
 def _fetch(name: str, cache: Path) -> None:
-    """Download into a temporary folder; move complete files into the cache.
+    """Download into the cache; raises TimeoutError where that takes too long.
 
-    So neither a broken connection nor a second process leaves a partial file behind.
+    A server that sends a byte now and then never times out. So the download has a
+    thread of its own, which is not waited for any longer after a while; what it brings
+    later is there the next time.
     """
     if os.environ.get("VAE_TEACH_DOWNLOAD") == "0":
         raise OSError(say("download-forbidden"))
-    from torchvision import datasets
-
-    raw = cache / FOLDERS[name] / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
+    seconds, place = DOWNLOAD_TIMEOUT, cache / FOLDERS[name]
+    running = _downloads.get(place)
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            getattr(datasets, FOLDERS[name])(folder, download=True)
-            fetched = Path(folder) / FOLDERS[name] / "raw"
-            if problems := _problems(fetched, name):
-                raise OSError(say("fetched-damaged", files=", ".join(problems)))
-            for file in FILE_BYTES:
-                (fetched / file).replace(raw / file)
+        if running is None or running.done():
+            running = _downloads[place] = Future()
+            Thread(target=_download, args=(name, cache, running), daemon=True).start()
+            seconds *= PATIENCE
+        if wait([running], seconds).not_done:
+            raise TimeoutError(say("download-slow", seconds=seconds))
+        running.result()
     finally:
         socket.setdefaulttimeout(timeout)
 
 
-def _one_line(error: BaseException) -> str:
+def _download(name: str, cache: Path, done: Future[None]) -> None:
+    """Download into a temporary folder; move complete files into the cache.
+
+    So neither a broken connection nor a second process leaves a partial file behind.
+    """
+    try:
+        from torchvision import datasets  # takes a second: only those who need it wait
+
+        raw = cache / FOLDERS[name] / "raw"
+        raw.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            getattr(datasets, FOLDERS[name])(folder, download=True)
+            fetched = Path(folder) / FOLDERS[name] / "raw"
+            found = {file: _read_file(fetched, file, name) for file in FILE_BYTES}
+            bad = [file for file, got in found.items() if isinstance(got, str)]
+            if bad:
+                raise OSError(say("fetched-damaged", files=", ".join(bad)))
+            for file in FILE_BYTES:
+                (fetched / file).replace(raw / file)
+        done.set_result(None)
+    except BaseException as error:
+        done.set_exception(error)
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return the last line of an error, after its kind where that says more."""
     lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+    text = lines[-1].strip()[:200] if lines else ""
+    if text and isinstance(error, OSError | RuntimeError):
+        return text
+    return f"{type(error).__name__}: {text}".removesuffix(": ")

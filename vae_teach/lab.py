@@ -9,6 +9,8 @@ own copies of the lessons, in ``my-notebooks/``: see :mod:`vae_teach.copies`.
 import json
 import os
 import sys
+import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,6 +52,10 @@ NO_COURSE = (
     "lab: o curso não está aqui, falta {0}: rode o comando no repositório clonado. / "
     "the course is not here, {0} is missing: run the command in the cloned repository."
 )
+TEMPORARY = (
+    "lab: não consigo usar {0} ({1}): por esta vez, uma pasta temporária, {2}. / "
+    "{0} cannot be used ({1}): a temporary folder this time, {2}."
+)
 
 
 def split_arguments(arguments: list[str]) -> tuple[str, list[str]]:
@@ -74,7 +80,7 @@ def readers_folder(language: str) -> str:
     """
     course = HERE.parent
     tour = f"notebooks/{language}/00_tour.ipynb"
-    if not (course / tour).exists():
+    if not os.path.isfile(course / tour):  # False also where it is not for us
         raise FileNotFoundError(NO_COURSE.format(tour))
     use_language(language)
     first = "" if (course / FOLDER).exists() else say("copies-first", folder=FOLDER)
@@ -99,7 +105,7 @@ def jupyterlab_arguments(language: str, rest: list[str], folder: str) -> list[st
     the course's own, like the settings.
     """
     tour = f"{folder}/{language}/00_tour.ipynb"
-    if not (HERE.parent / tour).exists():  # moved by the reader: they see their folder
+    if not os.path.exists(HERE.parent / tour):  # moved: the reader sees their folder
         tour = str(Path(tour).parent)
     ours = {
         ("--ServerApp.root_dir", "--notebook-dir"): str(HERE.parent),
@@ -111,13 +117,46 @@ def jupyterlab_arguments(language: str, rest: list[str], folder: str) -> list[st
     return kept + rest
 
 
+def find_folders(language: str) -> None:
+    """Set the variables that name folders, for JupyterLab and its kernels.
+
+    A home where the system knows of none; our settings; Jupyter's data; and the images
+    if their path starts at this folder, since a kernel starts in another.
+    """
+    try:
+        Path.home(), platformdirs.user_config_path("vae_teach")
+    except RuntimeError as problem:
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="lab-")
+        said = TEMPORARY.format("HOME", problem, os.environ["HOME"])
+        print(said, file=sys.stderr)
+    if "JUPYTERLAB_SETTINGS_DIR" not in os.environ:
+        os.environ["JUPYTERLAB_SETTINGS_DIR"] = str(settings_folder(language))
+    from jupyter_core.paths import jupyter_data_dir
+
+    data = usable(Path(jupyter_data_dir()), check_jupyter)
+    os.environ["JUPYTER_DATA_DIR"] = str(data)
+    if os.path.exists(images := os.environ.get("VAE_TEACH_DATA", "")):
+        os.environ["VAE_TEACH_DATA"] = os.path.abspath(images)
+
+
+def usable(folder: Path, prepare: Callable[[Path], None]) -> Path:
+    """Return ``folder`` prepared, or a temporary one where that fails, saying so."""
+    try:
+        prepare(folder)
+    except OSError as problem:
+        place, reason = problem.filename or folder, problem.strerror
+        folder = Path(tempfile.mkdtemp(prefix="lab-"))
+        print(TEMPORARY.format(place, reason, folder), file=sys.stderr)
+        prepare(folder)
+    return folder
+
+
 def settings_folder(language: str) -> Path:
     """Return the folder of the course's JupyterLab settings, created where missing.
 
     It starts with the language of the menus, and without the news pop-up; existing
-    files are left unchanged. Raises OSError where nothing can be written.
+    files are left unchanged. Where it cannot be written it is a temporary one.
     """
-    folder = platformdirs.user_config_path("vae_teach") / "jupyterlab" / language
     first: dict[str, object] = {
         "translation-extension/plugin": {"locale": LOCALES[language]},
         "apputils-extension/notification": NEWS,
@@ -125,27 +164,40 @@ def settings_folder(language: str) -> Path:
     if language == "pt":
         menus = [{"id": f"jp-mainmenu-{k}", "label": v} for k, v in MENU_BAR.items()]
         first["mainmenu-extension/plugin"] = {"menus": menus}
-    for name, settings in first.items():
-        file = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(settings), encoding="utf-8")
-    return folder
+
+    def write(folder: Path) -> None:
+        for name, settings in first.items():
+            file = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            if not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(settings), encoding="utf-8")
+
+    home = platformdirs.user_config_path("vae_teach")
+    return usable(home / "jupyterlab" / language, write)
+
+
+def check_jupyter(folder: Path) -> None:
+    """Raise OSError unless Jupyter can keep its data in a folder: keys, signatures."""
+    for place in (folder, folder / "runtime"):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place).close()
+    for file in (folder / "notebook_secret", folder / "nbsignatures.db"):
+        if file.exists():
+            file.open("r+b").close()
 
 
 def trust_notebooks(course: Path) -> None:
     """Sign the course's notebooks and the reader's, as ``jupyter trust`` does.
 
     JupyterLab shows saved widgets only in notebooks that it trusts, and a reader who
-    runs this command is about to execute them anyway. A file that is not a notebook is
-    skipped: JupyterLab reports what is wrong with it.
+    runs this command is about to execute them anyway. What is no notebook is skipped.
     """
     import nbformat
     from nbformat.sign import NotebookNotary
 
     notary = NotebookNotary()
     for path in sorted(course.glob("*notebooks/*/*.ipynb")):
-        with suppress(nbformat.reader.NotJSONError, nbformat.ValidationError):
+        with suppress(Exception):  # nbformat fails in many ways on what is no notebook
             notary.sign(nbformat.read(path, as_version=4))
 
 
@@ -153,7 +205,8 @@ def main() -> None:
     """Open JupyterLab on the tour; ``--help`` explains the arguments.
 
     Raises SystemExit with code 2 for an unknown language and 1 where there is no
-    course to open or no place for its settings, each with one sentence.
+    course to open, each with one sentence. A home that cannot be written, and a
+    notebook that cannot be read, get a sentence each, and the course opens.
     """
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(HELP, end="")
@@ -164,8 +217,7 @@ def main() -> None:
         if rest == ["copy"]:
             return
         arguments = jupyterlab_arguments(language, rest, folder)
-        if "JUPYTERLAB_SETTINGS_DIR" not in os.environ:
-            os.environ["JUPYTERLAB_SETTINGS_DIR"] = str(settings_folder(language))
+        find_folders(language)
     except (ValueError, OSError) as problem:
         print(problem, file=sys.stderr)
         raise SystemExit(2 if isinstance(problem, ValueError) else 1) from None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pkgutil
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import nbformat
+import platformdirs
 import psutil
 import pytest
 from lab_server import REPOSITORY, running_lab, wait_for
@@ -32,6 +34,7 @@ def course(tmp_path, monkeypatch):
         tour.parent.mkdir(parents=True)
         tour.write_text('{"cells":[],"metadata":{},"nbformat":4,"nbformat_minor":5}')
     (folder / "vae_teach").mkdir()
+    (folder / "my-notebooks").mkdir()  # as if it had been opened before
     monkeypatch.setattr(lab, "HERE", folder / "vae_teach")
     return folder
 
@@ -41,7 +44,8 @@ def started(tmp_path, monkeypatch):
     """Return the list of the arguments that JupyterLab is started with."""
     calls = []
     monkeypatch.setattr("jupyterlab.labapp.main", calls.append)
-    monkeypatch.delenv("JUPYTERLAB_SETTINGS_DIR", raising=False)
+    monkeypatch.setenv("JUPYTERLAB_SETTINGS_DIR", "")  # so that it is put back
+    monkeypatch.delenv("JUPYTERLAB_SETTINGS_DIR")
     monkeypatch.setattr("platformdirs.user_config_path", tmp_path.joinpath)
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))  # signatures
     return calls
@@ -119,15 +123,88 @@ def test_a_settings_folder_of_the_reader_is_used_as_it_is(
     assert len(started) == 1
 
 
-def test_settings_that_cannot_be_written_are_said_in_a_line(
-    course, started, monkeypatch, tmp_path, capsys
+@pytest.mark.parametrize(
+    ("folder", "variable"),
+    [
+        ("vae_teach", "JUPYTERLAB_SETTINGS_DIR"),
+        ("vae_teach/jupyterlab/en", "JUPYTERLAB_SETTINGS_DIR"),
+        ("jupyter", "JUPYTER_DATA_DIR"),
+        ("jupyter/runtime", "JUPYTER_DATA_DIR"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_said_and_the_course_opens(
+    course, started, monkeypatch, tmp_path, capsys, folder, variable
 ):
-    (tmp_path / "vae_teach").write_text("a file where a folder must be")
-    with pytest.raises(SystemExit) as stop:
+    (tmp_path / folder).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / folder).write_text("a file where a folder must be")
+    run_main(monkeypatch, "en")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{tmp_path / folder}" in said
+    assert "Errno" not in said
+    assert os.environ[variable] in said
+    assert len(started) == 1
+    notary = NotebookNotary()  # of the temporary folder, where that is in use
+    tour = nbformat.read(course / "notebooks" / "en" / "00_tour.ipynb", as_version=4)
+    assert notary.check_signature(tour)
+    if variable == "JUPYTERLAB_SETTINGS_DIR":
+        assert len(read(Path(os.environ[variable]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [
+        ("pathlib.Path.write_text", PermissionError(13, "Permission denied", "/x")),
+        ("tempfile.TemporaryFile", OSError(30, "Read-only file system", "/x")),
+    ],
+)
+def test_a_disk_that_refuses_once_is_said(
+    course, started, monkeypatch, capsys, target, error
+):
+    refused, real = [], pkgutil.resolve_name(target)
+
+    def refuse_once(*args, **options):
+        if not refused:
+            refused.append(1)
+            raise error
+        return real(*args, **options)
+
+    monkeypatch.setattr(target, refuse_once)
+    run_main(monkeypatch, "en")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"/x cannot be used ({error.strerror})" in said
+    assert len(started) == 1
+
+
+def test_no_home_gets_a_temporary_one(course, started, monkeypatch, capsys):
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    real = platformdirs.PlatformDirs
+    monkeypatch.setattr(
+        "platformdirs.user_config_path", lambda name: real(name).user_config_path
+    )
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_CONFIG_HOME", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    run_main(monkeypatch, "en")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "HOME cannot be used" in said
+    assert os.environ["JUPYTERLAB_SETTINGS_DIR"].startswith(os.environ["HOME"])
+    assert len(started) == 1
+
+
+def test_the_folder_of_the_images_is_the_one_seen_from_here(
+    course, started, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    for given, kept in ("course", str(course)), ("nowhere", "nowhere"), ("", ""):
+        monkeypatch.setenv("VAE_TEACH_DATA", given)
         run_main(monkeypatch)
-    assert stop.value.code == 1
-    assert str(tmp_path / "vae_teach") in capsys.readouterr().err
-    assert started == []
+        assert os.environ["VAE_TEACH_DATA"] == kept
 
 
 @pytest.mark.parametrize("own", [["--ip=1.2.3.4"], ["--ServerApp.ip", "1.2.3.4"]])
@@ -171,7 +248,6 @@ def test_help_speaks_both_languages(started, monkeypatch, capsys, flag):
 
 
 def test_the_notebooks_of_the_course_are_trusted(course, started, monkeypatch):
-    (course / "notebooks" / "en" / "broken.ipynb").write_text("half a note")
     path = course / "notebooks" / "en" / "01_other.ipynb"
     written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
     nbformat.write(written, path)
@@ -190,6 +266,37 @@ def test_copies_alone_for_another_program(course, started, monkeypatch, language
     run_main(monkeypatch, language, "copy")
     assert (course / "my-notebooks" / language / "00_tour.ipynb").is_file()
     assert started == []
+
+
+NO_NOTEBOOKS = {
+    "dangling": lambda path: path.symlink_to("nowhere"),
+    "circular": lambda path: path.symlink_to(path),
+    "folder": lambda path: path.mkdir(),
+    "latin-1": lambda path: path.write_bytes('{"cells": "é"}'.encode("latin-1")),
+    "binary": lambda path: path.write_bytes(bytes(range(256))),
+} | {
+    text[:50]: lambda path, text=text: path.write_text(text, encoding="utf-8")
+    for text in (
+        *("", "half a note", "[]", "{}", "null", "42", "[" * 100_000, "\ufeff{}"),
+        '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [1]}',
+        '{"nbformat": 99, "cells": []}',
+        '{"nbformat": 3, "worksheets": 1}',
+    )
+}
+
+
+@pytest.mark.parametrize("kind", NO_NOTEBOOKS)
+def test_what_is_no_notebook_gets_a_sentence(
+    course, started, monkeypatch, capsys, kind
+):
+    NO_NOTEBOOKS[kind](course / "notebooks" / "en" / "broken.ipynb")
+    run_main(monkeypatch, "en")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "notebooks/en/broken.ipynb cannot be read as a notebook" in said
+    assert len(started) == 1
+    for tour in course.glob("notebooks/*/00_tour.ipynb"):  # the others are trusted
+        assert NotebookNotary().check_signature(nbformat.read(tour, as_version=4))
 
 
 def test_jupyterlab_is_loaded_only_to_be_opened():

@@ -1,16 +1,18 @@
 """Trained models that are kept: ``trained`` trains once and reads afterwards."""
 
 import hashlib
+import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import nn
 
 from vae_teach.bounds import elbo
-from vae_teach.data import Images
+from vae_teach.data import Images, in_one_line, user_cache
 from vae_teach.guards import find_device
 from vae_teach.models import own_stream
 from vae_teach.nets import VAE
@@ -45,7 +47,8 @@ def trained(
     of those that are functions, the code that trains, the versions of Python and
     PyTorch, and the kind of device. Two processes that want the same model train it
     once. A run that was stopped goes on where it was; a damaged file is reported and
-    the model trained again.
+    the model trained again. Where nothing can be kept, a sentence says why, and the
+    model is trained all the same.
 
     Args:
         images: what to learn from.
@@ -72,29 +75,60 @@ def trained(
             that uses something without a lasting description.
     """
     place = find_device(device)
-    with own_stream(place):
+
+    def made() -> nn.Module:
         torch.manual_seed(seed)
-        model = make() if make else VAE(images.pixels.shape[-1], hidden_dim, latent_dim)
+        return make() if make else VAE(images.pixels.shape[-1], hidden_dim, latent_dim)
+
+    with own_stream(place):
+        model = made()
         options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
         options |= {"learning_rate": learning_rate, "kl_weight": kl_weight}
         options |= {"objective": objective}
         pixels = [_digest(part) for part in (images, test) if part]
         what = (model, options, seed, pixels, place.type, torch.__version__)
         key = fingerprint(*what, code_that_trains())
-        folder = platformdirs.user_cache_path("vae_teach") / "models"
-        folder.mkdir(parents=True, exist_ok=True)
-        options["checkpoint"] = path = folder / f"{key}.safetensors"
         options |= {"device": place, "progress": progress, "test": test}
-        with FileLock(f"{path}.lock"):
-            try:
-                history = fit(model, images, **options)
-            except DamagedError:  # found before anything was read or drawn
-                print(say("cache-damaged", path=path))
-                path.unlink()
-                history = fit(model, images, **options)
+        try:
+            history = _fit_kept(key, model, images, options)
+        except OSError as error:  # no place, no lock, or a disk that is full
+            print(say("cache-unkept", why=in_one_line(error)))
+            model = made()
+            history = fit(model, images, checkpoint=None, **options)
     if history.interrupted:
         raise KeyboardInterrupt
     return model.eval(), history
+
+
+def _fit_kept(
+    key: str, model: nn.Module, images: Images, options: dict[str, Any]
+) -> History:
+    """Fit a model with the file of its key; OSError where that cannot be written."""
+    folder = user_cache() / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{key}.safetensors"
+    with _lock(path):
+        tempfile.TemporaryFile(dir=folder).close()  # fails where a checkpoint would
+        if path.exists():
+            path.open("r+b").close()
+        try:
+            return fit(model, images, checkpoint=path, **options)
+        except DamagedError:  # found before anything was read or drawn
+            print(say("cache-damaged", path=path))
+            path.unlink()
+            return fit(model, images, checkpoint=path, **options)
+
+
+def _lock(path: Path) -> AbstractContextManager[object]:
+    """Lock a file, and say so where another process holds it; OSError if refused."""
+    lock = FileLock(f"{path}.lock")
+    try:
+        return lock.acquire(timeout=1)
+    except Timeout:
+        print(say("cache-waits", path=path))
+        return lock.acquire()
+    except NotImplementedError as error:  # a file system without locks
+        raise OSError(str(error)) from error
 
 
 def _digest(images: Images) -> str:
