@@ -277,7 +277,7 @@ NO_NOTEBOOKS = {
 } | {
     text[:50]: lambda path, text=text: path.write_text(text, encoding="utf-8")
     for text in (
-        *("", "half a note", "[]", "{}", "null", "42", "[" * 100_000, "\ufeff{}"),
+        *("", "half\na note", "[]", "{}", "null", "42", "[" * 100_000, "\ufeff{}"),
         '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [1]}',
         '{"nbformat": 99, "cells": []}',
         '{"nbformat": 3, "worksheets": 1}',

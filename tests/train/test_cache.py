@@ -108,8 +108,10 @@ def test_waiting_for_another_process_is_said(images, cache, capsys):
     said = []
 
     def let_go():  # once it has been said
-        while not said:
+        for _ in range(300):
             said.extend(capsys.readouterr().out.splitlines())
+            if said:
+                break
             time.sleep(0.1)
         os.close(held)
 
