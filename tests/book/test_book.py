@@ -160,8 +160,9 @@ def test_each_page_has_its_twin_with_the_same_addresses(book):
 def test_next_and_previous_follow_the_order_of_the_course(book, language):
     """The pages before the lessons, the lessons, then what is looked up."""
     lessons = [f"{lesson}.html" for lesson in LESSONS]
-    order = ["index.html", "syllabus.html", "install.html", *lessons, "glossary.html"]
-    order += ["references.html", "teaching.html", "api.html", "changes.html"]
+    order = ["index.html", "syllabus.html", "install.html", *lessons]
+    order += ["your-model.html", "glossary.html", "references.html", "teaching.html"]
+    order += ["api.html", "changes.html"]
     words = {"pt": ("Próxima", "Anterior"), "en": ("Next", "Previous")}[language]
     for before, name, after in zip(
         [None, *order[:-1]], order, [*order[1:], None], strict=True
