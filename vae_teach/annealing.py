@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vae_teach.densities import log_standard_normal
-from vae_teach.guards import check_count
-from vae_teach.models import Adapted, adapt
+from vae_teach.guards import check_count, check_sound
+from vae_teach.models import Adapted, adapt, alike
 from vae_teach.speed.threads import share_cores, shares_cores
 from vae_teach.words import say
 
@@ -42,14 +42,16 @@ def simulate(model: Any, count: int) -> tuple[Tensor, Tensor]:
     chain of ``anneal`` must start from. Raises ValueError if count is below 1,
     TypeError for a model whose prior or pixels are its own: a density does not draw.
     """
-    check_count("count", count)
+    count = check_count("count", count)
     model = adapt(model)
     if not (model.bernoulli and model.standard_prior):
         raise TypeError(say("simulate-own", got=type(model.model).__name__))
     like = model.like
     z = torch.randn(count, model.latent_dim, dtype=like.dtype, device=like.device)
     with torch.no_grad():
-        return torch.bernoulli(model.decode(z)), z  # (B, D), (B, L)
+        x = torch.bernoulli(model.decode(z))  # (B, D)
+        model.check_prior(x)
+    return x, z
 
 
 @shares_cores
@@ -82,26 +84,25 @@ def anneal(
         Annealed of lower (B,), upper (B,) or None, accepted (B,).
 
     Raises:
-        TypeError: x is not floating.
+        TypeError: x is not floating, or the model has no prior.
         ValueError: pixels outside [0, 1] or NaN, wrong shape, a count below 1, a start
-            of another shape.
+            of another shape, a model that computes NaN.
 
     Source: Neal 2001; Grosse, Ghahramani & Adams 2015 for the reverse chain; Wu et al.
     2017 for the schedule.
     """
     counts = {"chains": chains, "temperatures": temperatures, "leapfrogs": leapfrogs}
-    for name, value in counts.items():
-        check_count(name, value)
-    model = adapt(model)
-    x = model.observed(x)
-    paths = _Chains(model, x, chains, temperatures, leapfrogs)
+    counts = {name: check_count(name, value) for name, value in counts.items()}
+    view, x = adapt(model).precise(x)
+    view.check_prior(x)
+    paths = _Chains(view, x, **counts)
     with torch.no_grad():
         if start is not None:
             start = paths.check_start(start)
         paths.forward(tune=True)
         lower, accepted = paths.forward()
         upper = None if start is None else paths.backward(start)
-    return Annealed(lower, upper, accepted)
+    return Annealed(check_sound(lower), upper, accepted)
 
 
 class _Chains:
@@ -129,7 +130,7 @@ class _Chains:
         if tuple(start.shape) not in (self.shape, self.shape[1:]):
             got = tuple(start.shape)
             raise ValueError(say("reverse-start", got=got, takes=self.shape))
-        return start.expand(self.shape).clone()
+        return alike(start, self.x).expand(self.shape).clone()
 
     def forward(self, tune: bool = False) -> tuple[Tensor, Tensor]:
         """Go from the prior; return the bound from below and the share accepted."""

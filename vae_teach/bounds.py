@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from vae_teach.densities import kl_to_standard_normal
-from vae_teach.guards import check_count
+from vae_teach.guards import check_count, check_sound
 from vae_teach.models import Adapted, DiagonalNormal, adapt
 
 PIXELS_AT_ONCE = 2**23  # decoded at once, 32 MB in float32: what bounds memory
@@ -48,7 +49,7 @@ def elbo(model: Any, x: Tensor, samples: int = 1) -> Bound:
 
     Source: Kingma & Welling 2013, eq. 3.
     """
-    check_count("samples", samples)
+    samples = check_count("samples", samples)
     model = adapt(model)
     x = model.observed(x)
     q = model.q(x)
@@ -62,7 +63,7 @@ def elbo(model: Any, x: Tensor, samples: int = 1) -> Bound:
     reconstruction, kl = reconstruction / samples, kl / samples
     if closed:
         kl = kl_to_standard_normal(q.mean, q.logvar)  # (B,)
-    return Bound(reconstruction - kl, reconstruction, kl)
+    return Bound(check_sound(reconstruction - kl), reconstruction, kl)
 
 
 def draw(q: Any, shape: tuple[int, ...] = ()) -> Tensor:
@@ -82,7 +83,8 @@ def importance_weighted(model: Any, x: Tensor, k: int) -> Tensor:
     Args:
         model: a VAE, or whatever ``models.adapt`` takes.
         x: (B, D) pixels in [0, 1].
-        k: draws per image; memory does not grow with it.
+        k: draws per image; memory does not grow with it, since what gradients need is
+            computed again in their turn.
 
     Returns:
         (B,) nats.
@@ -98,7 +100,7 @@ def importance_weighted(model: Any, x: Tensor, k: int) -> Tensor:
     total = x.new_full(x.shape[:-1], -math.inf)  # (B,) log of the sum so far
     for log_weights in _log_weights(model, x, k):
         total = torch.logaddexp(total, log_weights.logsumexp(0))  # (B,)
-    return total - math.log(k)
+    return check_sound(total - math.log(k))
 
 
 @torch.no_grad()
@@ -129,15 +131,21 @@ def effective_sample_size(model: Any, x: Tensor, k: int) -> Tensor:
     for log_weights in _log_weights(model, x, k):
         once = torch.logaddexp(once, log_weights.logsumexp(0))
         squared = torch.logaddexp(squared, (2 * log_weights).logsumexp(0))
-    return torch.exp(2 * once - squared)
+    return check_sound(torch.exp(2 * once - squared))
 
 
 def _log_weights(model: Adapted, x: Tensor, k: int) -> Iterator[Tensor]:
     """Draw k times from q and yield log p(x, z) - log q(z|x), a few (S, B) at once."""
-    check_count("k", k)
+    k = check_count("k", k)
     q = model.q(x)
-    at_once = max(1, PIXELS_AT_ONCE // max(1, x.numel()))
-    for start in range(0, k, at_once):
-        z = draw(q, (min(at_once, k - start),))  # (S, B, L)
+
+    def some(count: int) -> Tensor:
+        z = draw(q, (count,))  # (S, B, L)
         log_joint = model.log_conditional(x, z) + model.log_prior(z)  # (S, B)
-        yield log_joint - q.log_prob(z)
+        return log_joint - q.log_prob(z)
+
+    at_once = max(1, PIXELS_AT_ONCE // max(1, x.numel()))
+    again = k > at_once and torch.is_grad_enabled()  # let backward draw them again
+    for start in range(0, k, at_once):
+        count = min(at_once, k - start)
+        yield checkpoint(some, count, use_reentrant=False) if again else some(count)

@@ -74,7 +74,7 @@ class Images:
         dynamic: draw new bits from the grey levels each time a batch is taken.
 
     Raises:
-        TypeError: pixels that are not floating.
+        TypeError: pixels that are not floating, labels that are no tensor.
         ValueError: pixels outside [0, 1] or NaN, no image, images that are not flat,
             more or fewer labels than images.
     """
@@ -90,6 +90,9 @@ class Images:
         if len(shape) != 2:
             width = self.pixels[0].numel()
             raise ValueError(say("not-flat", name="pixels", got=shape, width=width))
+        labels: object = self.labels
+        if not isinstance(labels, Tensor):
+            raise TypeError(say("labels-no-tensor", got=type(labels).__name__))
         if tuple(self.labels.shape) != shape[:1]:
             raise ValueError(
                 say("labels-differ", images=shape[0], got=tuple(self.labels.shape))

@@ -7,6 +7,7 @@ example; callers take the mean over the batch explicitly. Leading axes broadcast
 """
 
 import math
+from functools import reduce
 from typing import Any
 
 import torch
@@ -15,6 +16,16 @@ from torch import Tensor
 from vae_teach.guards import check_floating, check_same_width
 
 LOG_TWO_PI = math.log(2 * math.pi)
+
+
+def widen(*tensors: Tensor) -> list[Tensor]:
+    """Return tensors in one dtype: float32, or float64 where one of them is.
+
+    A sum of hundreds of nats in bfloat16 would move in steps of 4.
+    """
+    kinds = (tensor.dtype for tensor in tensors)
+    dtype = reduce(torch.promote_types, kinds, torch.float32)
+    return [tensor.to(dtype) for tensor in tensors]
 
 
 def log_bernoulli(x: Tensor, logits: Tensor) -> Tensor:
@@ -29,14 +40,14 @@ def log_bernoulli(x: Tensor, logits: Tensor) -> Tensor:
         logits: (B, D) log-odds of each pixel being 1.
 
     Returns:
-        (B,) nats.
+        (B,) nats, in float32 at least, as all densities here.
 
     Raises:
         TypeError: x or logits is not floating.
         ValueError: the numbers of pixels differ.
     """
     check_same_width("x", x, "logits", logits)
-    return _LogBernoulli.apply(x, logits)  # (B,)
+    return _LogBernoulli.apply(*widen(x, logits))  # (B,)
 
 
 def log_partition(logits: Tensor) -> Tensor:
@@ -45,6 +56,7 @@ def log_partition(logits: Tensor) -> Tensor:
     Written as max(0, l) - log sigmoid|l|, which cannot overflow. PyTorch's softplus
     keeps digits that the sum rounds away, with a log1p that is slow on some processors.
     """
+    (logits,) = widen(logits)
     # In place where autograd saves nothing: memory traffic dominates the time here.
     tail = logits.abs().sigmoid_().log_()  # (B, D), from -log 2 to 0
     return logits.clamp_min(0).sub_(tail).sum(-1)  # (B,)
@@ -61,7 +73,9 @@ class _LogBernoulli(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, logits: Tensor) -> Tensor:
-        return torch.linalg.vecdot(x, logits) - log_partition(logits)  # (B,)
+        # Pixel by pixel: of two sums, large logits would leave only their rounding.
+        value = (x * logits).sub_(logits.clamp_min(0))  # (B, D), 0 where sure and right
+        return value.add_(logits.abs().sigmoid_().log_()).sum(-1)  # (B,)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -98,7 +112,10 @@ def log_normal(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     """
     check_same_width("z", z, "mu", mu)
     check_same_width("z", z, "logvar", logvar)
-    squared = (z - mu).square() * torch.exp(-logvar)  # (B, L)
+    z, mu, logvar = widen(z, mu, logvar)
+    # Squared after scaling, by what fits in a number: 0 times infinity is NaN.
+    lowest = 0.01 - 2 * math.log(torch.finfo(z.dtype).max)
+    squared = ((z - mu) * torch.exp(-0.5 * logvar.clamp_min(lowest))).square()  # (B, L)
     return -0.5 * (LOG_TWO_PI + logvar + squared).sum(-1)  # (B,)
 
 
@@ -108,6 +125,7 @@ def log_standard_normal(z: Tensor) -> Tensor:
     Raises TypeError if z is not floating.
     """
     check_floating("z", z)
+    (z,) = widen(z)
     return -0.5 * (LOG_TWO_PI + z.square()).sum(-1)  # (B,)
 
 
@@ -128,5 +146,6 @@ def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
         ValueError: the numbers of dimensions differ.
     """
     check_same_width("mu", mu, "logvar", logvar)
+    mu, logvar = widen(mu, logvar)
     # expm1 keeps s^2 - 1 - log s^2 exact near s = 1, where the terms cancel.
     return 0.5 * (mu.square() + torch.expm1(logvar) - logvar).sum(-1)  # (B,)

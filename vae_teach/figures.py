@@ -9,10 +9,14 @@ style or a marker says the same. Digits are white on black everywhere.
 import base64
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from inspect import isfunction
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import rc_context, rcParams, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,7 +25,7 @@ from torch import Tensor
 
 from vae_teach.data import Images, draw_bits
 from vae_teach.guards import check_count
-from vae_teach.models import adapt
+from vae_teach.models import adapt, alike
 from vae_teach.speed.threads import shares_cores
 from vae_teach.train import History
 from vae_teach.words import say
@@ -42,9 +46,33 @@ DIGIT_COLORS = (  # Paul Tol's "muted" set and black: ten that colour-blind read
 SHOWN_DPI, STORED_DPI = 96, 120  # stored a quarter larger, for sharp screens
 PNG_COLORS, NO_DITHER = 64, Image.Dither.NONE
 SPREAD = Image.Quantize.MAXCOVERAGE  # keeps rare colours: thin lines, small markers
+STYLE = {k: v for k, v in rcParamsDefault.items() if not k.startswith("backend")}
 
 
-class Picture(Figure):
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Draw in matplotlib's default style: a reader's own is for their own figures."""
+    others = {key: value for key, value in STYLE.items() if rcParams[key] != value}
+    with rc_context(others) if others else nullcontext():
+        yield
+
+
+def styled(kind: type) -> type:
+    """Let the public methods of a class of matplotlib draw so; return a subclass."""
+    methods = {
+        name: own_style()(method)
+        for base in reversed(kind.__mro__)
+        if base.__name__ in ("Axes", "FigureBase", "Figure")
+        for name, method in vars(base).items()
+        if isfunction(method) and not name.startswith("_")
+    }
+    return type(kind.__name__, (kind,), methods)
+
+
+PictureAxes = styled(Axes)
+
+
+class Picture(styled(Figure)):  # type: ignore[misc]
     """A matplotlib figure with a description, shown as one image with that text.
 
     Args:
@@ -53,10 +81,17 @@ class Picture(Figure):
         height: inches.
     """
 
+    @own_style()
     def __init__(self, alt: str, width: float, height: float) -> None:
         super().__init__(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(self)
         self.alt, self.stored_dpi = alt, STORED_DPI
+
+    def add_subplot(self, *args: Any, **kwargs: Any) -> Axes:
+        """Add axes in the style of the picture, as ``subplots`` does for each."""
+        if not {"projection", "polar"} & kwargs.keys():
+            kwargs = {"axes_class": PictureAxes} | kwargs
+        return super().add_subplot(*args, **kwargs)
 
     def png(self) -> bytes:
         """Return the picture as a PNG file, of few colours to keep it small."""
@@ -125,12 +160,12 @@ def mosaic(pixels: Tensor, *, columns: int, gap: int = 1) -> np.ndarray[Any, Any
 
     Returns (rows * side, columns * side) and the lines, in [0, 1].
     """
-    check_count("columns", columns)
+    columns = check_count("columns", columns)
     rows = math.ceil(len(pixels) / columns)
     side = side_of(pixels)
     step = side + gap
     canvas = np.ones((rows * step - gap, columns * step - gap), dtype=np.float32)
-    for i, image in enumerate(pixels.detach().cpu().numpy()):
+    for i, image in enumerate(pixels.detach().float().cpu().numpy()):
         top, left = step * (i // columns), step * (i % columns)
         canvas[top : top + side, left : left + side] = image.reshape(side, side)
     return canvas
@@ -174,14 +209,14 @@ def reconstructions(model: Any, images: Images, *, count: int = 10) -> Picture:
     that train dynamically are shown in one draw of their bits, which is what the
     encoder sees. Raises ValueError if count is below 1.
     """
-    check_count("count", count)
+    count = check_count("count", count)
     first = one_of_each(images).tolist()
     rest = [i for i in range(min(len(images), count)) if i not in first]
     chosen = torch.tensor((first + rest)[:count])
     x = images.pixels[chosen.to(images.pixels.device)]  # (B, D)
     x = draw_bits(x) if images.dynamic else x
     model = adapt(model)
-    mu = model.codes(x.to(model.like.device))  # (B, L)
+    mu = model.codes(alike(x, model.like))  # (B, L)
     rows = {say("originals"): x, say("reconstructed-means"): model.decode(mu)}
     alt = say("alt-reconstructions", count=len(x))
     return gallery(rows, columns=min(len(x), 10), alt=alt)
@@ -196,10 +231,10 @@ def samples(
     The z are drawn from the prior by ``generator``, which lives on the CPU. Raises
     ValueError if count is below 1.
     """
-    check_count("count", count)
+    count = check_count("count", count)
     model = adapt(model)
     z = torch.randn(count, model.latent_dim, generator=generator)  # (B, L)
-    means = model.decode(z.to(model.like.device)).cpu()  # (B, D)
+    means = model.decode(alike(z, model.like)).cpu()  # (B, D)
     rows = {
         say("sample-means"): means,
         say("sample-pixels"): draw_bits(means, generator),
@@ -213,7 +248,7 @@ def normal_quantiles(n: int) -> Tensor:
 
     z_i = inverse normal CDF at (i + 1/2) / n: (n,). Raises ValueError if n is below 1.
     """
-    check_count("n", n)
+    n = check_count("n", n)
     masses = (torch.arange(n) + 0.5) / n  # (n,) to the left of each point
     return torch.special.ndtri(masses)
 
@@ -233,7 +268,7 @@ def manifold_tiles(model: Any, n: int = 20) -> Tensor:
     points = normal_quantiles(n)
     z2, z1 = torch.meshgrid(points.flip(0), points, indexing="ij")  # (n, n) each
     z = torch.stack((z1, z2), -1).reshape(-1, 2)  # (n * n, 2)
-    return model.decode(z.to(model.like.device)).cpu().reshape(n, n, -1)
+    return model.decode(alike(z, model.like)).cpu().reshape(n, n, -1)
 
 
 def manifold(model: Any, n: int = 20) -> Picture:
@@ -262,24 +297,27 @@ def latent_map(model: Any, images: Images, *, count: int = 5000) -> Picture:
     """Show where q(z|x) puts the images: its means, coloured by digit, and the prior.
 
     The first two latents of the first ``count`` images; rings hold 50 % and 95 % of
-    the prior's mass. Raises ValueError for a model with one latent.
+    the prior's mass. Beyond ten digits colours come again. Raises ValueError for a
+    model with one latent, or a count below 1.
     """
+    count = check_count("count", count)
     model = adapt(model)
     if model.latent_dim < 2:
         raise ValueError(say("two-latents", got=model.latent_dim))
-    x = images.pixels[:count].to(model.like.device)
+    x = alike(images.pixels[:count], model.like)
     x = draw_bits(x) if images.dynamic else x
-    mu = model.codes(x)[:, :2].cpu()  # (B, 2)
-    labels = images.labels[:count].cpu()  # (B,)
+    mu = model.codes(x)[:, :2].float().cpu()  # (B, 2)
+    labels = images.labels[:count].cpu().long()  # (B,)
     figure, (ax,) = picture(say("alt-map", count=len(x)), width=6.6, height=6.6)
-    for digit, color in enumerate(DIGIT_COLORS):
+    present = labels.unique().tolist()  # in order
+    colors = {digit: DIGIT_COLORS[digit % len(DIGIT_COLORS)] for digit in present}
+    for digit, color in colors.items():
         codes = mu[labels == digit]  # (n, 2)
         ax.scatter(codes[:, 0], codes[:, 1], s=4, color=color, alpha=0.6, linewidths=0)
-    present = [digit for digit in range(10) if (labels == digit).any()]
     medians = [mu[labels == digit].median(0).values for digit in present]
     for digit, (x1, x2) in zip(present, _spread(medians), strict=True):
-        rim = DIGIT_COLORS[digit]
-        plate = {"boxstyle": "circle,pad=0.2", "fc": "white", "ec": rim, "lw": 2}
+        rim = {"ec": colors[digit], "lw": 2}
+        plate = {"boxstyle": "circle,pad=0.2", "fc": "white"} | rim
         ax.text(x1, x2, str(digit), size=11, ha="center", va="center", bbox=plate)
     _draw_prior(ax)
     ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")

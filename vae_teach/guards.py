@@ -6,9 +6,11 @@ dtypes may stand anywhere.
 """
 
 import math
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +18,26 @@ from torch import Tensor
 from vae_teach.words import say
 
 
-def check_count(name: str, value: int) -> None:
-    """Raise ValueError unless ``value`` is an integer of 1 or more."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+class DivergedError(ValueError, FloatingPointError):
+    """A model computes NaN. ``fit`` calls that a FloatingPointError, too."""
+
+
+def as_integer(value: Any) -> int | None:
+    """Return an integer of any library as Python's own, None for anything else."""
+    if isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return ``value`` as an int; ValueError unless it is an integer of 1 or more."""
+    count = as_integer(value)
+    if count is None or count < 1:
         raise ValueError(say("not-positive", name=name, got=value))
+    return count
 
 
 def check_choice(name: str, value: object, takes: tuple[object, ...]) -> None:
@@ -97,6 +115,13 @@ def check_finite(name: str, value: Tensor) -> None:
         return
     if value.numel() == 0 or not value.isfinite().all():
         raise ValueError(say("not-finite", name=name, got=tuple(value.shape)))
+
+
+def check_sound(value: Tensor) -> Tensor:
+    """Return what a model computed; DivergedError if there is NaN in it."""
+    if not values_are_trusted() and value.isnan().any():
+        raise DivergedError(say("model-nan"))
+    return value
 
 
 def check_pixels(name: str, value: Tensor) -> None:

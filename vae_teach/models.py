@@ -30,9 +30,11 @@ from torch.distributions import Distribution, Independent
 
 from vae_teach.densities import log_bernoulli, log_normal, log_standard_normal
 from vae_teach.guards import (
+    as_integer,
     check_choice,
     check_finite,
     check_pixels,
+    check_sound,
     values_are_trusted,
 )
 from vae_teach.nets import VAE
@@ -131,7 +133,7 @@ class Adapted:
         """Return the means of q(z|x), or an autoencoder's codes: (B, D) to (B, L)."""
         found = None if _brings(self.model, "q") else self._encode(x)
         mean: Tensor = found if isinstance(found, Tensor) else self.q(x).mean
-        return mean
+        return check_sound(mean)
 
     def decode_logits(self, z: Tensor) -> Tensor:
         """Return the log-odds of each pixel, (..., L) to (..., D).
@@ -157,9 +159,9 @@ class Adapted:
     def decode(self, z: Tensor) -> Tensor:
         """Return the mean of each pixel, (B, L) to (B, D)."""
         if not _brings(self.model, "decode") or self._decodes == "logits":
-            return torch.sigmoid(self.decode_logits(z))
+            return check_sound(torch.sigmoid(self.decode_logits(z)))
         means: Tensor = self.model.decode(z)
-        return means.flatten(1)
+        return check_sound(means.flatten(1))
 
     def log_conditional(self, x: Tensor, z: Tensor) -> Tensor:
         """Return log p(x|z): x (B, D) and z (..., B, L) broadcast to (..., B) nats."""
@@ -181,33 +183,56 @@ class Adapted:
     @property
     def latent_dim(self) -> int:
         """Latent dimensions, L: the model's own number, or the length of a code."""
-        known = getattr(self.model, "latent_dim", None)
-        return known if isinstance(known, int) else self._latents_of_a_blank()
+        known = as_integer(getattr(self.model, "latent_dim", None))
+        return self._latents_of_a_blank() if known is None else known
 
     @property
     def like(self) -> Tensor:
         """A tensor of the model, for its device and dtype."""
-        return next(_tensors(self.model), torch.zeros(0))
+        return own_tensor(self.model, torch.zeros(0))
 
     def observed(self, x: Tensor) -> Tensor:
-        """Return x as (B, D), flattened if it came as (B, 1, H, W).
+        """Return x as (B, D), with the device and dtype of the model's own tensors.
 
-        Raises TypeError unless it is floating, ValueError unless the decoder can be
-        about it: pixels in [0, 1] for Bernoulli ones, finite numbers for a model's own.
+        Images (B, 1, H, W) are flattened. Raises TypeError unless x is floating,
+        ValueError unless the decoder can be about it: pixels in [0, 1] for Bernoulli
+        ones, finite numbers for a model's own.
         """
+        x = self._checked(x)
+        return alike(x, own_tensor(self.model, x))
+
+    def precise(
+        self, x: Tensor, dtype: torch.dtype | None = None
+    ) -> tuple["Adapted", Tensor]:
+        """Return the view, of a copy if need be, and x as (B, D), both in one dtype.
+
+        That is the finer of x's and the model's if None, and float32 at least. float64
+        is computed on the CPU where the device has none.
+        """
+        x = self._checked(x)
+        own = own_tensor(self.model, x)
+        dtype = dtype or torch.promote_types(x.dtype, own.dtype)
+        dtype = torch.promote_types(dtype, torch.float32)
+        lacks = own.device.type == "mps" and dtype == torch.float64
+        place = torch.device("cpu") if lacks else own.device
+        view, is_there = self, (own.dtype, own.device) == (dtype, place)
+        if isinstance(self.model, nn.Module) and not is_there:
+            model = copy.deepcopy(self.model).to(place).to(dtype)
+            view = Adapted(model, self._findings, self._decodes)
+        return view, x.to(place).to(dtype)
+
+    def check_prior(self, x: Tensor) -> None:
+        """Raise TypeError for an autoencoder: it has no q(z|x) and no prior."""
+        if self.standard_prior and not self.has_q(x):
+            raise TypeError(say("model-no-prior", got=type(self.model).__name__))
+
+    def _checked(self, x: Tensor) -> Tensor:
         if self.bernoulli:
             check_pixels("x", x)
         else:
             check_finite("x", x)
         strange = self._findings is not _COURSE
         return x.flatten(1) if strange and x.dim() == 4 and x.shape[1] == 1 else x
-
-    def to(self, dtype: torch.dtype) -> "Adapted":
-        """Return the view of a copy in another dtype (of a module; else itself)."""
-        if not isinstance(self.model, nn.Module):
-            return self
-        model = copy.deepcopy(self.model).to(dtype)
-        return Adapted(model, self._findings, self._decodes)
 
     def _encode(self, x: Tensor) -> Any:
         return _call(self.model, "encode", "encoder")(self._images(x))
@@ -267,6 +292,7 @@ def adapt(model: Any, *, decodes: str = "probabilities") -> Adapted:
     """
     if isinstance(model, Adapted):
         return model
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     check_choice("decodes", decodes, DECODES)
     if not any(_brings(model, own) for own in ("decode_logits", "log_conditional")):
         _call(model, "decode", "decoder")
@@ -309,9 +335,9 @@ def _how_it_draws(model: Any) -> tuple[str, tuple[bool, bool]]:
 
 def _drawn(model: Any, spread: float) -> Tensor:
     """Draw around zero, with the same noise in every call: (1, L)."""
-    latents = getattr(model, "latent_dim", None)
-    like = next(_tensors(model), torch.zeros(0))
-    mu = like.new_zeros(1, latents if isinstance(latents, int) else 2)
+    latents = as_integer(getattr(model, "latent_dim", None))
+    like = own_tensor(model, torch.zeros(0))
+    mu = like.new_zeros(1, 2 if latents is None else latents)
     with own_stream(mu.device), torch.no_grad():
         torch.manual_seed(0)
         z: Tensor = model.reparameterize(mu, torch.full_like(mu, spread))
@@ -359,9 +385,20 @@ def _over_vectors(q: Distribution) -> Distribution:
     return q if getattr(q, "event_shape", True) else Independent(q, 1)
 
 
-def _tensors(model: Any) -> Iterator[Tensor]:
-    if isinstance(model, nn.Module):
-        yield from (t for t in chain(model.parameters(), model.buffers()))
+def own_tensor(model: Any, default: Tensor) -> Tensor:
+    """Return a floating tensor of a model, for its device and dtype; or the default."""
+    if not isinstance(model, nn.Module):
+        return default
+    every = chain(model.parameters(), model.buffers())
+    return next((t for t in every if t.is_floating_point()), default)
+
+
+def alike(x: Tensor, like: Tensor) -> Tensor:
+    """Return x with the dtype and on the device of another tensor.
+
+    The dtype on a CPU, if x is there: not every device knows all of them.
+    """
+    return x.to(like.dtype).to(like.device)
 
 
 def check_density(name: str, value: Any, shape: torch.Size) -> None:

@@ -18,9 +18,8 @@ float format in use (float16), so one strange image cannot turn a training run i
 """
 
 
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        check_count(name, size)
+def _check_sizes(**sizes: int) -> list[int]:
+    return [check_count(name, size) for name, size in sizes.items()]
 
 
 class AE(nn.Module):
@@ -41,7 +40,9 @@ class AE(nn.Module):
         self, input_dim: int = 784, hidden_dim: int = 400, latent_dim: int = 2
     ) -> None:
         super().__init__()
-        _check_sizes(input_dim=input_dim, hidden_dim=hidden_dim, latent_dim=latent_dim)
+        input_dim, hidden_dim, latent_dim = _check_sizes(
+            input_dim=input_dim, hidden_dim=hidden_dim, latent_dim=latent_dim
+        )
         self.input_dim, self.latent_dim = input_dim, latent_dim
         self.encoder_hidden = nn.Linear(input_dim, hidden_dim)
         self.encoder_code = nn.Linear(hidden_dim, latent_dim)
@@ -88,7 +89,9 @@ class VAE(nn.Module):
         self, input_dim: int = 784, hidden_dim: int = 400, latent_dim: int = 2
     ) -> None:
         super().__init__()
-        _check_sizes(input_dim=input_dim, hidden_dim=hidden_dim, latent_dim=latent_dim)
+        input_dim, hidden_dim, latent_dim = _check_sizes(
+            input_dim=input_dim, hidden_dim=hidden_dim, latent_dim=latent_dim
+        )
         self.input_dim, self.latent_dim = input_dim, latent_dim
         self.encoder_hidden = nn.Linear(input_dim, hidden_dim)
         self.encoder_mu = nn.Linear(hidden_dim, latent_dim)

@@ -28,9 +28,9 @@ def png(pixels: Tensor, *, zoom: int = ZOOM) -> bytes:
 
     Raises ValueError if zoom is below 1.
     """
-    check_count("zoom", zoom)
+    zoom = check_count("zoom", zoom)
     side = side_of(pixels)
-    levels = (255 * pixels).round().to(torch.uint8).reshape(side, side)
+    levels = (255 * pixels.float()).round().to(torch.uint8).reshape(side, side)
     side *= zoom
     image = Image.fromarray(levels.cpu().numpy()).resize(
         (side, side), Image.Resampling.NEAREST

@@ -296,8 +296,8 @@ diversity, within = [], []
 torch.manual_seed(0)
 for value in temperatures.tolist():
     with torch.no_grad():
-        m = model.decode(value * torch.randn(2000, 2, device=device)).double()
-    between = (m - m.mean(0)).square().sum(-1).cpu()  # (2000,)
+        m = model.decode(value * torch.randn(2000, 2, device=device)).cpu().double()
+    between = (m - m.mean(0)).square().sum(-1)  # (2000,)
     diversity.append((between.mean().item(), train.standard_error(between)))
     within.append(grey(m).mean().item())
     assert abs(diversity[-1][0] + within[-1] - grey(m.mean(0)).item()) < 1e-6

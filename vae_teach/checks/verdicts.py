@@ -6,6 +6,7 @@ never shows the answer, and whatever the learner's code does becomes a verdict: 
 KeyboardInterrupt passes.
 """
 
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,14 @@ class Verdict:
         return self.right
 
     def __repr__(self) -> str:
-        return f"{'✔' if self.right else '✘'} {self.message}"
+        text = f"{'✔' if self.right else '✘'} {self.message}"
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:  # an old console, as of Windows
+            text = text.replace("✔", "+").replace("✘", "-")
+            text = text.encode(encoding, "replace").decode(encoding)
+        return text
 
 
 def wrong(key: str, **values: Any) -> Verdict:
@@ -78,7 +86,7 @@ def as_tensor(value: Any, *, number: bool = False) -> Tensor:
     values and for anything else, or what PyTorch raises where it cannot convert.
     """
     if isinstance(value, Tensor) and not value.is_complex():
-        value = value.detach().to_dense().to("cpu", torch.float64).numpy()
+        value = value.detach().to_dense().cpu().double().numpy()
     elif isinstance(value, np.generic):
         value = np.asarray(value)
     elif not isinstance(value, Tensor | np.ndarray) and hasattr(value, "__float__"):

@@ -7,17 +7,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vae_teach.densities import kl_to_standard_normal, log_standard_normal
+from vae_teach.densities import (
+    kl_to_standard_normal,
+    log_normal,
+    log_standard_normal,
+)
 from vae_teach.exact.grid import (
+    COARSE,
     EVERYTHING,
     LogJoint,
     LogPrior,
-    axis,
     plane,
     posterior,
+    prepare,
 )
-from vae_teach.models import Adapted, DiagonalNormal, adapt
+from vae_teach.models import Adapted, DiagonalNormal
 from vae_teach.speed.threads import shares_cores
+from vae_teach.words import say
 
 
 class BestGaussian(NamedTuple):
@@ -56,21 +62,20 @@ def best_gaussian(
 
     Raises:
         TypeError: x is not floating.
-        ValueError: as ``posterior`` does.
+        ValueError: as ``posterior`` does, and for a posterior too narrow for the grid.
     """
     options: dict[str, Any] = {"grid": grid, "extent": extent, "log_prior": log_prior}
-    view = adapt(model)
-    x = view.observed(x)
-    joint = LogJoint(view, log_prior or view.log_prior)
-    z = plane(axis(grid, extent, x, farthest=math.inf))  # (G, 2)
+    view, x, prior, points = prepare(model, x, **options)
+    joint, z = LogJoint(view, prior), plane(points)  # (G, 2)
     best = []
     for image in x.split(1):
-        density = posterior(view, image, **options)[0].flatten()
+        density = posterior(view, image, **options)[0]
+        _check_width(density, points)
         with torch.no_grad():
             log_joint = joint.at(z)(image, EVERYTHING)[0]
-            starts = [*_encoded(view, image), *_moments(density, z)]
+            starts = [*_encoded(view, image), *_moments(density.flatten(), z)]
         climbs = [_climb(_elbo_on(z, log_joint), start) for start in starts]
-        best.append(max(climbs, key=lambda climb: float(climb[1])))
+        best.append(max(climbs, key=lambda climb: climb[1].nan_to_num(-math.inf)))
     parameters = torch.stack([place for place, _ in best])  # (B, 4)
     elbos = torch.stack([value for _, value in best])
     return BestGaussian(parameters[:, :2], parameters[:, 2:], elbos)
@@ -79,9 +84,24 @@ def best_gaussian(
 def _encoded(view: Adapted, image: Tensor) -> list[Tensor]:
     """Return the encoder's own (mu, logvar), (4,), where it has one to start from."""
     q = view.q(image) if view.has_q(image) else None
-    return (
-        [torch.cat((q.mean, q.logvar), 1)[0]] if isinstance(q, DiagonalNormal) else []
-    )
+    if not isinstance(q, DiagonalNormal):
+        return []
+    start = torch.cat((q.mean, q.logvar), 1)[0]
+    return [start] if start.isfinite().all() else []
+
+
+def _check_width(density: Tensor, points: Tensor) -> None:
+    """Raise ValueError where every third point tells otherwise than all of them.
+
+    Then a peak lies between the points, and the best q for the sum is none for it.
+    """
+    spacing = float(points[1] - points[0])
+    share = 9 * spacing**2 * density  # (grid, grid)
+    thirds = [share[i::3, j::3].sum() for i in range(3) for j in range(3)]
+    moved = torch.stack(thirds).log().abs().max().item()
+    if not moved < COARSE:
+        values = {"grid": len(points), "spacing": spacing, "error": moved}
+        raise ValueError(say("exact-coarse", **values))
 
 
 def _elbo_on(z: Tensor, log_joint: Tensor) -> Callable[[Tensor], Tensor]:
@@ -95,7 +115,7 @@ def _elbo_on(z: Tensor, log_joint: Tensor) -> Callable[[Tensor], Tensor]:
     def value(parameters: Tensor) -> Tensor:
         mu, logvar = parameters.split(2)
         # Weights that sum to 1: a narrow q cannot hide between points.
-        log_q = -0.5 * ((z - mu).square() * torch.exp(-logvar)).sum(1)  # (G,)
+        log_q = log_normal(z, mu, logvar)  # (G,)
         return log_q.softmax(0) @ excess - kl_to_standard_normal(mu, logvar)
 
     return value

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vae_teach.bounds import PIXELS_AT_ONCE
 from vae_teach.densities import log_partition
+from vae_teach.guards import as_integer, check_sound
 from vae_teach.models import Adapted, adapt, check_density
 from vae_teach.speed.threads import share_cores, shares_cores
 from vae_teach.words import say
@@ -42,11 +43,12 @@ def axis(
 
     Raises ValueError for fewer than 4 points, or an extent out of (0, farthest].
     """
-    if not isinstance(grid, int) or grid < 4:
+    count = as_integer(grid)
+    if count is None or count < 4:
         raise ValueError(say("too-few-points", got=grid))
     if not 0 < extent <= farthest:
         raise ValueError(say("wrong-extent", got=extent, most=farthest))
-    return torch.linspace(-extent, extent, grid, dtype=like.dtype, device=like.device)
+    return torch.linspace(-extent, extent, count, dtype=like.dtype, device=like.device)
 
 
 def log_likelihood(
@@ -70,7 +72,8 @@ def log_likelihood(
         x: (B, D) pixels, 0 or 1; finite numbers for a model's own p(x|z).
         grid: points along each axis.
         extent: where the plane ends.
-        dtype: of the arithmetic; that of x if None.
+        dtype: of the arithmetic, float32 at least; the finer of x's and the model's if
+            None.
         log_prior: log p(z), (..., 2) to (...) nats, in place of the model's: a density
             fitted to an autoencoder's codes makes it a latent-variable model.
 
@@ -82,7 +85,8 @@ def log_likelihood(
         ValueError: other than two latents, pixels outside [0, 1] or NaN, wrong shape,
             a prior whose mass on the plane is not 1, a posterior that lies mostly
             outside the plane (raise ``extent``; one that only touches its edge gets a
-            warning) or one too narrow even for a third of the spacing (raise ``grid``).
+            warning) or one too narrow even for a third of the spacing (raise ``grid``),
+            a model that computes NaN.
 
     Lesson 06 is about it.
     """
@@ -138,8 +142,8 @@ def _integrate(
     dtype: torch.dtype | None,
     log_prior: LogPrior | None,
 ) -> _Integral:
-    model, x, prior, points = _prepare(model, x, grid, extent, log_prior, dtype)
-    spacing = float(points[1] - points[0])
+    model, x, prior, points = prepare(model, x, grid, extent, log_prior, dtype)
+    grid, spacing = len(points), float(points[1] - points[0])
     stride = min(max(1, round(SCOUT_SPACING / spacing)), grid // 2)  # two scouts a side
     scouts = max(SCOUTS_A_SIDE, math.ceil(POINTS_A_SIDE / stride))  # of a tile
     joint = LogJoint(model, prior)
@@ -182,10 +186,10 @@ def posterior(
         TypeError: as ``log_likelihood`` does.
         ValueError: as ``log_likelihood`` does, the grid that is too coarse apart.
     """
-    model, x, prior, points = _prepare(model, x, grid, extent, log_prior)
-    joint = LogJoint(model, prior)
+    model, x, prior, points = prepare(model, x, grid, extent, log_prior)
+    joint, grid = LogJoint(model, prior), len(points)
     rows = [joint.at(z)(x, EVERYTHING) for z in plane(points).split(grid)]
-    share = torch.cat(rows, 1).softmax(1).reshape(-1, grid, grid)
+    share = check_sound(torch.cat(rows, 1)).softmax(1).reshape(-1, grid, grid)
     edge = 1 - share[:, 1:-1, 1:-1].sum((1, 2))  # (B,)
     _check_edge(edge, extent, depth=4)
     return share / (points[1] - points[0]).square()
@@ -215,7 +219,7 @@ def prior_mass(
     return float(total * (points[1] - points[0]).square())
 
 
-def _prepare(
+def prepare(
     model: Any,
     x: Tensor,
     grid: int,
@@ -224,16 +228,12 @@ def _prepare(
     dtype: torch.dtype | None = None,
 ) -> tuple[Adapted, Tensor, LogPrior, Tensor]:
     """Return the model, its images, its prior and the points, all of them checked."""
-    view = adapt(model)
-    x = view.observed(x)
-    if dtype is not None and dtype != x.dtype:
-        view, x = view.to(dtype), x.to(dtype)
+    view, x = adapt(model).precise(x, dtype)
     latents = view.latents(x)
     if latents != 2:
         raise ValueError(say("exact-latents", got=latents))
     if log_prior is None and view.standard_prior:
-        if not view.has_q(x):
-            raise TypeError(say("exact-no-prior", got=type(view.model).__name__))
+        view.check_prior(x)
         return view, x, view.log_prior, axis(grid, extent, x)
     prior = log_prior or view.log_prior
     mass = prior_mass(prior, grid=grid, extent=extent, like=x)
@@ -300,7 +300,7 @@ def _scout(
     images = max(1, IMAGES_AT_ONCE * POINTS_AT_ONCE // len(few) ** 2)
     for rows in x.split(images):
         share_cores()
-        table = log_joint(rows, EVERYTHING)  # (b, G * G)
+        table = check_sound(log_joint(rows, EVERYTHING))  # (b, G * G)
         # A tile's scouts and the nearest of its neighbours': no mass hides at a border.
         highest = F.max_pool2d(
             table.reshape(-1, 1, len(few), len(few)),

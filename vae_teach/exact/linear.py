@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_teach.densities import LOG_TWO_PI
-from vae_teach.guards import check_floating, check_width
+from vae_teach.guards import check_count, check_finite, check_floating, check_width
 from vae_teach.words import say
 
 
@@ -36,10 +36,7 @@ class LinearGaussian(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor, variance: float) -> None:
         super().__init__()
         check_floating("weight", weight)
-        if weight.dim() != 2:
-            raise ValueError(
-                say("not-a-matrix", name="weight", got=tuple(weight.shape))
-            )
+        _check_matrix("weight", weight)
         check_width("bias", bias, len(weight))
         if not (math.isfinite(variance) and variance > 0):
             raise ValueError(say("not-above-zero", name="variance", got=variance))
@@ -51,10 +48,20 @@ class LinearGaussian(nn.Module):
     def fit(cls, x: Tensor, latent_dim: int) -> "LinearGaussian":
         """Return the model of the highest likelihood of x (N, D), by its eigenvalues.
 
-        s^2 is the mean of the eigenvalues left out, and W = U (E - s^2 I)^(1/2).
+        s^2 is the mean of the eigenvalues left out, and W = U (E - s^2 I)^(1/2). Raises
+        TypeError unless x is floating, ValueError unless it is a matrix of finite
+        numbers that vary along more than ``latent_dim`` directions.
         """
+        latent_dim = check_count("latent_dim", latent_dim)
+        check_finite("x", x)
+        _check_matrix("x", x)
         bias = x.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0))
+        smallest = values[-1] * len(values) * torch.finfo(x.dtype).eps
+        rank = int((values > smallest).sum())
+        if latent_dim >= rank:
+            shape = tuple(x.shape)
+            raise ValueError(say("linear-rank", got=latent_dim, shape=shape, rank=rank))
         variance = values[:-latent_dim].mean().item()
         scale = (values[-latent_dim:] - variance).clamp_min(0).sqrt()
         return cls(vectors[:, -latent_dim:] * scale, bias, variance)
@@ -100,3 +107,8 @@ class LinearGaussian(nn.Module):
         return -0.5 * (
             squared + len(self.bias) * (LOG_TWO_PI + math.log(self.variance))
         )
+
+
+def _check_matrix(name: str, value: Tensor) -> None:
+    if value.dim() != 2:
+        raise ValueError(say("not-a-matrix", name=name, got=tuple(value.shape)))

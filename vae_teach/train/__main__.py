@@ -35,6 +35,7 @@ OPTIONS: dict[str, tuple[type, object]] = {
     "device": (str, None),
     "checkpoint": (Path, Path("vae.safetensors")),
 }
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,6 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
     Leaves with one sentence, and status 1, where a setting cannot be served. Of several
     processes the first alone speaks; the others fail with it, or name what they lack.
     """
+    for stream in (sys.stdout, sys.stderr):  # a console may lack some letters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     leads = os.environ.get("RANK", "0") == "0"
     silence = nullcontext() if leads else redirect_stdout(io.StringIO())
     with silence, nullcontext() if leads else redirect_stderr(io.StringIO()):
@@ -100,6 +104,7 @@ def _read(arguments: list[str]) -> argparse.Namespace:
 def _run(options: argparse.Namespace, place: torch.device) -> None:
     """Train, and let the first process print, write the checkpoint and the picture."""
     team = Team(place)
+    picture = _picture_beside(options.checkpoint)
     images = data.load(options.data, "train")
     test = data.load(images.name, "test")
     torch.manual_seed(options.seed)
@@ -119,9 +124,16 @@ def _run(options: argparse.Namespace, place: torch.device) -> None:
         return
     print(history)
     drawn = figures.manifold(model) if model.latent_dim == 2 else figures.samples(model)
-    picture = options.checkpoint.with_suffix(".png")
     drawn.savefig(picture)
     print(say("command-written", checkpoint=options.checkpoint, picture=picture))
+
+
+def _picture_beside(checkpoint: Path) -> Path:
+    """Return where the picture goes; ValueError where it would erase something else."""
+    path = Path(str(checkpoint).removesuffix(".safetensors") + ".png")
+    if path.exists() and not (path.is_file() and path.read_bytes()[:8] == PNG):
+        raise ValueError(say("command-picture", path=path))
+    return path
 
 
 if __name__ == "__main__":

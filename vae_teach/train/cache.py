@@ -1,6 +1,5 @@
 """Trained models that are kept: ``trained`` trains once and reads afterwards."""
 
-import hashlib
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,7 +16,7 @@ from vae_teach.guards import find_device
 from vae_teach.models import own_stream
 from vae_teach.nets import VAE
 from vae_teach.train.checkpoints import DamagedError
-from vae_teach.train.fingerprint import code_that_trains, fingerprint
+from vae_teach.train.fingerprint import code_that_trains, digest_of, fingerprint
 from vae_teach.train.loop import History, Schedule, fit
 from vae_teach.train.measure import Objective
 from vae_teach.words import say
@@ -133,8 +132,4 @@ def _lock(path: Path) -> AbstractContextManager[object]:
 
 def _digest(images: Images) -> str:
     """Return a digest of all but the labels, which training does not see."""
-    pixels = images.pixels.cpu().contiguous().numpy()
-    digest = hashlib.sha256(pixels.data)
-    kind = (pixels.shape, pixels.dtype, images.dynamic, images.name)
-    digest.update(str(kind).encode())
-    return digest.hexdigest()
+    return digest_of(images) + images.name

@@ -18,9 +18,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from vae_teach.train.fingerprint import describe_numbers
 from vae_teach.words import say
 
 FORMAT = "vae_teach 1"
+COMPILED = "_orig_mod."  # what torch.compile puts into the names of a model's tensors
 
 
 class DamagedError(ValueError):
@@ -33,15 +35,21 @@ class Checkpoint:
     Args:
         path: where it is kept; its folder must exist.
         settings: what determines the run besides the model, compared on resuming.
+        pixels: digests of the images that ``fit`` was given, compared, too.
 
     Raises:
         ValueError: ``path`` is a folder, lies in a folder that does not exist, or
             cannot be written.
     """
 
-    def __init__(self, path: str | Path | None, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str | Path | None,
+        settings: dict[str, Any],
+        pixels: dict[str, str],
+    ) -> None:
         self.path = None if path is None else Path(path)
-        self.settings = settings
+        self.settings, self.pixels = settings, pixels
         if self.path and (self.path.is_dir() or not self.path.parent.is_dir()):
             raise ValueError(say("checkpoint-place", path=self.path))
         if self.path and not _is_writable(self.path):
@@ -57,8 +65,9 @@ class Checkpoint:
         if self.path is None:
             return
         tensors = _gather(model, optimizer)
-        header = {"format": FORMAT, "digest": _digest(tensors)}
+        header = {"format": FORMAT, "pixels": json.dumps(self.pixels)}
         header |= {"settings": json.dumps(self.settings), "rows": json.dumps(rows)}
+        header["digest"] = _digest(header, tensors)
         part = self.path.with_name(f".{self.path.name}.part")
         try:
             with part.open("wb") as file:
@@ -75,8 +84,9 @@ class Checkpoint:
     def restore(self, model: nn.Module, optimizer: Optimizer) -> list[dict[str, float]]:
         """Bring model, optimizer and randomness back; return the rows, [] if no file.
 
-        Raises DamagedError if the file is, ValueError if it is of another model or
-        other settings; then nothing is changed, neither the file nor the model.
+        Raises DamagedError if the file is, ValueError if it is of another model, other
+        images or other settings; then nothing is changed, neither the file nor the
+        model.
         """
         if self.path is None or not self.path.exists():
             return []
@@ -88,8 +98,13 @@ class Checkpoint:
                 raise ValueError(
                     say("checkpoint-settings", name=name, got=got, stored=stored)
                 )
-        expected = {f"model.{k}": v.shape for k, v in model.state_dict().items()}
-        found = {k: v.shape for k, v in tensors.items() if k.startswith("model.")}
+        for name, stored in json.loads(header["pixels"]).items():
+            if self.pixels[name] != stored:
+                raise ValueError(say("checkpoint-images", name=name, path=self.path))
+        expected, found = (
+            {name: (t.shape, t.dtype) for name, t in some.items() if "model." in name}
+            for some in (_named(model), tensors)
+        )
         if expected != found:
             raise ValueError(say("checkpoint-model", path=self.path))
         _scatter(tensors, model, optimizer)
@@ -104,7 +119,8 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
             raise DamagedError(say("checkpoint-damaged", path=self.path)) from error
-        if header.get("format") != FORMAT or header.get("digest") != _digest(tensors):
+        digest = header.pop("digest", None)
+        if header.get("format") != FORMAT or digest != _digest(header, tensors):
             raise DamagedError(say("checkpoint-damaged", path=self.path))
         return header, tensors
 
@@ -115,15 +131,25 @@ def _is_writable(path: Path) -> bool:
     return all(os.access(place, os.W_OK) for place in places)
 
 
+def _named(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's tensors by name, the same whether it is compiled or not."""
+    state = model.state_dict()
+    return {f"model.{name.replace(COMPILED, '')}": state[name] for name in state}
+
+
 def _gather(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors = _named(model)
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             tensors[f"optimizer.{index}.{name}"] = value
     tensors["random.cpu"] = torch.get_rng_state()
     if next(model.parameters()).is_cuda:
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
+    whole = torch.contiguous_format  # in a row, as a file is
+    return {
+        name: value.detach().cpu().clone(memory_format=whole)
+        for name, value in tensors.items()
+    }
 
 
 def _scatter(
@@ -133,7 +159,8 @@ def _scatter(
     for name, value in tensors.items():
         part, rest = name.split(".", 1)
         parts[part][rest] = value
-    model.load_state_dict(parts["model"])
+    names = {name: name.replace(COMPILED, "") for name in model.state_dict()}
+    model.load_state_dict({own: parts["model"][n] for own, n in names.items()})
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in parts["optimizer"].items():
         index, kind = name.split(".")
@@ -144,9 +171,9 @@ def _scatter(
         torch.cuda.set_rng_state(parts["random"]["cuda"])
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(header: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """Return a digest of all that a file says: of a header without one, and tensors."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().numpy().tobytes())
+        digest.update(json.dumps([name, *describe_numbers(tensors[name])]).encode())
     return digest.hexdigest()

@@ -52,19 +52,32 @@ def code_that_trains() -> str:
     return _digest(b"".join(file.read_bytes() for file in files))
 
 
+def digest_of(images: Any) -> str:
+    """Return a digest of what training sees of ``Images``; of None, an empty text.
+
+    That is all but their labels, and their name, which has a sentence of its own.
+    """
+    if images is None:
+        return ""
+    numbers = describe_numbers(images.pixels)
+    return _digest(json.dumps([*numbers, images.dynamic]).encode())
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _describe(thing: Any, around: tuple[int, ...]) -> Any:
     """Return something that JSON can hold; ``around`` are the things it is part of."""
+    if isinstance(thing, np.generic):
+        thing = thing.item()  # a number is a number
     if isinstance(thing, (*PLAIN, *TORCH)):
         return repr(thing)
     if id(thing) in around:  # a function that calls itself
         return "itself"
     inside = (*around, id(thing))
     if isinstance(thing, Tensor | np.ndarray):
-        return _describe_numbers(thing)
+        return describe_numbers(thing)
     if isinstance(thing, Mapping):
         return [[_describe(part, inside) for part in item] for item in thing.items()]
     if isinstance(thing, set | frozenset):
@@ -79,7 +92,8 @@ def _describe(thing: Any, around: tuple[int, ...]) -> Any:
     return [type(thing).__qualname__, _describe(parts, inside)]
 
 
-def _describe_numbers(thing: Any) -> list[str]:
+def describe_numbers(thing: Any) -> list[str]:
+    """Return dtype, shape and a digest of the numbers of a tensor or an array."""
     array = thing.detach().cpu() if isinstance(thing, Tensor) else torch.tensor(thing)
     numbers = array.contiguous().flatten().view(torch.uint8).numpy()
     return [str(array.dtype), str(tuple(array.shape)), _digest(numbers.tobytes())]

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from tqdm.auto import tqdm
 from vae_teach.bounds import Bound, elbo
 from vae_teach.data import Images
 from vae_teach.guards import check_choice, check_count, find_device, trusted_values
-from vae_teach.models import own_stream
+from vae_teach.models import alike, own_stream, own_tensor
 from vae_teach.speed.cuda_graph import CapturedStep, Step
 from vae_teach.speed.processes import Team
 from vae_teach.speed.threads import share_cores, shares_cores
 from vae_teach.train.checkpoints import Checkpoint
-from vae_teach.train.fingerprint import fingerprint
+from vae_teach.train.fingerprint import digest_of, fingerprint
 from vae_teach.train.measure import Objective, check_bound, evaluate
 from vae_teach.words import say
 
@@ -94,7 +94,8 @@ def fit(
 
     Args:
         model: moved to the device, and left there.
-        images: what to learn from; dynamic ones give new bits in each batch.
+        images: what to learn from, brought to the model's dtype; dynamic ones give new
+            bits in each batch.
         epochs: times through the images.
         batch_size: images per step, over all processes.
         learning_rate: Adam's step size, or a function that gives it for each step,
@@ -122,8 +123,8 @@ def fit(
             smaller than the number of processes, a rate or weight that is negative or
             not finite at some step, an unknown precision, a model that cannot take the
             images, a Bound of other shapes or of the wrong sign, a device that is not
-            there, a checkpoint that is damaged, of another run, or in a place that
-            cannot be written.
+            there, a checkpoint that is damaged, of another run, of other images, or in
+            a place that cannot be written.
         FloatingPointError: the objective is NaN; the sentence says what to lower.
         torch.OutOfMemoryError: the accelerator's memory is full; the sentence says
             what to lower. The checkpoint keeps the last whole epoch.
@@ -132,7 +133,9 @@ def fit(
     """
     place = find_device(device)
     team = Team(place)
-    _check_sizes(images, epochs, batch_size, team)
+    epochs, batch_size = _check_sizes(images, epochs, batch_size, team)
+    learning_rate = _number("learning_rate", learning_rate)
+    kl_weight = _number("kl_weight", kl_weight)
     check_choice("precision", precision, PRECISIONS)
     steps = epochs * math.ceil(len(images) / batch_size)
     options: dict[str, Any] = {"objective": objective}
@@ -141,13 +144,16 @@ def fit(
     settings = {"images": images.name, "count": len(images), "batch_size": batch_size}
     settings |= {"learning_rate": learning_rate, "precision": precision}
     settings |= {"objective": objective, "kl_weight": kl_weight}
-    saved = Checkpoint(checkpoint, _lasting(settings) if checkpoint else {})
+    kept = {"images": images, "test": test} if checkpoint else {}
+    digests = {name: digest_of(some) for name, some in kept.items()}
+    saved = Checkpoint(checkpoint, _lasting(settings) if kept else {}, digests)
     history, was_training = History(), model.training
     try:
         with products_at(precision), _memory_explained(place, batch_size):
-            run = Run(model.to(place), images.to(place), team=team, **options)
+            model.to(place)
+            run = Run(model, _brought(images, model), team=team, **options)
             run.try_objective(batch_size)
-            test = test and test.to(place)
+            test = test and _brought(test, model)
             history.rows = saved.restore(model, run.optimizer)
             team.check_agreement(len(history))
             left = range(len(history) + 1, epochs + 1)
@@ -221,7 +227,7 @@ class Run:
             step(chosen)
         means = self.team.add(self.totals) / count
         climbed, reconstruction, kl = means.tolist()  # the one wait for the device
-        if math.isnan(climbed):
+        if not math.isfinite(climbed):
             raise FloatingPointError(say("elbo-nan"))
         seconds = time.perf_counter() - start
         return {
@@ -318,21 +324,41 @@ class _Climbed(nn.Module):
         return check_bound(self.objective(self.model, x), len(x))
 
 
-def _check_sizes(images: Images, epochs: int, batch_size: int, team: Team) -> None:
-    check_count("epochs", epochs)
-    check_count("batch_size", batch_size)
+def _brought(images: Images, model: nn.Module) -> Images:
+    """Return the same images in the model's dtype, on its device."""
+    pixels = alike(images.pixels, own_tensor(model, images.pixels))
+    return replace(images, pixels=pixels, labels=images.labels.to(pixels.device))
+
+
+def _check_sizes(
+    images: Images, epochs: int, batch_size: int, team: Team
+) -> tuple[int, int]:
+    epochs = check_count("epochs", epochs)
+    batch_size = check_count("batch_size", batch_size)
     if batch_size > len(images):
         raise ValueError(say("batch-too-large", got=batch_size, images=len(images)))
     if batch_size < team.size:
         raise ValueError(say("batch-too-small", got=batch_size, size=team.size))
+    return epochs, batch_size
+
+
+def _number(name: str, schedule: Schedule) -> Schedule:
+    """Return a number of any library as a float, checked; a function unchanged."""
+    if callable(schedule):
+        return schedule
+    try:
+        number = float(schedule)
+    except (TypeError, ValueError):
+        number = math.nan
+    lowest_is_fine = number > 0 or (number == 0 and name == "kl_weight")
+    if not (math.isfinite(number) and lowest_is_fine):
+        raise ValueError(say("not-above-zero", name=name, got=schedule))
+    return number
 
 
 def _numbers(name: str, schedule: Schedule, steps: int) -> float | list[float]:
     """Return a schedule's number for each step, checked; a plain number as it is."""
     if not callable(schedule):
-        lowest_is_fine = schedule > 0 or (schedule == 0 and name == "kl_weight")
-        if not (math.isfinite(schedule) and lowest_is_fine):
-            raise ValueError(say("not-above-zero", name=name, got=schedule))
         return schedule
     numbers = []
     for step in range(steps):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vae_teach.bounds import Bound, elbo
 from vae_teach.data import Images
-from vae_teach.models import adapt
+from vae_teach.models import adapt, alike, own_tensor
 from vae_teach.speed.threads import share_cores, shares_cores
 from vae_teach.words import say
 
@@ -30,7 +30,7 @@ def evaluate(
     """Return the ELBO of every image and its two terms, sampled, in evaluation mode.
 
     Args:
-        model: on any device; the images are brought to it.
+        model: on any device; the images are brought to it and to its dtype.
         images: N images; dynamic ones are drawn anew.
         samples: draws of z per image.
         batch_size: images decoded at once.
@@ -42,7 +42,8 @@ def evaluate(
 
     Raises:
         TypeError: the objective returns something else than a Bound.
-        ValueError: samples or batch_size below 1, a Bound of other shapes.
+        ValueError: samples or batch_size below 1, a Bound of other shapes, a model that
+            computes NaN.
     """
     view = adapt(model)
     measured = objective or partial(elbo, samples=samples)
@@ -50,12 +51,12 @@ def evaluate(
     was_training = getattr(view.model, "training", False)
     if was_training:
         view.model.eval()
-    device = view.like.device
+    like = own_tensor(view.model, images.pixels)
     batches = images.batches(batch_size, shuffle=False)
     bounds = []
     for x, _ in batches:
         share_cores()
-        bounds.append(check_bound(measured(subject, x.to(device)), len(x)))
+        bounds.append(check_bound(measured(subject, alike(x, like)), len(x)))
     if was_training:
         view.model.train()
     return Bound(*(torch.cat(parts) for parts in zip(*bounds, strict=True)))
