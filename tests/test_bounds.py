@@ -283,6 +283,37 @@ print((peak() - before) / 1024)
     assert float(done.stdout) < 600  # megabytes; all draws at once would take 900
 
 
+def gradients_of_the_bound(model, x, k, monkeypatch, chunk):
+    """Return the gradients, and how many numbers autograd kept for them."""
+    monkeypatch.setattr("vae_teach.bounds.PIXELS_AT_ONCE", chunk)
+    kept = []
+
+    def told(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    torch.manual_seed(0)
+    with torch.autograd.graph.saved_tensors_hooks(told, lambda tensor: tensor):
+        value = importance_weighted(model, x, k).sum()
+    return torch.autograd.grad(value, [*model.parameters()]), sum(kept)
+
+
+def test_memory_does_not_grow_with_k_for_gradients_either(model, x, monkeypatch):
+    """In pieces that are computed again: the same draws, so the same gradients."""
+    counts = [
+        gradients_of_the_bound(model, x, k, monkeypatch, 24)[1] for k in (20, 200)
+    ]
+    _, alone = gradients_of_the_bound(model, x, 1, monkeypatch, 24)
+    a_draw = 9 * x.shape[0]  # logsumexp and logaddexp keep some numbers an image
+    assert counts[1] - counts[0] < 180 * a_draw < 180 * alone / 3
+    again, _ = gradients_of_the_bound(model, x, 20, monkeypatch, 24)
+    monkeypatch.setattr("vae_teach.bounds.checkpoint", lambda f, n, **_: f(n))
+    plain, much = gradients_of_the_bound(model, x, 20, monkeypatch, 24)
+    assert much > 3 * counts[0]
+    for a, b in zip(again, plain, strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("bad", [0, -1, 1.5])
 def test_effective_sample_size_takes_a_positive_count(model, x, bad):
     with pytest.raises(ValueError, match="k: got"):

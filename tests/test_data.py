@@ -715,3 +715,9 @@ def test_sentences_come_in_the_language_in_use(cache):
     use_language("pt")
     with pytest.raises(FileNotFoundError, match="não encontrei uma cópia completa"):
         data.load("mnist")
+
+
+@pytest.mark.parametrize("labels", [np.arange(3), [0, 1, 2], None, 7])
+def test_labels_that_are_no_tensor_are_told(labels):
+    with pytest.raises(TypeError, match=r"labels: got .*torch\.as_tensor\(labels\)"):
+        data.Images(torch.rand(3, 4), labels)

@@ -73,6 +73,63 @@ def test_kl_is_that_of_torch(normals):
     assert torch.allclose(ours, oracle, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("logvar", [-300.0, -100.0, -88.0, 0.0, 89.0, 100.0, 300.0])
+def test_log_normal_at_its_extremes(logvar, dtype):
+    """Points that are so many standard deviations from the mean, or at it."""
+    for distance in (0.0, 0.5, -3.0):
+        z = torch.tensor([[distance * math.exp(logvar / 2)]], dtype=dtype)
+        mu, size = torch.zeros_like(z), torch.full_like(z, logvar)
+        size.requires_grad_()
+        if distance and abs(logvar) > 170 and dtype == torch.float32:
+            continue  # z itself is beyond float32
+        value = densities.log_normal(z, mu, size)
+        oracle = -(math.log(2 * math.pi) + logvar + distance**2) / 2
+        assert value.item() == pytest.approx(oracle, rel=1e-5)
+        (gradient,) = torch.autograd.grad(value.sum(), size)
+        oracle = (distance**2 - 1) / 2
+        if abs(logvar) < 170 or distance:
+            assert gradient.item() == pytest.approx(oracle, rel=1e-4)
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e4, 1e8, 1e30])
+def test_log_bernoulli_keeps_what_sure_pixels_leave(scale):
+    """One pixel is in doubt among others that are sure, and right."""
+    torch.manual_seed(0)
+    logits = scale * torch.randn(3, 784)
+    x = (logits > 0).float()
+    logits[:, 7] = torch.tensor([0.3, -2.0, 1.1])
+    oracle = Bernoulli(logits=logits.double()).log_prob(x.double()).sum(1)
+    ours = densities.log_bernoulli(x, logits)
+    assert torch.allclose(ours.double(), oracle, rtol=1e-5)
+
+
+HALVES = (torch.bfloat16, torch.float16)
+
+
+@pytest.mark.parametrize("first", [*HALVES, torch.float32, torch.float64])
+@pytest.mark.parametrize("second", [*HALVES, torch.float32, torch.float64])
+def test_two_precisions_give_the_finer_and_float32_at_least(first, second):
+    """In bfloat16 a sum of hundreds of nats would move in steps of 4."""
+    torch.manual_seed(0)
+    x, logits = (torch.rand(5, 784) < 0.3).to(first), torch.randn(5, 784).to(second)
+    z, mu = torch.randn(2, 5, 784)
+    finest = torch.promote_types(torch.promote_types(first, second), torch.float32)
+    pairs = [
+        (densities.log_bernoulli, (x, logits)),
+        (densities.log_normal, (z.to(first), mu.to(second), logits)),
+        (densities.kl_to_standard_normal, (mu.to(first), logits)),
+        (densities.log_standard_normal, (z.to(first),)),
+        (densities.log_partition, (logits,)),
+    ]
+    for density, arguments in pairs:
+        value = density(*arguments)
+        oracle = density(*(part.double() for part in arguments))
+        assert value.dtype in (finest, torch.float32)
+        assert torch.allclose(value.double(), oracle, rtol=1e-5)
+
+
 def test_kl_is_its_own_integral():
     mu, logvar = 0.7, -1.1
     q, p = Normal(mu, math.exp(logvar / 2)), Normal(0.0, 1.0)

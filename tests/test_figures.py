@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
@@ -212,3 +213,65 @@ def test_bad_input_gets_one_sentence(call, named):
 def test_map_of_one_latent_is_refused(images):
     with pytest.raises(ValueError, match="got latent_dim=1"):
         figures.latent_map(VAE(latent_dim=1), images)
+
+
+# --- a reader's own settings and labels -----------------------------------------------
+
+
+def lesson_picture():
+    """As a lesson draws: after the picture is made."""
+    figure, (ax,) = figures.picture("words", width=4, height=3)
+    ax.plot([0, 1], [0, 1], label="a")
+    ax.bar([0], [1])
+    ax.legend()
+    ax.text(0.2, 0.2, "here")
+    ax.annotate("there", (0.1, 0.5))
+    ax.set_xticks([0, 1], ["low", "high"])
+    ax.set_title("$x_1$")
+    ax.grid(True)
+    figure.suptitle("all")
+    figure.colorbar(ax.imshow(np.eye(2), alpha=0.1), ax=ax)
+    return figure
+
+
+SETTINGS = {
+    "usetex": {"text.usetex": True},
+    "odd": {"image.origin": "lower", "savefig.facecolor": "red", "font.size": 30},
+    "cut": {"savefig.bbox": "tight", "lines.linestyle": "", "figure.dpi": 300},
+}
+
+
+@pytest.mark.parametrize("style", [*SETTINGS, "dark_background", "ggplot", "classic"])
+def test_pictures_are_the_same_in_a_readers_own_style(style, images, compass):
+    rows = [{"epoch": i, "elbo": -9.0 + i, "reconstruction": -8.0, "kl": 1.0}
+            for i in (1, 2)]  # fmt: skip
+    history = History([row | {"test_elbo": -10.0} for row in rows])
+    draws = [
+        lambda: figures.curves(history),
+        lambda: figures.latent_map(compass, images),
+        lambda: figures.manifold(compass, 3),
+        lambda: figures.reconstructions(compass, images),
+        lesson_picture,
+    ]
+    plain = [draw().png() for draw in draws]
+    with plt.rc_context():
+        plt.style.use(SETTINGS.get(style, style))
+        before = dict(plt.rcParams)
+        assert [draw().png() for draw in draws] == plain
+        assert dict(plt.rcParams) == before
+
+
+def test_classes_above_nine_are_on_the_map(compass, images):
+    labels = torch.tensor([0, 3, 10, 25, 300, -1]).repeat(7)[:40]
+    picture = figures.latent_map(compass, Images(images.pixels, labels))
+    (ax,) = picture.axes
+    assert sum(len(dots.get_offsets()) for dots in ax.collections) == 40
+    names = {text.get_text() for text in ax.texts}
+    assert names == {"-1", "0", "3", "10", "25", "300"}
+    assert "of 40 images" in picture.alt
+
+
+@pytest.mark.parametrize("count", [0, -3, 2.5])
+def test_a_map_of_no_images_is_told(compass, images, count):
+    with pytest.raises(ValueError, match="count: got"):
+        figures.latent_map(compass, images, count=count)

@@ -127,7 +127,7 @@ class Images:
         Raises:
             ValueError: batch_size is not an integer of 1 or more.
         """
-        check_count("batch_size", batch_size)
+        batch_size = check_count("batch_size", batch_size)
         return self._batches(batch_size, shuffle, generator)
 
     def _batches(

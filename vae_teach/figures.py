@@ -265,6 +265,7 @@ def manifold_tiles(model: Any, n: int = 20) -> Tensor:
     model = adapt(model)
     if model.latent_dim != 2:
         raise ValueError(say("two-latents", got=model.latent_dim))
+    n = check_count("n", n)
     points = normal_quantiles(n)
     z2, z1 = torch.meshgrid(points.flip(0), points, indexing="ij")  # (n, n) each
     z = torch.stack((z1, z2), -1).reshape(-1, 2)  # (n * n, 2)
@@ -276,6 +277,7 @@ def manifold(model: Any, n: int = 20) -> Picture:
 
     Raises ValueError for a model without exactly two latents.
     """
+    n = check_count("n", n)
     tiles = manifold_tiles(model, n).reshape(n * n, -1)
     canvas = mosaic(tiles, columns=n, gap=0)
     figure, (ax,) = picture(say("alt-manifold", n=n), width=6.6, height=6.6)

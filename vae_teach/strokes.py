@@ -190,7 +190,7 @@ def sample_factors(n: int, *, seed: int) -> Factors:
     With the same seed, the first m of n draws are not the m draws. Raises ValueError if
     n is not an integer of 1 or more.
     """
-    check_count("n", n)
+    n = check_count("n", n)
     generator = torch.Generator().manual_seed(seed)
     label = torch.randperm(n, generator=generator) % 10
     # In float64: rounding that differs between machines then does not show.

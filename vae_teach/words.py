@@ -54,7 +54,8 @@ class _Numbers(string.Formatter):
 
     def format_field(self, value: Any, format_spec: str) -> str:
         text = str(super().format_field(value, format_spec))
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_one = hasattr(value, "__float__") and not getattr(value, "shape", ())
+        is_number = is_one and not isinstance(value, bool)
         if is_number and current_language() == "pt":
             return text.translate(_SWAP_SEPARATORS)
         return text

@@ -716,6 +716,12 @@ def test_fit_is_that_of_scikit_learn(latents):
         (lambda: exact.LinearGaussian(torch.ones(3), torch.ones(3), 1.0), "weight"),
         (lambda: exact.LinearGaussian.fit(torch.ones(9, 3), 2), "variance: got 0"),
         (lambda: exact.LinearGaussian.fit(torch.rand(9, 3), 3), "variance: got nan"),
+        (lambda: exact.LinearGaussian.fit(torch.rand(10, 30), 20),
+         r"got 0 .*varies along 9 directions, and latent_dim=20 leaves none"),
+        (lambda: exact.LinearGaussian.fit(torch.rand(10, 30), 9), "latent_dim=9"),
+        (lambda: exact.LinearGaussian.fit(torch.rand(9, 3), 0), "latent_dim: got 0"),
+        (lambda: exact.LinearGaussian.fit(torch.rand(9), 2), "x: got shape"),
+        (lambda: exact.LinearGaussian.fit(torch.rand(9, 3) / 0, 2), "x: .*finite"),
     ],
 )  # fmt: skip
 def test_bad_lines_get_one_sentence(make, named):
@@ -934,7 +940,7 @@ def test_a_narrow_image_is_summed_again_alone_and_among_others():
 def test_weights_that_are_not_numbers_give_no_answer():
     model = random_vae()
     model.decoder_logits.bias.data[0] = math.nan
-    with pytest.raises(ValueError, match=r"affected: 2\).*up to nan nats"):
+    with pytest.raises(ValueError, match=r"it computes NaN"):
         exact.log_likelihood(model, random_bits(2))
 
 
@@ -943,3 +949,23 @@ def test_sentences_come_in_the_language_in_use():
     use_language("pt")
     with pytest.raises(ValueError, match=r"grid=21, o espaçamento 0,5 é grande demais"):
         exact.log_likelihood(model, x, grid=21)
+
+
+def test_the_fewest_images_that_determine_a_line():
+    assert exact.LinearGaussian.fit(torch.rand(10, 30), 8).variance > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sharpness", [1e2, 1e4])
+def test_the_best_gaussian_of_a_sharp_decoder_is_told_or_a_bound(sharpness, dtype):
+    """Its posterior is as narrow as the distance between two thresholds, or less."""
+    thresholds = torch.arange(-1.5, 1.5, 0.3 / sharpness**0.5, dtype=torch.float64)
+    model = rulers(sharpness, thresholds).to(dtype)
+    x = lit(thresholds, [[0.317, -0.713]]).to(dtype)
+    if sharpness > 1e3:
+        with pytest.raises(ValueError, match=r"too coarse for .*raise grid"):
+            exact.best_gaussian(model, x, grid=300, extent=2)
+    else:
+        best = exact.best_gaussian(model, x, grid=300, extent=2)
+        truth = exact.log_likelihood(model, x, grid=1000, extent=2)
+        assert truth - 0.5 < best.elbo <= truth + 0.01

@@ -1,5 +1,6 @@
 """Checkpoints: a killed run resumes bit for bit; a bad file is refused and kept."""
 
+import dataclasses
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 try:
     import resource
@@ -37,9 +39,10 @@ def make_images():
 def run(path, epochs=4, **options):
     torch.manual_seed(0)
     model = VAE(input_dim=16, hidden_dim=options.pop("hidden_dim", 8))
+    model = options.pop("become", lambda same: same)(model)
     history = train.fit(
         model,
-        make_images(),
+        options.pop("images", make_images()),
         **{"batch_size": 50, "device": "cpu", "progress": False, "epochs": epochs}
         | {"checkpoint": path}
         | options,
@@ -234,6 +237,21 @@ def test_a_byte_changed_anywhere_in_the_tensors_is_never_used(path):
             run(path)
 
 
+def test_a_byte_changed_anywhere_in_the_header_is_never_used(path):
+    """Its history, its settings, the names and kinds of the tensors, the digest."""
+    run(path)
+    whole = path.read_bytes()
+    header, places = 8 + int.from_bytes(whole[:8], "little"), random.Random(0)
+    rows = whole.index(b"elbo")  # in JSON in JSON: a digit of the history, surely
+    digit = next(i for i in range(rows, header) if chr(whole[i]).isdigit())
+    for place in [digit, *places.sample(range(header), 80)]:
+        other = whole[place] ^ (1 if place == digit else places.randrange(1, 256))
+        path.write_bytes(whole[:place] + bytes([other]) + whole[place + 1 :])
+        with pytest.raises(DamagedError, match="is damaged") as told:
+            run(path)
+        assert "\n" not in str(told.value)
+
+
 def truncate(content):
     return content[: len(content) // 2]
 
@@ -277,6 +295,75 @@ def test_another_model_is_refused_and_nothing_changes(path):
     with pytest.raises(ValueError, match="a model of another shape"):
         run(path, hidden_dim=9)
     assert path.read_bytes() == before
+
+
+def other_pixels(images):
+    return dataclasses.replace(images, pixels=1 - images.pixels)
+
+
+def in_another_order(images):
+    return dataclasses.replace(images, pixels=images.pixels.flip(0))
+
+
+def still(images):
+    return dataclasses.replace(images, dynamic=False)
+
+
+@pytest.mark.parametrize("change", [other_pixels, in_another_order, still])
+@pytest.mark.parametrize("kind", ["images", "test"])
+def test_other_images_of_the_same_name_are_told(path, change, kind):
+    images = {"images": make_images(), "test": make_images()}
+    first, _ = run(path, epochs=1, **images)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"the images of {kind} are not") as told:
+        run(path, **images | {kind: change(images[kind])})
+    assert "\n" not in str(told.value)
+    assert path.read_bytes() == before
+    labels = torch.ones(300, dtype=torch.int64)  # which training does not see
+    images["images"] = dataclasses.replace(images["images"], labels=labels)
+    assert torch.equal(run(path, epochs=1, **images)[0], first)
+
+
+def test_a_history_has_test_images_throughout_or_not_at_all(path):
+    run(path, epochs=1)
+    with pytest.raises(ValueError, match="the images of test are not"):
+        run(path, test=make_images())
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager")
+
+
+def partly(model):
+    model.encoder_hidden = torch.compile(model.encoder_hidden, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize("first", [compiled, partly, None])
+@pytest.mark.parametrize("then", [compiled, partly, None])
+def test_a_compiled_model_and_the_plain_one_go_on_with_each_other(path, first, then):
+    whole, _ = run(None)
+    run(path, epochs=2, **{"become": first} if first else {})
+    resumed, history = run(path, **{"become": then} if then else {})
+    assert torch.equal(resumed, whole)
+    assert len(history) == 4
+
+
+def transposed(model):
+    """Weights in another order in memory, as of images channels last."""
+    weight = model.encoder_hidden.weight.detach()
+    model.encoder_hidden.weight = nn.Parameter(weight.T.contiguous().T)
+    return model
+
+
+@pytest.mark.parametrize("become", [VAE.bfloat16, VAE.double, transposed])
+def test_a_model_of_another_kind_resumes_too(path, become):
+    whole, _ = run(None, become=become)
+    run(path, epochs=2, become=become)
+    assert torch.equal(run(path, become=become)[0], whole)
+    if become is not transposed:
+        with pytest.raises(ValueError, match="of another shape or precision"):
+            run(path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Training from a terminal: it leaves a checkpoint and a picture, and goes on."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -50,6 +51,38 @@ def test_the_same_command_goes_on(tmp_path, capsys):
     first = capsys.readouterr().out.splitlines()[1]
     train(tmp_path, "--epochs", "2")
     assert capsys.readouterr().out.splitlines()[1] == first
+
+
+@pytest.mark.parametrize("first", ["run.png", "model.v1", "run"])
+def test_the_picture_has_a_name_of_its_own(tmp_path, first):
+    """A checkpoint stays one, and its run goes on."""
+    names = (first, "model.v2", "other.safetensors")
+    for epochs in "12":
+        for name in names:
+            command.main(
+                [*SMALL, "--epochs", epochs, "--checkpoint", str(tmp_path / name)]
+            )
+    pictures = [f"{first}.png", "model.v2.png", "other.png"]
+    assert sorted(os.listdir(tmp_path)) == sorted([*names, *pictures])
+    for picture in pictures:
+        Image.open(tmp_path / picture).verify()
+
+
+def test_a_picture_does_not_replace_what_is_none(tmp_path, monkeypatch):
+    """Such as the weights of a run whose file is called run.png."""
+    (tmp_path / "run.png").write_bytes(b"kept")
+    monkeypatch.setattr(command, "fit", lambda *_, **__: pytest.fail("it trained"))
+    with pytest.raises(SystemExit, match=r"run\.png, where something else is"):
+        train(tmp_path)
+    assert (tmp_path / "run.png").read_bytes() == b"kept"
+
+
+def test_a_console_without_accents_prints_all_the_same(tmp_path, monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", console)
+    train(tmp_path, "--epochs", "1", "--language", "pt")
+    console.flush()
+    assert b"?poca" in console.buffer.getvalue()
 
 
 def test_a_model_without_a_plane_shows_samples(tmp_path, capsys):

@@ -152,7 +152,7 @@ def _integrate(
     thirds, ring = _sum_tiles(joint, x, points, stride, tiles)
     fine = thirds.logsumexp(0)  # (B,)
     edge = torch.exp(ring - fine)  # (B,), a share
-    _check_edge(edge, extent, depth=5)  # no_grad's wrapper is one more
+    _check_edge(edge, extent, depth=6)  # with two wrappers
     moved = (thirds + 2 * math.log(3) - fine).abs().amax(0)  # (B,) nats
     # Beyond the edge the prior falls at least as fast as exp(-extent * distance).
     error = moved + edge / min(1, extent * stride * spacing)
@@ -191,7 +191,7 @@ def posterior(
     rows = [joint.at(z)(x, EVERYTHING) for z in plane(points).split(grid)]
     share = check_sound(torch.cat(rows, 1)).softmax(1).reshape(-1, grid, grid)
     edge = 1 - share[:, 1:-1, 1:-1].sum((1, 2))  # (B,)
-    _check_edge(edge, extent, depth=4)
+    _check_edge(edge, extent, depth=5)
     return share / (points[1] - points[0]).square()
 
 

@@ -59,10 +59,10 @@ class LinearGaussian(nn.Module):
         values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0))
         smallest = values[-1] * len(values) * torch.finfo(x.dtype).eps
         rank = int((values > smallest).sum())
-        if latent_dim >= rank:
-            shape = tuple(x.shape)
-            raise ValueError(say("linear-rank", got=latent_dim, shape=shape, rank=rank))
         variance = values[:-latent_dim].mean().item()
+        if latent_dim >= rank:
+            counts = {"latents": latent_dim, "shape": tuple(x.shape), "rank": rank}
+            raise ValueError(say("linear-rank", got=max(variance, 0.0), **counts))
         scale = (values[-latent_dim:] - variance).clamp_min(0).sqrt()
         return cls(vectors[:, -latent_dim:] * scale, bias, variance)
 

@@ -102,7 +102,11 @@ class Checkpoint:
             if self.pixels[name] != stored:
                 raise ValueError(say("checkpoint-images", name=name, path=self.path))
         expected, found = (
-            {name: (t.shape, t.dtype) for name, t in some.items() if "model." in name}
+            {
+                name: (t.shape, t.dtype)
+                for name, t in some.items()
+                if name[:6] == "model."
+            }
             for some in (_named(model), tensors)
         )
         if expected != found:
@@ -162,8 +166,12 @@ def _scatter(
     names = {name: name.replace(COMPILED, "") for name in model.state_dict()}
     model.load_state_dict({own: parts["model"][n] for own, n in names.items()})
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in parts["optimizer"].items():
         index, kind = name.split(".")
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:  # and in the same order in memory
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         state.setdefault(int(index), {})[kind] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     torch.set_rng_state(parts["random"]["cpu"])
