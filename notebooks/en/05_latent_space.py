@@ -20,7 +20,7 @@
 #
 # **You need** lesson 00.
 #
-# **Time:** 60 minutes of reading; half a minute of computing. The first time, up to two minutes more, while four models are trained.
+# **Time:** 75 minutes of reading; half a minute of computing. The first time, up to two minutes more, while four models are trained.
 
 # %% key="setup"
 import math
@@ -42,7 +42,7 @@ use_language("en")
 # %% [markdown] key="model-text"
 # ## 1. The patient
 #
-# The model is the one of lesson 00: two latents, 15 epochs. It comes from the cache, or is trained now. In what is printed, the number after ± is always one standard error.
+# The model is the one of lesson 00: two latents, 15 epochs. It comes from the cache, or is trained now. The numbers in the text are those of MNIST. In what is printed, the number after ± is always one standard error.
 
 # %% key="model"
 device = torch.device("cpu")
@@ -50,6 +50,7 @@ if torch.accelerator.is_available():
     device = torch.accelerator.current_accelerator()
 
 train_images = data.load("auto", "train", device=device)
+on_mnist = train_images.name == "mnist"  # the text tells its numbers
 test_images = data.load(train_images.name, "test", device=device)
 model, history = train.trained(train_images, device=device)
 
@@ -155,13 +156,16 @@ vae_2, ae_2, vae_30, ae_30, _ = greys.values()
 changes = {"kl-2": vae_2 - ae_2, "kl-30": vae_30 - ae_30, "latents": vae_2 - vae_30}
 shares = {}
 for name, change in changes.items():
-    shares[name] = (change.mean() / (vae_30 if name == "kl-30" else vae_2).mean()).item()
+    before = vae_30 if name == "kl-30" else vae_2
+    shares[name] = (change.mean() / before.mean()).item()
     told = {"change": change.mean().item(), "error": train.standard_error(change)}
     print(say(f"latents-change-{name}", share=shares[name], **told))
-    assert change.mean() > 4 * train.standard_error(change)  # paired, image by image
-assert shares["latents"] > 4 * shares["kl-2"]
+    paired = train.standard_error(change)  # image by image
+    assert change.mean() > 4 * paired or not on_mnist
+assert shares["latents"] > 0.5 or not on_mnist
+assert shares["kl-2"] < 0.05 or not on_mnist
 for key in ("latents-vae-2", "latents-ae-2"):
-    assert abs(greys[key].mean() / errors[key].mean() - 1) < 0.05
+    assert abs(greys[key].mean() / errors[key].mean() - 1) < 0.05 or not on_mnist
 
 # %% key="trial-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 ten = figures.one_of_each(test_images)
@@ -208,7 +212,7 @@ ax.set(xlabel=say("latents-digit"), ylabel=say("latents-cost"), xticks=digits)
 figure.legend(loc="outside upper right", fontsize=8, ncols=3, frameon=False)
 figure
 
-# %% key="classes-named"
+# %% key="classes-named" jupyter={"source_hidden": true} tags=["hide-input"]
 ink, _ = by_class(x.sum(-1))  # (10,) lit pixels
 easy, hard = costs.argmin().item(), costs.argmax().item()
 for digit in (easy, hard):
@@ -221,7 +225,8 @@ print(say("latents-class-kl", least=least, most=most, **told))
 
 gap = costs[hard] - costs[easy]
 assert gap > 4 * torch.hypot(cost_errors[hard], cost_errors[easy])
-assert ink.argmin() == easy
+assert ink.argmin() == easy or not on_mnist
+assert kls[most] - kls[least] < (costs - kls).max() - (costs - kls).min()
 assert kls[most] - kls[least] > 4 * torch.hypot(kl_errors[most], kl_errors[least])
 assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digit's cost
 
@@ -237,13 +242,15 @@ with torch.no_grad():
 rows = {say("latents-worst"): x[worst[:10]], say("latents-returned"): returned}
 figures.gallery(rows, columns=10, alt=say("latents-alt-worst"))
 
-# %% key="worst-where"
+# %% key="worst-where" jupyter={"source_hidden": true} tags=["hide-input"]
 with torch.no_grad():
     codes = model.encode(x)[0].cpu()  # (10000, 2)
 
 
 def digit_at(z, count=25):  # what most of the nearest test codes are: (B, 2) to (B,)
-    near = [torch.cdist(some, codes).topk(count, largest=False) for some in z.split(500)]
+    near = [
+        torch.cdist(some, codes).topk(count, largest=False) for some in z.split(500)
+    ]
     return labels[torch.cat([found.indices for found in near])].mode(1).values
 
 
@@ -289,7 +296,7 @@ print(say("latents-apart", error=error, **told))
 #
 # Many galleries are drawn from $z \sim \mathcal{N}(0, T^2 I)$ with a *temperature* $T$ below 1, and do not say so. What does that change? In the next picture each column keeps its $\varepsilon$, and $z = T \varepsilon$ walks outwards along a ray as $T$ grows. Read the columns downwards.
 
-# %% key="temperature-picture"
+# %% key="temperature-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(4)
 eps = torch.randn(10, 2, device=device)
 with torch.no_grad():
@@ -335,7 +342,7 @@ for k in (2, one, 8):
 print(say("latents-diversity-codes", diversity=own[0], error=own[1], grey=own[2]))
 
 assert (diversity.diff() > 0).all()
-assert own[0] - diversity[one] > 4 * math.hypot(own[1], errors[one])
+assert own[0] - diversity[one] > 4 * math.hypot(own[1], errors[one]) or not on_mnist
 
 # %% key="diversity-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("latents-alt-diversity"), width=6.2, height=3.2)
@@ -416,7 +423,8 @@ def decode_grid(points):
 torch.manual_seed(0)
 draws = torch.randn(600, 2)
 grids = {
-    "latents-equal-steps": equal_steps(n, 3.0), "latents-equal-mass": equal_mass(n),
+    "latents-equal-steps": equal_steps(n, 3.0),
+    "latents-equal-mass": equal_mass(n),
 }
 figure = figures.Picture(say("latents-alt-grids"), 7.5, 7.9)
 figure.stored_dpi = figures.SHOWN_DPI  # 128 digits: a heavy picture
@@ -520,7 +528,7 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
 figure, axes = figures.picture(say("latents-alt-difference"), columns=2, height=3.7)
 left, right = axes
 figure.stored_dpi = figures.SHOWN_DPI
-inner = slice(84, 317)  # from -3.5 to 3.5
+inner = slice(84, 317)  # the middle of the plane, as in the map
 z1 = axis[inner]
 blue, q_color = figures.COLORS["prior"], figures.COLORS["q"]
 left.pcolormesh(z1, z1, q[inner, inner].T.sqrt(), cmap="Oranges", vmin=0)
@@ -556,7 +564,8 @@ figure
 # %% key="distance"
 log_ratio = q.clamp_min(1e-300).log() - p.log()  # (G, G)
 parts = {  # (G, G) each, nowhere negative
-    "q-p": cell * (q * log_ratio - q + p), "p-q": cell * (q - p - p * log_ratio),
+    "q-p": cell * (q * log_ratio - q + p),
+    "p-q": cell * (q - p - p * log_ratio),
 }
 radius = math.sqrt(-2 * math.log(0.05))  # holds 95% of the prior's mass
 outside = (axis[:, None].square() + axis.square()).sqrt() > radius  # (G, G)
@@ -571,17 +580,18 @@ print(say("latents-overspill", q=overspill, p=p[outside].sum().item() * cell))
 print(say("latents-empty", empty=empty))
 
 distance, reverse = (part.sum().item() for part in parts.values())
-assert parts["q-p"][outside].sum() > 0.4 * distance
-assert parts["p-q"][holes].sum() > 0.5 * reverse
+assert parts["q-p"][outside].sum() > distance / 2 or not on_mnist
+assert parts["q-p"][holes].sum() < distance / 3 or not on_mnist
+assert parts["p-q"][holes].sum() > reverse / 2 or not on_mnist
 assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
-assert overspill > 0.1
+assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
 # **The codes overflow more than they leave holes.** Outside the ring that holds 95% of the prior lie 19% of the codes, and over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. The holes hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, the one in the ELBO, takes less than a third of its value from them: where $q$ is near zero its term is at most $p$. $\mathrm{KL}(p \,\|\, q)$ takes over half of its value from them, because $\log (p / q)$ has no limit.
 #
 # Now section 5 can be finished. We take the region that holds 99% of $q$, from its densest points down. How many draws at temperature $T$ fall outside it? At $T = 1$ hardly more than of the codes themselves; at $T = 2$ a fifth.
 
-# %% key="outside"
+# %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
 rare = torch.empty(q.numel(), dtype=torch.bool)
 rare[order.indices] = order.values.cumsum(0) * cell > 0.99
@@ -593,7 +603,8 @@ for value in (0.5, 1.0, 1.5, 2.0):
     beyond.append(1 - known)
     print(say("latents-beyond", temperature=value, share=beyond[-1]))
 assert beyond == sorted(beyond)
-assert beyond[1] < 0.03 and beyond[2] > 2 * beyond[1]
+assert beyond[1] < 0.03 or not on_mnist
+assert beyond[3] > 0.1 or not on_mnist
 
 # %% [markdown] key="split-text"
 # **Where it stands in the ELBO.** In each KL of the ELBO, pass through $q(z)$:
@@ -624,22 +635,14 @@ assert abs(drawn.mean() - information) < 4 * train.standard_error(drawn)
 told = {"draws": drawn.mean().item(), "error": train.standard_error(drawn)}
 print(say("latents-split", kl=kl, information=information, distance=distance))
 print(say("latents-split-draws", **told))
-assert information > 0.9 * kl
+assert information > 0.9 * kl or not on_mnist
 
 # %% [markdown] key="bias-text"
-# Nearly all of the KL is information: a few nats that help to tell which image it was.
-#
-# The distance is exact for *these* 60,000 images. For the digits that are not among them it is a little too large: each image finds its own cloud in the mixture. With few images that is no detail, as the next cell shows. The remedy is to leave each image's own cloud out of the mixture when its turn comes; with 60,000 images this changes little.
+# Nearly all of the KL is information: a few nats that help to tell which image it was. The distance is exact for *these* 60,000 images. For other digits it is a little too large, because each image finds its own cloud in the mixture. Leaving that cloud out changes the distance by little.
 
-# %% key="bias"
-for count in (100, 1000, 10_000):
-    some = aggregate(mu[:count], logvar[:count])
-    excess = (some * (some.clamp_min(1e-300).log() - p.log())).sum().item() * cell
-    print(say("latents-with-images", count=count, distance=excess))
-    assert excess > distance
+# %% key="bias" jupyter={"source_hidden": true} tags=["hide-input"]
 share = torch.exp(own - log_q - math.log(len(mu)))  # (500,) of one's own cloud in q
-optimism = -torch.log1p(-share.clamp(max=1 - 1e-12))  # (500,) nats, nearly
-optimism = optimism + math.log1p(-1 / len(mu))
+optimism = math.log1p(-1 / len(mu)) - torch.log1p(-share.clamp(max=1 - 1e-12))  # nats
 told = {"gap": optimism.mean().item(), "error": train.standard_error(optimism)}
 print(say("latents-sandwich", count=len(mu), **told))
 assert 0 < optimism.mean() < distance
@@ -647,7 +650,7 @@ assert 0 < optimism.mean() < distance
 # %% [markdown] key="holes-text"
 # And what does the decoder draw in the holes? One reads that every point decodes to a valid image; and also that the holes decode to blurs. Let us measure. Of the draws from the prior inside the outer ring, we compare the tenth where $q / p$ is lowest with the tenth where it is highest. Two measures: the grey, and whether the 15 nearest real images agree on a digit. The second does not ask the decoder's opinion.
 
-# %% key="holes"
+# %% key="holes" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
 z = torch.randn(8000, 2)
 z = z[z.norm(dim=1) < radius]  # (B, 2) inside the outer ring
@@ -656,7 +659,9 @@ order = log_ratio[place[:, 0], place[:, 1]].argsort()  # holes first, crowds las
 with torch.no_grad():
     m = model.decode(z.to(device)).cpu()  # (B, 784)
 real = data.draw_bits(train_images.pixels[:10_000].cpu())  # (10000, 784)
-near = [torch.cdist(some, real).topk(15, largest=False).indices for some in m.split(500)]
+near = [
+    torch.cdist(some, real).topk(15, largest=False).indices for some in m.split(500)
+]
 votes = train_images.labels[:10_000].cpu()[torch.cat(near)]  # (B, 15)
 named = votes.mode(1).values  # (B,)
 agreed = (votes == named[:, None]).double().mean(1)  # (B,)
@@ -676,10 +681,11 @@ print(say("latents-hole-digit", digit=common, **told))
 
 hole, crowd = (grey(m[some]) for some in places.values())
 error = math.hypot(train.standard_error(hole), train.standard_error(crowd))
-assert crowd.mean() - hole.mean() > 4 * error  # the crowd is the greyer
+assert crowd.mean() - hole.mean() > 4 * error or not on_mnist  # the greyer
 hole, crowd = (agreed[some] for some in places.values())
 error = math.hypot(train.standard_error(hole), train.standard_error(crowd))
-assert hole.mean() - crowd.mean() > 4 * error  # and the less legible
+assert hole.mean() - crowd.mean() > 4 * error or not on_mnist
+assert told["drawn"] > 1.2 * told["images"] or not on_mnist
 
 # %% key="holes-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 def spaced(order, count=10, distance=0.4):
@@ -695,9 +701,9 @@ rows[say("latents-holes")] = m[spaced(order)]
 figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="holes-noticed"
-# **A hole is not a blur.** The holes are sharper than the crowded places, and the neighbours agree more, not less. Codes crowd where several kinds of digit meet, and there the decoder has to average. In a hole no code says otherwise, and the decoder continues what it draws nearby.
+# **Grey does not warn of a hole.** The holes are sharper than the crowded places, and the neighbours agree more, not less. Codes crowd where several kinds of digit meet, and there the decoder learnt to average. In a hole no image has ever corrected it: it continues what it draws nearby, and is sure of it. Look at the lower row: some of these pictures are no digit, and they are not blurred. Neighbours can be asked which digit is nearest; they do not say that none is near.
 #
-# What is wrong in a hole is *how often* the model draws it. On MNIST three quarters of the emptiest tenth are ones: the model draws more ones than there are. To look at single pictures is not enough to see it.
+# A hole shows in what the model draws as a whole. On MNIST three quarters of the emptiest tenth are nearest to ones, and so the prior draws more ones than there are.
 
 # %% [markdown] key="walks-text"
 # ## 8. From one digit to another
@@ -728,11 +734,11 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# In the plane the choice is a matter of taste. In many dimensions it is not. The norm of a draw from the prior has a distribution with a name, the *chi* with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, around 4.4, and practically none near the origin, where the density is highest.
+# In the plane the choice is a matter of taste. In many dimensions it is not. The norm of a draw from the prior has a distribution with a name, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, around 4.4, and practically none near the origin, where the density is highest.
 #
 # The point halfway between two draws has norm chi divided by $\sqrt{2}$. The next picture compares the two distributions: steps are 20,000 measured norms, curves are the formula.
 
-# %% key="shell"
+# %% key="shell" jupyter={"source_hidden": true} tags=["hide-input"]
 def chi_density(r, latents):
     log_constant = (latents / 2 - 1) * math.log(2) + math.lgamma(latents / 2)
     return torch.exp((latents - 1) * r.log() - r.square() / 2 - log_constant)
@@ -873,13 +879,14 @@ told = {"active": active, "dead": int(dead.sum()), "kl": kl_means.sum().item()}
 print(say("latents-active", **told))
 for name, some in (("alive", ~dead), ("dead", dead)):
     told = {"kl": kl_means[some], "spread": spread[some], "touched": touched[some]}
-    ends = {f"{key}_{end}": getattr(values, end)().item()
-            for key, values in told.items() for end in ("min", "max")}
+    ends = {f"{key}_min": values.min().item() for key, values in told.items()}
+    ends |= {f"{key}_max": values.max().item() for key, values in told.items()}
     print(say(f"latents-range-{name}", **ends))
 
-assert 1 <= dead.sum() < 30
-assert kl_means[~dead].min() > 5 * kl_means[dead].max()
-assert touched[~dead].min() > 5 * touched[dead].max()
+assert dead.any()
+assert kl_means[~dead].min() > 5 * kl_means[dead].max() or not on_mnist
+assert touched[~dead].min() > 5 * touched[dead].max() or not on_mnist
+assert active > (~dead).sum() or not on_mnist  # the threshold alone counts dead ones
 
 # %% key="wide-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = figures.picture(say("latents-alt-bars"), columns=2, height=2.8)
@@ -890,7 +897,7 @@ for ax, values, color, title in (
     bars = ax.bar(range(30), values[by_kl], color=color)
     for bar, asleep in zip(bars, dead[by_kl], strict=True):
         bar.set_hatch("xx" if asleep else "")
-    ax.set(yscale="log", title=say(title), xlabel=say("latents-place"))
+    ax.set(yscale="log", ylim=(0.002, 4), title=say(title), xlabel=say("latents-place"))
     ax.set_xticks([0, 9, 19, 29], ["1", "10", "20", "30"])
 axes[0].set_ylabel("nats")
 axes[1].axhline(0.01, color="black", linestyle=":")
@@ -912,7 +919,7 @@ for row, k in enumerate(moved):
 with torch.no_grad():
     tiles = wide.decode(z.reshape(-1, 30)).cpu()  # (42, 784)
 
-figure, (ax,) = figures.picture(say("latents-alt-traversal"), width=4.6, height=4.2)
+figure, (ax,) = figures.picture(say("latents-alt-traversal"), width=4.6, height=3.7)
 canvas = figures.mosaic(tiles, columns=7)
 ax.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 middles = [29 * k + 14 for k in range(7)]
@@ -942,15 +949,20 @@ def direction(some):  # from the codes of the fifth with least ink to those with
 
 every = direction(torch.ones_like(digits, dtype=torch.bool))
 same = torch.stack([direction(digits == k) for k in range(10)]).mean(0)  # (30,)
-chance = torch.randn(30, generator=torch.Generator().manual_seed(0)).to(device)
-chance = chance * (same.norm() / chance.norm())
+
+# %% key="attribute-measured" jupyter={"source_hidden": true} tags=["hide-input"]
+torch.manual_seed(0)
+chance = torch.randn(2000, 30, device=device)  # a direction for each image
+chance = chance * (same.norm() / chance.norm(dim=1, keepdim=True))
 
 
 @torch.no_grad()
 def read(m):  # the digit of a picture: encode a sample of it, ask 15 neighbours
     torch.manual_seed(0)
     asked = wide.encode(data.draw_bits(m))[0]
-    near = [torch.cdist(some, known).topk(15, largest=False) for some in asked.split(500)]
+    near = [
+        torch.cdist(some, known).topk(15, largest=False) for some in asked.split(500)
+    ]
     return digits[torch.cat([found.indices for found in near])].mode(1).values
 
 
@@ -967,12 +979,13 @@ for name, way in (("every", every), ("same", same), ("chance", chance)):
     told = {"low": low.item(), "median": median.item(), "high": high.item()}
     told |= {"kept": kept[name].mean().item(), "way": say(f"latents-way-{name}")}
     print(say("latents-attribute", error=train.standard_error(kept[name]), **told))
-    assert name == "chance" or median < 0
+    assert name == "chance" or median < -30 or not on_mnist
+assert kept["every"].mean() < 0.5 < 0.7 < kept["same"].mean() or not on_mnist
 gain = kept["same"] - kept["every"]  # (2000,) paired
-assert gain.mean() > 4 * train.standard_error(gain)
+assert gain.mean() > 4 * train.standard_error(gain) or not on_mnist
 
 # %% [markdown] key="attribute-noticed"
-# Both directions take ink away. The one between all images changes the digit in over half of the cases; the one within digits, in about a quarter. An attribute that goes with another brings it along, in codes as in data. And the random direction is not harmless either: any long step leaves the place where the codes are.
+# Both directions take ink away. The one between all images changes the digit in over half of the cases; the one within digits, in about a quarter. An attribute that goes with another brings it along, in codes as in data. A step of the same length in a random direction changes the digit sometimes, too: any long step may leave the place where the codes are.
 
 # %% [markdown] key="pca-text"
 # Last, **a flat view**: a pair of dimensions, or the two principal components of the codes (PCA), the directions along which they spread most. The next picture puts them side by side. Do not look for the separation of the map of section 7: two directions out of 30 hold only a small part of the spread.
@@ -1009,7 +1022,9 @@ handles
 
 # %% key="sliders-moved" jupyter={"source_hidden": true} tags=["hide-input"]
 assert len(handles.sliders) == 30
-assert sliders.sweep(handles) > 2 * int((~dead).sum())  # zero, and the ends of the alive
+assert sliders.sweep(handles) > 2 * int(
+    (~dead).sum()
+)  # zero, and the ends of the alive
 
 # %% [markdown] key="explorer-text"
 # ## 10. Your turn: the explorer
@@ -1017,7 +1032,7 @@ assert sliders.sweep(handles) > 2 * int((~dead).sum())  # zero, and the ends of 
 # The pad below is the plane of the two-latent model, with 1,000 training codes. The decoder runs in your browser, so it works without a kernel. Drag the point, or use the arrow keys. Three things to try:
 #
 # - Find a border between two digits and cross it as slowly as you can. Is there a moment when the picture is neither?
-# - Go to a hole, where no code is near. Is the picture any worse? Then switch from *mean* to *sample of pixels*. Which of the two do the data look like?
+# - Go to a hole, where no code is near. Could you tell from the picture? Then switch from *mean* to *sample of pixels*. Which of the two do the data look like?
 # - Record a path that spells your favourite year, and play it.
 
 # %% key="explorer"
@@ -1041,7 +1056,9 @@ def vote(model, count=20_000):
     some = data.draw_bits(train_images.pixels[:count])  # (20000, 784)
     known = model.encode(some)[0].cpu()  # (20000, L)
     asked = model.encode(x[::5])[0].cpu()  # (2000, L)
-    near = [torch.cdist(part, known).topk(15, largest=False) for part in asked.split(250)]
+    near = [
+        torch.cdist(part, known).topk(15, largest=False) for part in asked.split(250)
+    ]
     named = train_images.labels[:count].cpu()[torch.cat([f.indices for f in near])]
     return (named.mode(1).values == labels[::5]).double()  # (2000,)
 
@@ -1053,9 +1070,9 @@ for count, right in votes.items():
 assert votes[2].mean() > 0.5
 assert (votes[30] - votes[2]).mean() > 4 * train.standard_error(votes[30] - votes[2])
 
-# %% key="answer-facts"
-print(say("latents-fact-blur", **{key: part.mean().item() for key, part in
-    (("two", vae_2), ("free", ae_2), ("many", vae_30))}))
+# %% key="answer-facts" jupyter={"source_hidden": true} tags=["hide-input"]
+two, free, many = (part.mean().item() for part in (vae_2, ae_2, vae_30))
+print(say("latents-fact-blur", two=two, free=free, many=many))
 print(say("latents-fact-map", information=information, distance=distance, kl=kl))
 print(say("latents-fact-hole", empty=empty, overspill=overspill))
 
@@ -1103,8 +1120,7 @@ def published_tiles(decode, points):
     return torch.stack(rows)
 
 
-def my_tiles(decode, points):
-    ...
+def my_tiles(decode, points): ...
 
 
 checks.manifold_rows(my_tiles)
@@ -1132,8 +1148,7 @@ def proud_bits(means):
     return (means > 0.5).float()
 
 
-def my_bits(means):
-    ...
+def my_bits(means): ...
 
 
 checks.pixel_draw(my_bits)

@@ -20,7 +20,7 @@
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 60 minutos de leitura; meio minuto de máquina. Na primeira vez, até dois minutos a mais, enquanto quatro modelos são treinados.
+# **Tempo:** 75 minutos de leitura; meio minuto de máquina. Na primeira vez, até dois minutos a mais, enquanto quatro modelos são treinados.
 
 # %% key="setup"
 import math
@@ -42,7 +42,7 @@ use_language("pt")
 # %% [markdown] key="model-text"
 # ## 1. O paciente
 #
-# O modelo é o da lição 00: duas latentes, 15 épocas. Ele vem do cache, ou é treinado agora. Em tudo o que se imprime aqui, o número depois de ± é um erro padrão.
+# O modelo é o da lição 00: duas latentes, 15 épocas. Ele vem do cache, ou é treinado agora. Os números do texto são os do MNIST. Em tudo o que se imprime aqui, o número depois de ± é um erro padrão.
 
 # %% key="model"
 device = torch.device("cpu")
@@ -50,11 +50,12 @@ if torch.accelerator.is_available():
     device = torch.accelerator.current_accelerator()
 
 train_images = data.load("auto", "train", device=device)
+on_mnist = train_images.name == "mnist"  # the text tells its numbers
 test_images = data.load(train_images.name, "test", device=device)
 model, history = train.trained(train_images, device=device)
 
 torch.manual_seed(0)
-bound = train.evaluate(model, test_images)  # três vezes (10000,) nats
+bound = train.evaluate(model, test_images)  # three times (10000,) nats
 mean, error = bound.elbo.mean().item(), train.standard_error(bound.elbo)
 assert mean > {"mnist": -158.0, "strokes": -135.0}[train_images.name]
 print(say("latents-patient", name=train_images.name, mean=mean, error=error))
@@ -155,13 +156,16 @@ vae_2, ae_2, vae_30, ae_30, _ = greys.values()
 changes = {"kl-2": vae_2 - ae_2, "kl-30": vae_30 - ae_30, "latents": vae_2 - vae_30}
 shares = {}
 for name, change in changes.items():
-    shares[name] = (change.mean() / (vae_30 if name == "kl-30" else vae_2).mean()).item()
+    before = vae_30 if name == "kl-30" else vae_2
+    shares[name] = (change.mean() / before.mean()).item()
     told = {"change": change.mean().item(), "error": train.standard_error(change)}
     print(say(f"latents-change-{name}", share=shares[name], **told))
-    assert change.mean() > 4 * train.standard_error(change)  # paired, image by image
-assert shares["latents"] > 4 * shares["kl-2"]
+    paired = train.standard_error(change)  # image by image
+    assert change.mean() > 4 * paired or not on_mnist
+assert shares["latents"] > 0.5 or not on_mnist
+assert shares["kl-2"] < 0.05 or not on_mnist
 for key in ("latents-vae-2", "latents-ae-2"):
-    assert abs(greys[key].mean() / errors[key].mean() - 1) < 0.05
+    assert abs(greys[key].mean() / errors[key].mean() - 1) < 0.05 or not on_mnist
 
 # %% key="trial-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 ten = figures.one_of_each(test_images)
@@ -208,7 +212,7 @@ ax.set(xlabel=say("latents-digit"), ylabel=say("latents-cost"), xticks=digits)
 figure.legend(loc="outside upper right", fontsize=8, ncols=3, frameon=False)
 figure
 
-# %% key="classes-named"
+# %% key="classes-named" jupyter={"source_hidden": true} tags=["hide-input"]
 ink, _ = by_class(x.sum(-1))  # (10,) lit pixels
 easy, hard = costs.argmin().item(), costs.argmax().item()
 for digit in (easy, hard):
@@ -221,7 +225,8 @@ print(say("latents-class-kl", least=least, most=most, **told))
 
 gap = costs[hard] - costs[easy]
 assert gap > 4 * torch.hypot(cost_errors[hard], cost_errors[easy])
-assert ink.argmin() == easy
+assert ink.argmin() == easy or not on_mnist
+assert kls[most] - kls[least] < (costs - kls).max() - (costs - kls).min()
 assert kls[most] - kls[least] > 4 * torch.hypot(kl_errors[most], kl_errors[least])
 assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digit's cost
 
@@ -237,13 +242,15 @@ with torch.no_grad():
 rows = {say("latents-worst"): x[worst[:10]], say("latents-returned"): returned}
 figures.gallery(rows, columns=10, alt=say("latents-alt-worst"))
 
-# %% key="worst-where"
+# %% key="worst-where" jupyter={"source_hidden": true} tags=["hide-input"]
 with torch.no_grad():
     codes = model.encode(x)[0].cpu()  # (10000, 2)
 
 
 def digit_at(z, count=25):  # what most of the nearest test codes are: (B, 2) to (B,)
-    near = [torch.cdist(some, codes).topk(count, largest=False) for some in z.split(500)]
+    near = [
+        torch.cdist(some, codes).topk(count, largest=False) for some in z.split(500)
+    ]
     return labels[torch.cat([found.indices for found in near])].mode(1).values
 
 
@@ -259,7 +266,7 @@ assert costly - stray.mean().item() > 4 * train.standard_error(stray[worst[:500]
 
 # %% key="samples"
 torch.manual_seed(0)
-z = torch.randn(4000, 2, device=device)  # da priori
+z = torch.randn(4000, 2, device=device)  # from the prior
 with torch.no_grad():
     m = model.decode(z)  # (4000, 784)
 bits = (torch.rand_like(m) < m).float()  # (4000, 784)
@@ -289,7 +296,7 @@ print(say("latents-apart", error=error, **told))
 #
 # Muitas galerias são sorteadas de $z \sim \mathcal{N}(0, T^2 I)$ com uma *temperatura* $T$ abaixo de 1, e não avisam. O que isso muda? Na próxima figura, cada coluna conserva o seu $\varepsilon$, e $z = T \varepsilon$ se afasta do centro ao longo de um raio à medida que $T$ cresce. Leia as colunas de cima para baixo.
 
-# %% key="temperature-picture"
+# %% key="temperature-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(4)
 eps = torch.randn(10, 2, device=device)
 with torch.no_grad():
@@ -335,7 +342,7 @@ for k in (2, one, 8):
 print(say("latents-diversity-codes", diversity=own[0], error=own[1], grey=own[2]))
 
 assert (diversity.diff() > 0).all()
-assert own[0] - diversity[one] > 4 * math.hypot(own[1], errors[one])
+assert own[0] - diversity[one] > 4 * math.hypot(own[1], errors[one]) or not on_mnist
 
 # %% key="diversity-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("latents-alt-diversity"), width=6.2, height=3.2)
@@ -416,7 +423,8 @@ def decode_grid(points):
 torch.manual_seed(0)
 draws = torch.randn(600, 2)
 grids = {
-    "latents-equal-steps": equal_steps(n, 3.0), "latents-equal-mass": equal_mass(n),
+    "latents-equal-steps": equal_steps(n, 3.0),
+    "latents-equal-mass": equal_mass(n),
 }
 figure = figures.Picture(say("latents-alt-grids"), 7.5, 7.9)
 figure.stored_dpi = figures.SHOWN_DPI  # 128 digits: a heavy picture
@@ -481,19 +489,19 @@ with torch.no_grad():
     parts = [model.encode(b) for b, _ in train_images.batches(1000, shuffle=False)]
 mu, logvar = (torch.cat(part).cpu().double() for part in zip(*parts, strict=True))
 axis = torch.linspace(-6, 6, 401, dtype=torch.float64)  # (G,)
-cell = (axis[1] - axis[0]).item() ** 2  # a área que um ponto representa
+cell = (axis[1] - axis[0]).item() ** 2  # the area that a point stands for
 
 
 def factors(mu, logvar):
     q = Normal(mu[..., None], (0.5 * logvar).exp()[..., None])
-    return q.log_prob(axis).exp().unbind(1)  # (B, G) em z1, (B, G) em z2
+    return q.log_prob(axis).exp().unbind(1)  # (B, G) in z1, (B, G) in z2
 
 
 def aggregate(mu, logvar):
     total = torch.zeros(len(axis), len(axis), dtype=torch.float64)
     for some_mu, some_logvar in zip(mu.split(1000), logvar.split(1000), strict=True):
         first, second = factors(some_mu, some_logvar)
-        total += first.T @ second  # (G, G): [i, j] em z1 = axis[i], z2 = axis[j]
+        total += first.T @ second  # (G, G): [i, j] at z1 = axis[i], z2 = axis[j]
     return total / len(mu)
 
 
@@ -520,7 +528,7 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
 figure, axes = figures.picture(say("latents-alt-difference"), columns=2, height=3.7)
 left, right = axes
 figure.stored_dpi = figures.SHOWN_DPI
-inner = slice(84, 317)  # from -3.5 to 3.5
+inner = slice(84, 317)  # the middle of the plane, as in the map
 z1 = axis[inner]
 blue, q_color = figures.COLORS["prior"], figures.COLORS["q"]
 left.pcolormesh(z1, z1, q[inner, inner].T.sqrt(), cmap="Oranges", vmin=0)
@@ -556,7 +564,8 @@ figure
 # %% key="distance"
 log_ratio = q.clamp_min(1e-300).log() - p.log()  # (G, G)
 parts = {  # (G, G) each, nowhere negative
-    "q-p": cell * (q * log_ratio - q + p), "p-q": cell * (q - p - p * log_ratio),
+    "q-p": cell * (q * log_ratio - q + p),
+    "p-q": cell * (q - p - p * log_ratio),
 }
 radius = math.sqrt(-2 * math.log(0.05))  # holds 95% of the prior's mass
 outside = (axis[:, None].square() + axis.square()).sqrt() > radius  # (G, G)
@@ -571,17 +580,18 @@ print(say("latents-overspill", q=overspill, p=p[outside].sum().item() * cell))
 print(say("latents-empty", empty=empty))
 
 distance, reverse = (part.sum().item() for part in parts.values())
-assert parts["q-p"][outside].sum() > 0.4 * distance
-assert parts["p-q"][holes].sum() > 0.5 * reverse
+assert parts["q-p"][outside].sum() > distance / 2 or not on_mnist
+assert parts["q-p"][holes].sum() < distance / 3 or not on_mnist
+assert parts["p-q"][holes].sum() > reverse / 2 or not on_mnist
 assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
-assert overspill > 0.1
+assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
 # **Os códigos mais transbordam do que deixam buracos.** Fora do anel que contém 95% da priori estão 19% dos códigos, e dali vem mais da metade de $\mathrm{KL}(q \,\|\, p)$. Os buracos têm 31% da massa da priori. A $\mathrm{KL}(q \,\|\, p)$, que é a do ELBO, tira deles menos de um terço do seu valor: onde $q$ é quase zero, o termo vale no máximo $p$. A $\mathrm{KL}(p \,\|\, q)$ tira deles mais da metade, porque $\log (p / q)$ não tem limite.
 #
 # Agora dá para terminar a seção 5. Tomamos a região que contém 99% de $q$, a partir dos pontos mais densos. Quantos sorteios à temperatura $T$ caem fora dela? Com $T = 1$, pouco mais do que dos próprios códigos; com $T = 2$, um quinto.
 
-# %% key="outside"
+# %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
 rare = torch.empty(q.numel(), dtype=torch.bool)
 rare[order.indices] = order.values.cumsum(0) * cell > 0.99
@@ -593,7 +603,8 @@ for value in (0.5, 1.0, 1.5, 2.0):
     beyond.append(1 - known)
     print(say("latents-beyond", temperature=value, share=beyond[-1]))
 assert beyond == sorted(beyond)
-assert beyond[1] < 0.03 and beyond[2] > 2 * beyond[1]
+assert beyond[1] < 0.03 or not on_mnist
+assert beyond[3] > 0.1 or not on_mnist
 
 # %% [markdown] key="split-text"
 # **O lugar dela no ELBO.** Em cada KL do ELBO, passe por $q(z)$:
@@ -624,22 +635,14 @@ assert abs(drawn.mean() - information) < 4 * train.standard_error(drawn)
 told = {"draws": drawn.mean().item(), "error": train.standard_error(drawn)}
 print(say("latents-split", kl=kl, information=information, distance=distance))
 print(say("latents-split-draws", **told))
-assert information > 0.9 * kl
+assert information > 0.9 * kl or not on_mnist
 
 # %% [markdown] key="bias-text"
-# Quase toda a KL é informação: uns poucos nats que ajudam a dizer qual era a imagem.
-#
-# A distância é exata para *estas* 60.000 imagens. Para os dígitos que não estão entre elas, ela é um pouco grande: cada imagem encontra a própria nuvem na mistura. Com poucas imagens isso não é detalhe, como mostra a próxima célula. O remédio é deixar a nuvem de cada imagem fora da mistura quando chega a sua vez; com 60.000 imagens, isso muda pouco.
+# Quase toda a KL é informação: uns poucos nats que ajudam a dizer qual era a imagem. A distância é exata para *estas* 60.000 imagens. Para outros dígitos ela é um pouco grande, porque cada imagem encontra a própria nuvem na mistura. Deixar essa nuvem de fora muda pouco a distância.
 
-# %% key="bias"
-for count in (100, 1000, 10_000):
-    some = aggregate(mu[:count], logvar[:count])
-    excess = (some * (some.clamp_min(1e-300).log() - p.log())).sum().item() * cell
-    print(say("latents-with-images", count=count, distance=excess))
-    assert excess > distance
+# %% key="bias" jupyter={"source_hidden": true} tags=["hide-input"]
 share = torch.exp(own - log_q - math.log(len(mu)))  # (500,) of one's own cloud in q
-optimism = -torch.log1p(-share.clamp(max=1 - 1e-12))  # (500,) nats, nearly
-optimism = optimism + math.log1p(-1 / len(mu))
+optimism = math.log1p(-1 / len(mu)) - torch.log1p(-share.clamp(max=1 - 1e-12))  # nats
 told = {"gap": optimism.mean().item(), "error": train.standard_error(optimism)}
 print(say("latents-sandwich", count=len(mu), **told))
 assert 0 < optimism.mean() < distance
@@ -647,7 +650,7 @@ assert 0 < optimism.mean() < distance
 # %% [markdown] key="holes-text"
 # E o que o decodificador desenha nos buracos? Lê-se que todo ponto se decodifica numa imagem válida; lê-se também que nos buracos só há borrões. Vamos medir. Entre os sorteios da priori dentro do anel externo, comparamos o décimo em que $q / p$ é menor com o décimo em que é maior. São duas medidas: o cinza, e se as 15 imagens reais mais próximas concordam quanto ao dígito. A segunda não depende da opinião do decodificador.
 
-# %% key="holes"
+# %% key="holes" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
 z = torch.randn(8000, 2)
 z = z[z.norm(dim=1) < radius]  # (B, 2) inside the outer ring
@@ -656,7 +659,9 @@ order = log_ratio[place[:, 0], place[:, 1]].argsort()  # holes first, crowds las
 with torch.no_grad():
     m = model.decode(z.to(device)).cpu()  # (B, 784)
 real = data.draw_bits(train_images.pixels[:10_000].cpu())  # (10000, 784)
-near = [torch.cdist(some, real).topk(15, largest=False).indices for some in m.split(500)]
+near = [
+    torch.cdist(some, real).topk(15, largest=False).indices for some in m.split(500)
+]
 votes = train_images.labels[:10_000].cpu()[torch.cat(near)]  # (B, 15)
 named = votes.mode(1).values  # (B,)
 agreed = (votes == named[:, None]).double().mean(1)  # (B,)
@@ -676,10 +681,11 @@ print(say("latents-hole-digit", digit=common, **told))
 
 hole, crowd = (grey(m[some]) for some in places.values())
 error = math.hypot(train.standard_error(hole), train.standard_error(crowd))
-assert crowd.mean() - hole.mean() > 4 * error  # the crowd is the greyer
+assert crowd.mean() - hole.mean() > 4 * error or not on_mnist  # the greyer
 hole, crowd = (agreed[some] for some in places.values())
 error = math.hypot(train.standard_error(hole), train.standard_error(crowd))
-assert hole.mean() - crowd.mean() > 4 * error  # and the less legible
+assert hole.mean() - crowd.mean() > 4 * error or not on_mnist
+assert told["drawn"] > 1.2 * told["images"] or not on_mnist
 
 # %% key="holes-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 def spaced(order, count=10, distance=0.4):
@@ -695,18 +701,18 @@ rows[say("latents-holes")] = m[spaced(order)]
 figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="holes-noticed"
-# **Um buraco não é um borrão.** Os buracos são mais nítidos que os lugares cheios, e os vizinhos concordam mais, não menos. Os códigos se acumulam onde se encontram várias formas de dígito, e ali o decodificador precisa tirar a média. Num buraco nenhum código o contradiz, e o decodificador continua o que desenha por perto.
+# **O cinza não avisa que ali há um buraco.** Os buracos são mais nítidos que os lugares cheios, e os vizinhos concordam mais, não menos. Os códigos se acumulam onde se encontram várias formas de dígito, e ali o decodificador aprendeu a tirar a média. Num buraco nenhuma imagem jamais o corrigiu: ele continua o que desenha por perto, e com segurança. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum, e não estão borradas. Aos vizinhos se pode perguntar qual é o dígito mais próximo; eles não dizem que nenhum está perto.
 #
-# O erro de um buraco está em *quantas vezes* o modelo o sorteia. No MNIST, três quartos do décimo mais vazio são o dígito 1: o modelo desenha mais uns do que existem. Olhar imagens uma a uma não basta para ver isso.
+# O buraco aparece no conjunto do que o modelo desenha. No MNIST, três quartos do décimo mais vazio estão mais perto do dígito 1, e por isso a priori sorteia mais uns do que existem.
 
 # %% [markdown] key="walks-text"
 # ## 8. De um dígito a outro
 #
-# Entre dois códigos há muitos caminhos. O **reto** é $(1 - t)\,a + t\,b$. O **esférico** (White, 2016) gira de $a$ até $b$ em torno da origem:
+# Entre dois códigos há muitos caminhos. O **reto** é $(1 - t)\,a + t\,b$. O **esférico** (White, 2016) gira de $a$ até $b$ em torno da origem; sendo $\theta$ o ângulo entre os dois, ele é
 #
-# $$\frac{\sin((1 - t)\,\theta)}{\sin \theta}\, a + \frac{\sin(t\,\theta)}{\sin \theta}\, b,$$
+# $$\frac{\sin((1 - t)\,\theta)}{\sin \theta}\, a + \frac{\sin(t\,\theta)}{\sin \theta}\, b.$$
 #
-# em que $\theta$ é o ângulo entre os dois. Ambos são escritos à mão e conferidos: entre dois pontos à mesma distância da origem, o caminho esférico conserva a distância e gira em ritmo constante.
+# Ambos são escritos à mão e conferidos: entre dois pontos à mesma distância da origem, o caminho esférico conserva a distância e gira em ritmo constante.
 
 # %% key="walks" tags=["nbval-check-output"]
 def straight(a, b, t):
@@ -719,7 +725,7 @@ def spherical(a, b, t):
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / angle.sin()
 
 
-a, b = torch.tensor([[2, 0], [1, 3**0.5]], dtype=torch.float64)  # 60 graus entre eles
+a, b = torch.tensor([[2, 0], [1, 3**0.5]], dtype=torch.float64)  # 60 degrees apart
 t = torch.linspace(0, 1, 5, dtype=torch.float64)[:, None]  # (5, 1)
 turn = math.pi / 3 * t
 circle = 2 * torch.cat((turn.cos(), turn.sin()), 1)  # (5, 2)
@@ -732,7 +738,7 @@ print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 #
 # O ponto a meio caminho entre dois sorteios tem norma qui dividida por $\sqrt{2}$. A próxima figura compara as duas distribuições: os degraus são 20.000 normas medidas; as curvas, a fórmula.
 
-# %% key="shell"
+# %% key="shell" jupyter={"source_hidden": true} tags=["hide-input"]
 def chi_density(r, latents):
     log_constant = (latents / 2 - 1) * math.log(2) + math.lgamma(latents / 2)
     return torch.exp((latents - 1) * r.log() - r.square() / 2 - log_constant)
@@ -873,13 +879,14 @@ told = {"active": active, "dead": int(dead.sum()), "kl": kl_means.sum().item()}
 print(say("latents-active", **told))
 for name, some in (("alive", ~dead), ("dead", dead)):
     told = {"kl": kl_means[some], "spread": spread[some], "touched": touched[some]}
-    ends = {f"{key}_{end}": getattr(values, end)().item()
-            for key, values in told.items() for end in ("min", "max")}
+    ends = {f"{key}_min": values.min().item() for key, values in told.items()}
+    ends |= {f"{key}_max": values.max().item() for key, values in told.items()}
     print(say(f"latents-range-{name}", **ends))
 
-assert 1 <= dead.sum() < 30
-assert kl_means[~dead].min() > 5 * kl_means[dead].max()
-assert touched[~dead].min() > 5 * touched[dead].max()
+assert dead.any()
+assert kl_means[~dead].min() > 5 * kl_means[dead].max() or not on_mnist
+assert touched[~dead].min() > 5 * touched[dead].max() or not on_mnist
+assert active > (~dead).sum() or not on_mnist  # the threshold alone counts dead ones
 
 # %% key="wide-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = figures.picture(say("latents-alt-bars"), columns=2, height=2.8)
@@ -890,7 +897,7 @@ for ax, values, color, title in (
     bars = ax.bar(range(30), values[by_kl], color=color)
     for bar, asleep in zip(bars, dead[by_kl], strict=True):
         bar.set_hatch("xx" if asleep else "")
-    ax.set(yscale="log", title=say(title), xlabel=say("latents-place"))
+    ax.set(yscale="log", ylim=(0.002, 4), title=say(title), xlabel=say("latents-place"))
     ax.set_xticks([0, 9, 19, 29], ["1", "10", "20", "30"])
 axes[0].set_ylabel("nats")
 axes[1].axhline(0.01, color="black", linestyle=":")
@@ -912,7 +919,7 @@ for row, k in enumerate(moved):
 with torch.no_grad():
     tiles = wide.decode(z.reshape(-1, 30)).cpu()  # (42, 784)
 
-figure, (ax,) = figures.picture(say("latents-alt-traversal"), width=4.6, height=4.2)
+figure, (ax,) = figures.picture(say("latents-alt-traversal"), width=4.6, height=3.7)
 canvas = figures.mosaic(tiles, columns=7)
 ax.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 middles = [29 * k + 14 for k in range(7)]
@@ -942,15 +949,20 @@ def direction(some):  # from the codes of the fifth with least ink to those with
 
 every = direction(torch.ones_like(digits, dtype=torch.bool))
 same = torch.stack([direction(digits == k) for k in range(10)]).mean(0)  # (30,)
-chance = torch.randn(30, generator=torch.Generator().manual_seed(0)).to(device)
-chance = chance * (same.norm() / chance.norm())
+
+# %% key="attribute-measured" jupyter={"source_hidden": true} tags=["hide-input"]
+torch.manual_seed(0)
+chance = torch.randn(2000, 30, device=device)  # a direction for each image
+chance = chance * (same.norm() / chance.norm(dim=1, keepdim=True))
 
 
 @torch.no_grad()
 def read(m):  # the digit of a picture: encode a sample of it, ask 15 neighbours
     torch.manual_seed(0)
     asked = wide.encode(data.draw_bits(m))[0]
-    near = [torch.cdist(some, known).topk(15, largest=False) for some in asked.split(500)]
+    near = [
+        torch.cdist(some, known).topk(15, largest=False) for some in asked.split(500)
+    ]
     return digits[torch.cat([found.indices for found in near])].mode(1).values
 
 
@@ -967,12 +979,13 @@ for name, way in (("every", every), ("same", same), ("chance", chance)):
     told = {"low": low.item(), "median": median.item(), "high": high.item()}
     told |= {"kept": kept[name].mean().item(), "way": say(f"latents-way-{name}")}
     print(say("latents-attribute", error=train.standard_error(kept[name]), **told))
-    assert name == "chance" or median < 0
+    assert name == "chance" or median < -30 or not on_mnist
+assert kept["every"].mean() < 0.5 < 0.7 < kept["same"].mean() or not on_mnist
 gain = kept["same"] - kept["every"]  # (2000,) paired
-assert gain.mean() > 4 * train.standard_error(gain)
+assert gain.mean() > 4 * train.standard_error(gain) or not on_mnist
 
 # %% [markdown] key="attribute-noticed"
-# As duas direções tiram tinta. A que vem de todas as imagens troca o dígito em mais da metade dos casos; a que vem de dentro dos dígitos, em cerca de um quarto. Um atributo que anda junto com outro o traz consigo, nos códigos como nos dados. E a direção ao acaso também não é inofensiva: qualquer passo longo sai do lugar onde estão os códigos.
+# As duas direções tiram tinta. A que vem de todas as imagens troca o dígito em mais da metade dos casos; a que vem de dentro dos dígitos, em cerca de um quarto. Um atributo que anda junto com outro o traz consigo, nos códigos como nos dados. Um passo do mesmo comprimento numa direção ao acaso também troca o dígito às vezes: qualquer passo longo pode sair do lugar onde estão os códigos.
 
 # %% [markdown] key="pca-text"
 # Por fim, **uma vista plana**: um par de dimensões, ou os dois componentes principais dos códigos (PCA), que são as direções em que eles mais se espalham. A próxima figura põe os dois lado a lado. Não procure a separação do mapa da seção 7: duas direções em 30 guardam só uma parte pequena do espalhamento.
@@ -1009,7 +1022,9 @@ handles
 
 # %% key="sliders-moved" jupyter={"source_hidden": true} tags=["hide-input"]
 assert len(handles.sliders) == 30
-assert sliders.sweep(handles) > 2 * int((~dead).sum())  # zero, and the ends of the alive
+assert sliders.sweep(handles) > 2 * int(
+    (~dead).sum()
+)  # zero, and the ends of the alive
 
 # %% [markdown] key="explorer-text"
 # ## 10. A sua vez: o explorador
@@ -1017,7 +1032,7 @@ assert sliders.sweep(handles) > 2 * int((~dead).sum())  # zero, and the ends of 
 # O quadro abaixo é o plano do modelo de duas latentes, com 1.000 códigos de treinamento. O decodificador roda no seu navegador, e por isso funciona sem kernel. Arraste o ponto, ou use as setas. Três coisas para experimentar:
 #
 # - Ache uma fronteira entre dois dígitos e atravesse-a o mais devagar que puder. Há um momento em que a imagem não é nenhum dos dois?
-# - Vá a um buraco, onde não há código por perto. A imagem é pior ali? Depois troque *média* por *amostra de pixels*. Com qual das duas os dados se parecem?
+# - Vá a um buraco, onde não há código por perto. Dá para perceber pela imagem? Depois troque *média* por *amostra de pixels*. Com qual das duas os dados se parecem?
 # - Grave um caminho que escreva o ano de que você mais gosta, e percorra-o.
 
 # %% key="explorer"
@@ -1041,7 +1056,9 @@ def vote(model, count=20_000):
     some = data.draw_bits(train_images.pixels[:count])  # (20000, 784)
     known = model.encode(some)[0].cpu()  # (20000, L)
     asked = model.encode(x[::5])[0].cpu()  # (2000, L)
-    near = [torch.cdist(part, known).topk(15, largest=False) for part in asked.split(250)]
+    near = [
+        torch.cdist(part, known).topk(15, largest=False) for part in asked.split(250)
+    ]
     named = train_images.labels[:count].cpu()[torch.cat([f.indices for f in near])]
     return (named.mode(1).values == labels[::5]).double()  # (2000,)
 
@@ -1053,9 +1070,9 @@ for count, right in votes.items():
 assert votes[2].mean() > 0.5
 assert (votes[30] - votes[2]).mean() > 4 * train.standard_error(votes[30] - votes[2])
 
-# %% key="answer-facts"
-print(say("latents-fact-blur", **{key: part.mean().item() for key, part in
-    (("two", vae_2), ("free", ae_2), ("many", vae_30))}))
+# %% key="answer-facts" jupyter={"source_hidden": true} tags=["hide-input"]
+two, free, many = (part.mean().item() for part in (vae_2, ae_2, vae_30))
+print(say("latents-fact-blur", two=two, free=free, many=many))
 print(say("latents-fact-map", information=information, distance=distance, kl=kl))
 print(say("latents-fact-hole", empty=empty, overspill=overspill))
 
@@ -1082,7 +1099,7 @@ checks.ring_radius(my_radius)
 
 # %% key="solution-radius" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_radius(mass):
-    return math.sqrt(-2 * math.log(1 - mass))  # a densidade cai como exp(-r² / 2)
+    return math.sqrt(-2 * math.log(1 - mass))  # the density falls as exp(-r² / 2)
 
 
 verdict = checks.ring_radius(solution_radius)
@@ -1103,8 +1120,7 @@ def published_tiles(decode, points):
     return torch.stack(rows)
 
 
-def my_tiles(decode, points):
-    ...
+def my_tiles(decode, points): ...
 
 
 checks.manifold_rows(my_tiles)
@@ -1112,7 +1128,7 @@ checks.manifold_rows(my_tiles)
 # %% key="solution-tiles" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_tiles(decode, points):
     rows = []
-    for z2 in points.flip(0):  # a primeira linha de uma figura é a de cima
+    for z2 in points.flip(0):  # the first row of a picture is the top one
         z = torch.stack((points, z2.expand(len(points))), -1)  # (n, 2)
         rows.append(decode(z))
     return torch.stack(rows)
@@ -1132,8 +1148,7 @@ def proud_bits(means):
     return (means > 0.5).float()
 
 
-def my_bits(means):
-    ...
+def my_bits(means): ...
 
 
 checks.pixel_draw(my_bits)
@@ -1163,7 +1178,7 @@ checks.unit_walk(my_walk)
 
 # %% key="solution-walk" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_walk(start, end, t):
-    return math.sqrt(1 - t) * start + math.sqrt(t) * end  # as variâncias somam 1
+    return math.sqrt(1 - t) * start + math.sqrt(t) * end  # variances add up to 1
 
 
 verdict = checks.unit_walk(solution_walk)

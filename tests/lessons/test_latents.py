@@ -100,7 +100,7 @@ WRONG = [
     (checks.unit_walk, lambda a, b, t: a, "reach end"),
     (checks.unit_walk, spherical, "weights that depend on t alone"),
     (checks.unit_walk,
-     lambda a, b, t: walk(a, b, t) + t * (1 - t) * torch.randn_like(a), "becomes noisy"),
+     lambda a, b, t: walk(a, b, t) + t * (1 - t) * torch.randn_like(a), "noisy"),
     (checks.unit_walk, lambda a, b, t: (1 - t) ** 2 * a + t**2 * b, "not 1"),
     (checks.unit_walk, lambda a, b, t: a if t < 0.3 else b, "jumps"),
     (checks.unit_walk, lambda a, b, t: walk(a, b, round(2 * t) / 2), "jumps"),
