@@ -20,7 +20,7 @@
 #
 # **You need** lesson 00.
 #
-# **Time:** 75 minutes of reading; half a minute of computing. The first time, up to two minutes more, while four models are trained.
+# **Time:** 75 minutes of reading; half a minute of computing. The first time, up to four minutes more, while four models are trained.
 
 # %% key="setup"
 import math
@@ -171,7 +171,9 @@ for key in ("latents-vae-2", "latents-ae-2"):
 ten = figures.one_of_each(test_images)
 rows = {say("latents-originals"): x[ten]}
 rows |= {say(key): m for key, m in rebuilt(x[ten]).items()}
-figures.gallery(rows, columns=10, alt=say("latents-alt-trial"))
+figure = figures.gallery(rows, columns=10, alt=say("latents-alt-trial"))
+figure.stored_dpi = figures.SHOWN_DPI  # 50 digits
+figure
 
 # %% [markdown] key="trial-noticed"
 # **What blurs is what the code does not tell.** With two latents, taking the KL away lowers the grey by 4%: the KL is not what blurs these pictures. Two numbers are simply too few, and 28 more remove over half of the grey, with the KL in full force.
@@ -279,7 +281,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# It is the grey of before. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: the *test images* behave almost like samples from the model's own reconstructions. With 30 latents the table uses the mean code alone, without its noise, and the error is smaller than the grey.
+# It is the grey of before. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: the *test images* behave almost like samples from the model's own reconstructions. With 30 latents the table uses the mean code alone, without its noise, and the error is smaller than the grey; with the noise they agree, as the last line shows.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -290,6 +292,13 @@ lit = (bits - m).sum(-1)  # (4000,) pixels lit beyond what the mean says
 assert abs(lit.mean()) < 4 * train.standard_error(lit)
 told = {"apart": distances.mean().item(), "grey": grey(m).mean().item()}
 print(say("latents-apart", error=error, **told))
+
+with torch.no_grad():
+    noisy = wide.decode(wide.reparameterize(*wide.encode(x)))  # (10000, 784)
+told = {"grey": grey(noisy).mean().item()}
+told["error"] = (x - noisy).square().sum(-1).mean().item()
+print(say("latents-noisy", **told))
+assert abs(told["error"] / told["grey"] - 1) < 0.02 or not on_mnist
 
 # %% [markdown] key="temperature-text"
 # ## 5. Temperature
@@ -587,7 +596,7 @@ assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
 assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
-# **The codes overflow more than they leave holes.** Outside the ring that holds 95% of the prior lie 19% of the codes, and over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. The holes hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, the one in the ELBO, takes less than a third of its value from them: where $q$ is near zero its term is at most $p$. $\mathrm{KL}(p \,\|\, q)$ takes over half of its value from them, because $\log (p / q)$ has no limit.
+# **Two faults, and each divergence sees mostly one.** The codes overflow: outside the ring that holds 95% of the prior lie 19% of them, and in this model over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. And they leave holes, which hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, the one in the ELBO, takes less than a third of its value from the holes: where $q$ is near zero its term is at most $p$. $\mathrm{KL}(p \,\|\, q)$ takes over half of its value from them, because $\log (p / q)$ has no limit.
 #
 # Now section 5 can be finished. We take the region that holds 99% of $q$, from its densest points down. How many draws at temperature $T$ fall outside it? At $T = 1$ hardly more than of the codes themselves; at $T = 2$ a fifth.
 
@@ -701,9 +710,11 @@ rows[say("latents-holes")] = m[spaced(order)]
 figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="holes-noticed"
-# **Grey does not warn of a hole.** The holes are sharper than the crowded places, and the neighbours agree more, not less. Codes crowd where several kinds of digit meet, and there the decoder learnt to average. In a hole no image has ever corrected it: it continues what it draws nearby, and is sure of it. Look at the lower row: some of these pictures are no digit, and they are not blurred. Neighbours can be asked which digit is nearest; they do not say that none is near.
+# **Grey does not warn of a hole.** In this model the holes are sharper than the crowded places, and the neighbours agree more. Codes crowd where several kinds of digit meet, and there the decoder learnt to average. In a hole hardly any image has corrected it: it continues what it draws nearby, and is sure of it. Look at the lower row: some of these pictures are no digit, and they are not blurred. Neighbours tell which digit is nearest; they do not tell that none is near.
 #
-# A hole shows in what the model draws as a whole. On MNIST three quarters of the emptiest tenth are nearest to ones, and so the prior draws more ones than there are.
+# Is this a rule? We trained the model with two other seeds. The holes were again less grey, but with one of the seeds the neighbours agreed less. On `strokes` the holes are the greyer places. So it must be measured, model by model.
+#
+# A hole also shows in the draws as a whole. On MNIST three quarters of the emptiest tenth are nearest to ones, and the prior draws more ones than there are; so it did with the other seeds.
 
 # %% [markdown] key="walks-text"
 # ## 8. From one digit to another
@@ -884,6 +895,7 @@ for name, some in (("alive", ~dead), ("dead", dead)):
     print(say(f"latents-range-{name}", **ends))
 
 assert dead.any()
+assert dead.sum() == 3 or not on_mnist
 assert kl_means[~dead].min() > 5 * kl_means[dead].max() or not on_mnist
 assert touched[~dead].min() > 5 * touched[dead].max() or not on_mnist
 assert active > (~dead).sum() or not on_mnist  # the threshold alone counts dead ones
@@ -920,6 +932,7 @@ with torch.no_grad():
     tiles = wide.decode(z.reshape(-1, 30)).cpu()  # (42, 784)
 
 figure, (ax,) = figures.picture(say("latents-alt-traversal"), width=4.6, height=3.7)
+figure.stored_dpi = figures.SHOWN_DPI
 canvas = figures.mosaic(tiles, columns=7)
 ax.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 middles = [29 * k + 14 for k in range(7)]
@@ -1005,6 +1018,7 @@ assert 2 / 30 < shares[:2].sum() < 0.4
 views = {"latents-pair": points[:, by_kl[:2]]}  # (10000, 2)
 views["latents-pca-title"] = centred @ axes[:2].T  # (10000, 2)
 figure, plots = figures.picture(say("latents-alt-pca"), columns=2, height=3.9)
+figure.stored_dpi = figures.SHOWN_DPI
 for ax, (key, flat) in zip(plots, views.items(), strict=True):
     for digit, color in enumerate(figures.DIGIT_COLORS):
         some = flat[:400][labels[:400] == digit]  # (n, 2)
