@@ -648,7 +648,7 @@ print(say("elbo-digit-miss", value=packaged - bound - gap))
 # Fecha: a última linha é a sobra. Agora veja que cara têm esses nats. À esquerda, o dígito. No meio, o plano latente inteiro: os anéis contêm 50% e 95% da priori, e a posteriori verdadeira é aquela manchinha. À direita, a manchinha ampliada. Em verde, linha cheia, as regiões que contêm 50% e 95% da posteriori; em laranja, tracejadas, as do $q$ do codificador. A lacuna mede a diferença entre as duas formas.
 
 # %% key="digit-picture"
-def levels_of(density, cell):  # as alturas cujas regiões contêm 95 % e 50 %
+def levels_of(density, cell):  # as alturas cujas regiões contêm 95% e 50%
     ordered = density.flatten().sort(descending=True).values
     held = ordered.cumsum(0) * cell
     return [ordered[(held < mass).sum()].item() for mass in (0.95, 0.5)]

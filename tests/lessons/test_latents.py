@@ -54,7 +54,12 @@ RIGHT = {
     checks.unit_walk: [
         walk,
         lambda a, b, t: math.cos(math.pi * t / 2) * a + math.sin(math.pi * t / 2) * b,
+        lambda a, b, t: math.cos(5 * math.pi * t / 2) * a
+        + math.sin(5 * math.pi * t / 2) * b,  # twice round on the way
+        lambda a, b, t: math.cos(3 * math.pi * t / 2) * a
+        - math.sin(3 * math.pi * t / 2) * b,  # the long way round
         lambda a, b, t: ((1 - t) * a + t * b) / math.hypot(1 - t, t),
+        lambda a, b, t: np.sqrt(1 - t) * a.numpy() + np.sqrt(t) * b.numpy(),
         lambda a, b, t: torch.lerp(a, b, t) / (1 - 2 * t + 2 * t * t) ** 0.5,
     ],
     checks.active_count: [
@@ -95,9 +100,11 @@ WRONG = [
     (checks.unit_walk, lambda a, b, t: a, "reach end"),
     (checks.unit_walk, spherical, "weights that depend on t alone"),
     (checks.unit_walk,
-     lambda a, b, t: walk(a, b, t) + t * (1 - t) * torch.randn_like(a), "trembles"),
+     lambda a, b, t: walk(a, b, t) + t * (1 - t) * torch.randn_like(a), "noisy"),
     (checks.unit_walk, lambda a, b, t: (1 - t) ** 2 * a + t**2 * b, "not 1"),
     (checks.unit_walk, lambda a, b, t: a if t < 0.3 else b, "jumps"),
+    (checks.unit_walk, lambda a, b, t: walk(a, b, round(2 * t) / 2), "jumps"),
+    (checks.unit_walk, lambda a, b, t: walk(a, b, t) if t != 0.75 else a + b, "not 1"),
     (checks.unit_walk, lambda a, b, t: walk(a, b, t)[0], "shape returned"),
     (checks.unit_walk, lambda a, b, t: a / t, "infinities or NaN"),
     (checks.unit_walk,
