@@ -4,6 +4,7 @@ The oracles are ``torch.distributions`` and the normal CDF.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from vae_teach import data
 from vae_teach.bounds import elbo
 from vae_teach.checks.verdicts import (
     Answer,
+    Case,
     Verdict,
     call,
     compare,
@@ -141,7 +143,7 @@ def draw(answer: Answer) -> Verdict:
     )
 
 
-def _is_nan_where_negative(answer: Answer, cases: list[tuple[Tensor, ...]]) -> bool:
+def _is_nan_where_negative(answer: Answer, cases: Sequence[Case]) -> bool:
     """Tell whether the values are NaN just where logvar has no square root."""
     values = values_of(answer, cases)
     return not isinstance(values, Verdict) and all(
