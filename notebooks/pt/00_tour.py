@@ -541,8 +541,9 @@ for label in test_images.labels[:200]:
 rivals = {"best": best, "digit": torch.stack(same_digit)}
 rivals["original"] = test_images.pixels[:200]
 apart = {name: (decoded - rival).abs().mean(-1) for name, rival in rivals.items()}
+levels = torch.tensor([0.05, 0.5, 0.95], device=device)
 for name, distance in apart.items():
-    low, median, high = distance.quantile(distance.new_tensor([0.05, 0.5, 0.95])).tolist()
+    low, median, high = distance.quantile(levels).tolist()
     print(say(f"tour-apart-{name}", low=low, median=median, high=high))
 
 assert apart["best"].median() < 0.6 * apart["digit"].median()
