@@ -224,7 +224,7 @@ figure, (ax,) = figures.picture(say("tour-alt-gap"), width=6)
 ax.plot(ratios, elbos - exact, color=q_color, label="ELBO")
 ax.axhline(0, color="black", linestyle="--", label=r"$\log\,p(x)$")
 ax.fill_between(ratios, elbos - exact, 0, color=figures.COLORS["gap"], alpha=0.3)
-ax.annotate(say("tour-gap"), (2.4, -0.45), ha="center")
+ax.annotate(say("tour-gap"), (2.5, -0.6), ha="center")
 ax.set(xlabel=say("tour-width"), ylabel=say("tour-elbo-minus-exact"))
 ax.legend(loc="lower center", fontsize=9)
 figure
