@@ -14,15 +14,17 @@
 # %% [markdown] key="title"
 # # Um autocodificador variacional, de ponta a ponta
 #
-# **Ao final você saberá** dizer o que um VAE acrescenta a um autocodificador, de onde vem o ELBO e o que cada um de seus dois termos quer, por que o truque da reparametrização é necessário, e treinar um modelo que inventa dígitos. Onde existe uma resposta exata, você terá conferido com ela o que se afirma.
+# **Ao final, você saberá** dizer o que um VAE acrescenta a um autocodificador, de onde vem o ELBO e o que cada um de seus dois termos favorece, por que o truque da reparametrização é necessário, e treinar um modelo que inventa dígitos. Onde existe uma resposta exata, você terá conferido com ela o que se afirma.
 #
 # **Você precisa de** álgebra linear, probabilidade e um pouco de PyTorch.
 #
-# **Tempo:** 20 minutos de leitura; cerca de um minuto de máquina em dois núcleos.
+# **Tempo:** 75 minutos de leitura, com os exercícios; cerca de um minuto de máquina em dois núcleos.
 #
-# O modelo, a perda e o laço de treinamento estão escritos neste caderno, linha por linha, e são conferidos com o pacote `vae_teach`. O pacote também carrega os dados e desenha as figuras.
+# O modelo, a perda e o laço de treinamento estão escritos neste caderno e são conferidos com o pacote `vae_teach`. O pacote carrega os dados, desenha as figuras e guarda as frases que as células imprimem: `say("tour-latents", count=2)` é uma frase chamada pelo nome, na língua do caderno, com os números que a célula calculou. Um `assert` interrompe o caderno quando uma afirmação não se confirma. O código que só desenha está recolhido.
 
 # %% key="setup"
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -34,7 +36,8 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from vae_teach import bounds, checks, data, densities, figures, nets, train
+from vae_teach import bounds, data, densities, figures, nets, train
+from vae_teach.checks import tour as checks
 from vae_teach.explorer import LatentExplorer
 from vae_teach.sliders import latent_sliders
 from vae_teach.words import say, use_language
@@ -44,18 +47,20 @@ use_language("pt")
 # %% [markdown] key="why"
 # ## 1. Por que não basta um autocodificador?
 #
-# Um autocodificador espreme cada imagem em poucos números, o seu *código*, e a reconstrói a partir deles. Cada imagem vira **um ponto**. Nada diz o que existe entre dois pontos: escolha um código ao acaso, e o decodificador talvez nunca tenha visto nada parecido.
+# Um autocodificador espreme cada imagem em poucos números, o seu *código*, e a reconstrói a partir deles. Cada imagem vira **um ponto**. Nada diz o que existe entre dois pontos: se você escolher um código ao acaso, talvez o decodificador nunca tenha visto nada parecido.
 #
-# Um autocodificador variacional (VAE) guarda **uma pequena nuvem** no lugar do ponto. O decodificador precisa reconstruir a imagem a partir de qualquer lugar da nuvem. E pede-se que as nuvens, juntas, preencham uma forma conhecida, a *priori*. Assim, um sorteio da priori cai em terreno que o decodificador conhece.
+# Um autocodificador variacional (VAE) guarda **uma pequena nuvem** no lugar do ponto. O decodificador precisa reconstruir a imagem a partir de qualquer lugar da nuvem. E cada nuvem é puxada para uma distribuição conhecida, a *priori*, para que todas juntas a cubram. Quanto melhor o fizerem, mais vezes um sorteio da priori cairá em terreno que o decodificador conhece. A seção 10 mede o resultado.
 #
-# A próxima figura mostra cinco imagens: à esquerda, como pontos de uma reta; à direita, como nuvens. Cada nuvem leva um quinto da massa. Repare na soma das nuvens, a linha grossa. Ela não tem buracos e já se parece com a priori, tracejada.
+# Tome cinco imagens, cada uma com uma nuvem. Uma nuvem leva um quinto da massa. Neste exemplo, a soma das nuvens, a linha grossa, não tem buracos. Ela difere da priori, tracejada, por menos de um décimo do pico.
 
-# %% key="points-and-clouds"
-codes = torch.tensor([-1.5, -0.6, 0.1, 0.7, 1.6])  # um por imagem
+# %% key="clouds"
+codes = torch.tensor([-1.1, -0.5, 0.0, 0.5, 1.1])  # um por imagem
 z = torch.linspace(-4, 4, 401)
 clouds = Normal(codes[:, None], 0.6).log_prob(z).exp() / len(codes)  # (5, 401)
 prior = Normal(0.0, 1.0).log_prob(z).exp()  # (401,)
+assert (clouds.sum(0) - prior).abs().max() < 0.1 * prior.max()
 
+# %% key="points-and-clouds" jupyter={"source_hidden": true} tags=["hide-input"]
 q_color, prior_color = figures.COLORS["q"], figures.COLORS["prior"]
 figure, (left, right) = figures.picture(say("tour-alt-clouds"), columns=2, height=2.6)
 left.plot(codes, torch.zeros(5), "o", color=q_color)
@@ -70,15 +75,15 @@ figure
 # %% [markdown] key="formulation"
 # ## 2. A integral que não tem fórmula
 #
-# O modelo conta uma história em dois atos. Primeiro, sorteia-se uma *variável latente* $z$ da priori $p(z) = \mathcal{N}(0, I)$. Depois, o decodificador lê $z$ e diz quão provável é cada imagem que pode sair dali: é a *verossimilhança* $p(x \mid z)$. A probabilidade de ver a imagem $x$ soma todas as histórias que levariam a ela:
+# O modelo gera uma imagem em dois passos. Primeiro, sorteia-se uma *variável latente* $z$ da priori $p(z) = \mathcal{N}(0, I)$. Depois, o decodificador lê $z$ e diz quão provável é cada imagem que pode sair dali: é a *verossimilhança* $p(x \mid z)$. A probabilidade de ver a imagem $x$ soma todos os modos de ela surgir:
 #
 # $$p(x) = \int p(x \mid z)\, p(z)\, dz.$$
 #
-# Treinar é tornar prováveis as imagens que temos, logo precisamos de $\log p(x)$. Mas, se o decodificador é uma rede neural, a integral não tem fórmula. Com ela se perde a *posteriori* $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, que diria quais $z$ podem ter gerado $x$.
+# Treinar é tornar prováveis as imagens que temos, logo precisamos de $\log p(x)$. Mas, se o decodificador é uma rede neural, a integral não tem fórmula. Sem ela, também não temos a *posteriori* $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, que diria quais $z$ podem ter gerado $x$.
 #
-# **Tentemos mesmo assim.** A integral é uma média: basta amostrar $z$ da priori muitas vezes e tirar a média de $p(x \mid z)$. Para saber se a tentativa acerta, usamos um modelo cuja resposta é conhecida: um decodificador linear com ruído gaussiano. Nele $p(x)$ é uma densidade normal, com fórmula exata.
+# **Tentemos mesmo assim.** A integral é uma média: basta amostrar $z$ da priori muitas vezes e tirar a média de $p(x \mid z)$. Para saber se a tentativa acerta, usamos um modelo cuja resposta é conhecida: um decodificador linear com ruído gaussiano. Nele, $p(x)$ é uma densidade normal, com fórmula exata.
 #
-# A próxima figura mostra quatro tentativas com uma variável latente e quatro com vinte. Cada curva é uma tentativa, à medida que as amostras se acumulam. O zero é a resposta exata; a unidade é o *nat*, a do logaritmo natural. Com uma latente, as tentativas acertam. Com vinte, ficam centenas de nats abaixo e dão um salto a cada sorteio feliz.
+# A célula faz quatro tentativas com uma variável latente e quatro com vinte. Na figura, cada curva é uma tentativa, à medida que as amostras se acumulam. O zero é a resposta exata; a unidade é o *nat*, a do logaritmo natural. Atenção: as duas escalas verticais são diferentes. Com uma latente, as tentativas terminam a menos de meio nat da resposta. Com vinte, ficam centenas de nats abaixo e dão um salto a cada sorteio feliz.
 
 # %% key="naive-monte-carlo"
 torch.manual_seed(0)
@@ -97,26 +102,39 @@ def naive_monte_carlo(weights, x, draws=10_000):
     z = torch.randn(draws, weights.shape[1], dtype=torch.float64)  # (S, L)
     log_likelihood = Normal(z @ weights.T, noise).log_prob(x).sum(-1)  # (S,)
     count = torch.arange(1, draws + 1)
+    # o logaritmo da média das 1, 2, 3, ... primeiras verossimilhanças
     return log_likelihood.logcumsumexp(0) - count.log()  # (S,)
 
 
-figure, axes = figures.picture(say("tour-alt-naive"), columns=2)
-for ax, latents in zip(axes, (1, 20), strict=True):
+attempts = {}
+for latents in (1, 20):
     weights, x, exact = linear_model(latents)
     runs = [naive_monte_carlo(weights, x) - exact for _ in range(4)]
-    for run in runs:
-        ax.semilogx(range(1, 10_001), run, linewidth=1)
+    attempts[latents] = torch.stack(runs)  # (4, S) nats
+    low, high = (bound.item() for bound in attempts[latents][:, -1].aminmax())
+    print(say("tour-naive-ends", count=latents, low=low, high=high))
+
+assert (attempts[1][:, -1].abs() < 0.5).all()
+assert (attempts[20][:, -1] < -300).all()
+
+# %% key="naive-picture" jupyter={"source_hidden": true} tags=["hide-input"]
+figure, axes = figures.picture(say("tour-alt-naive"), columns=2)
+for ax, (latents, runs) in zip(axes, attempts.items(), strict=True):
+    ax.semilogx(range(1, 10_001), runs.T, linewidth=1)
     ax.axhline(0, color="black", linestyle="--")
     ax.set(xlabel=say("tour-draws"), ylabel=say("tour-minus-exact"))
     ax.set_title(say("tour-latents", count=latents))
-    ends = torch.stack([run[-1] for run in runs])  # (4,) nats
-    assert (ends.abs() < 0.5).all() if latents == 1 else (ends < -300).all()
+axes[0].set_ylim(-3, 3)
 figure
 
 # %% [markdown] key="naive-noticed"
-# Não é azar. A posteriori ocupa um pedaço minúsculo do espaço, e em vinte dimensões um sorteio da priori praticamente nunca cai nele. **Falta alguém que diga onde procurar.**
+# Não é azar. Em cada direção, a posteriori é cerca de catorze vezes mais estreita que a priori. Com uma latente, alguns sorteios em cada cem caem nela. Com vinte, ela ocupa cerca de $10^{-23}$ do volume da priori, e nenhum dos dez mil sorteios chega perto. **Falta alguém que diga onde procurar.**
 #
-# Suponha que esse alguém exista e nos entregue a posteriori verdadeira, que no modelo linear tem fórmula. Pela regra de Bayes, $p(x) = p(x, z) / p(z \mid x)$ para *qualquer* $z$. Uma única amostra dá a resposta exata, e as três da próxima célula dão o mesmo número.
+# Suponha que esse alguém exista e nos entregue uma distribuição $q(z)$. Podemos então amostrar de $q$, e não da priori, se cada sorteio receber o peso que compensa a troca:
+#
+# $$p(x) = \int \frac{p(x, z)}{q(z)}\, q(z)\, dz = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right], \qquad p(x, z) = p(x \mid z)\, p(z).$$
+#
+# É a **amostragem por importância**. A ajuda não precisa ser perfeita. Na célula abaixo, $q$ tem o centro da posteriori, uma largura 20% maior e ignora a dependência entre as latentes. Mil sorteios de $q$ terminam a menos de meio nat da resposta exata. Dez mil da priori erravam por centenas.
 
 # %% key="posterior-knows"
 def true_posterior(weights, x):
@@ -125,65 +143,89 @@ def true_posterior(weights, x):
     return MultivariateNormal(mean, precision_matrix=precision)
 
 
-posterior = true_posterior(weights, x)
-z = posterior.sample((3,))  # (3, 20)
-log_joint = Normal(z @ weights.T, noise).log_prob(x).sum(-1)  # (3,)
-log_joint += densities.log_standard_normal(z)
-estimates = log_joint - posterior.log_prob(z)  # (3,)
+def log_p_x_and_z(z):  # (S, L)
+    log_likelihood = Normal(z @ weights.T, noise).log_prob(x).sum(-1)  # (S,)
+    return log_likelihood + densities.log_standard_normal(z)
 
-assert torch.allclose(estimates, exact, atol=1e-6)
-for estimate in estimates:
-    print(say("tour-one-draw", estimate=estimate.item(), exact=exact.item()))
+
+def guided_monte_carlo(q, draws=1_000):
+    z = q.sample((draws,))  # (S, L)
+    log_weights = log_p_x_and_z(z) - q.log_prob(z).sum(-1)  # (S,)
+    return log_weights.logsumexp(0) - math.log(draws)
+
+
+posterior = true_posterior(weights, x)
+volume = 0.5 * posterior.covariance_matrix.logdet().item() / math.log(10)
+print(say("tour-volume", width=posterior.stddev.mean().item(), exponent=volume))
+
+q = Normal(posterior.mean, 1.2 * posterior.stddev)
+guided = torch.stack([guided_monte_carlo(q) - exact for _ in range(4)])  # (4,) nats
+low, high = (bound.item() for bound in guided.aminmax())
+print(say("tour-guided-ends", low=low, high=high))
+
+assert (guided.abs() < 0.5).all()
+assert 13 < 1 / posterior.stddev.mean() < 15
+assert -23.5 < volume < -22.5
 
 # %% [markdown] key="naive-moral"
-# Um decodificador neural não nos dá a sua posteriori. Mas podemos *aprender* uma aproximação, $q(z \mid x)$: uma rede lê $x$ e diz onde procurar $z$. Essa rede é o **codificador**.
+# Um decodificador neural não nos dá sua posteriori nem diz onde procurar. Mas podemos *aprender* uma aproximação, $q(z \mid x)$: uma rede lê $x$ e diz onde procurar $z$. Essa rede é o **codificador**. Uma única rede serve a todas as imagens, até às novas, em vez de uma busca para cada imagem. O custo é dividido entre todas, e por isso se fala em inferência *amortizada*.
 
 # %% [markdown] key="elbo"
 # ## 3. O ELBO: um limite que se pode calcular
 #
-# Multiplique e divida por $q$ dentro da integral. O logaritmo é côncavo, e a desigualdade de Jensen o leva para dentro da média:
+# Quão longe uma distribuição está de outra? A medida usada aqui é a **divergência de Kullback-Leibler**, ou KL:
+#
+# $$\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{q(z)}\!\left[\log \frac{q(z)}{p(z)}\right].$$
+#
+# Ela nunca é negativa. O logaritmo é côncavo, portanto a média de um logaritmo é no máximo o logaritmo da média: essa é a **desigualdade de Jensen**. Aplique-a a $-\mathrm{KL}$:
+#
+# $$-\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{q(z)}\!\left[\log \frac{p(z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q(z)}\!\left[\frac{p(z)}{q(z)}\right] = \log \int p(z)\, dz = 0.$$
+#
+# Ela só é zero quando as duas distribuições são iguais, e $\mathrm{KL}(q \,\|\, p)$ não é $\mathrm{KL}(p \,\|\, q)$.
+#
+# Agora aplique a mesma desigualdade à amostragem por importância, com o $q$ do codificador:
 #
 # $$\log p(x) = \log \mathbb{E}_{q(z \mid x)}\!\left[\frac{p(x, z)}{q(z \mid x)}\right] \;\ge\; \mathbb{E}_{q(z \mid x)}\!\left[\log \frac{p(x, z)}{q(z \mid x)}\right] = \mathrm{ELBO}(x).$$
 #
-# O lado direito é o *limite inferior da evidência*, o ELBO. Ele se separa em dois termos:
+# O lado direito é o *limite inferior da evidência*, o ELBO. Como $p(x, z) = p(x \mid z)\, p(z)$, ele se separa em dois termos:
 #
-# $$\mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)).$$
+# $$\begin{aligned} \mathrm{ELBO}(x) &= \mathbb{E}_{q(z \mid x)}\!\left[\log p(x \mid z) + \log \frac{p(z)}{q(z \mid x)}\right] \\ &= \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)). \end{aligned}$$
 #
-# - O **termo de reconstrução** pede que os pontos da nuvem de $x$, decodificados, tornem $x$ provável. Ele quer nuvens estreitas e afastadas umas das outras.
-# - O **termo KL**, uma divergência de Kullback-Leibler, mede o quanto a nuvem se afasta da priori. Ele quer todas as nuvens iguais à priori.
+# - O **termo de reconstrução** pede que os pontos da nuvem de $x$, decodificados, tornem $x$ provável. Ele favorece nuvens estreitas e afastadas umas das outras.
+# - O **termo KL** mede o quanto a nuvem se afasta da priori. Ele favorece nuvens todas iguais à distribuição a priori.
 #
-# O que se perde na desigualdade também tem nome. É outra divergência de Kullback-Leibler, agora de $q$ até a posteriori verdadeira:
+# O que se perde na desigualdade também tem nome. Escreva agora $p(x, z) = p(z \mid x)\, p(x)$:
 #
-# $$\log p(x) - \mathrm{ELBO}(x) = \mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x)).$$
+# $$\log p(x) - \mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}\!\left[\log \frac{q(z \mid x)}{p(z \mid x)}\right] = \mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x)).$$
 #
-# Não acredite: confira. No modelo linear com uma latente, os dois lados têm fórmula. A próxima célula põe $q$ no centro certo e varia a sua largura. O ELBO toca a linha tracejada num único ponto, onde a largura é a da posteriori; estreita demais ou larga demais, a nuvem paga.
+# Não acredite: confira. No modelo linear com uma latente, três caminhos levam a esses três números: $\log p(x)$ é a densidade de uma normal, o ELBO é estimado com 1.000 sorteios de $q$, e a KL entre duas normais tem fórmula. A célula abaixo põe $q$ no centro certo e varia a largura. Na figura, o ELBO toca a linha tracejada num único ponto, onde a largura é a da posteriori. Se a nuvem é estreita ou larga demais, o ELBO cai.
 
 # %% key="elbo-gap"
 weights, x, exact = linear_model(1)
 posterior = true_posterior(weights, x)
 mean, width = posterior.mean, posterior.stddev  # (1,), (1,)
+eps = torch.randn(1_000, 1, dtype=torch.float64)  # (S, 1)
+ratios = torch.linspace(0.2, 3, 29, dtype=torch.float64)
 
+log_ratios, gaps = [], []
+for ratio in ratios:
+    q = Normal(mean, ratio * width)
+    z = mean + ratio * width * eps  # (S, 1)
+    log_ratios.append(log_p_x_and_z(z) - q.log_prob(z)[:, 0])
+    gaps.append(kl_divergence(q, Normal(mean, width))[0])
 
-def log_p_x_and_z(z):  # (S, 1)
-    log_likelihood = Normal(z @ weights.T, noise).log_prob(x).sum(-1)  # (S,)
-    return log_likelihood + densities.log_standard_normal(z)
+log_ratios, gaps = torch.stack(log_ratios), torch.stack(gaps)  # (29, S), (29,)
+elbos, errors = log_ratios.mean(1), log_ratios.std(1) / len(eps) ** 0.5
+assert ((exact - elbos - gaps).abs() < 4 * errors + 1e-9).all()
+assert ratios[elbos.argmax()].isclose(torch.ones_like(exact))
 
-
-widths = width * torch.linspace(0.2, 3, 141, dtype=torch.float64)[:, None]  # (S, 1)
-# log p(x, z) é quadrática em z: dois pontos dão a sua média exata
-average = (log_p_x_and_z(mean + widths) + log_p_x_and_z(mean - widths)) / 2  # (S,)
-elbos = average + Normal(mean, widths).entropy()[:, 0]  # (S,)
-gaps = kl_divergence(Normal(mean, widths), Normal(mean, width))[:, 0]  # (S,)
-
-assert torch.allclose(exact - elbos, gaps, atol=1e-6)
-assert (elbos <= exact + 1e-9).all()
-ratios = (widths / width)[:, 0]
+# %% key="elbo-gap-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("tour-alt-gap"), width=6)
 ax.plot(ratios, elbos - exact, color=q_color, label="ELBO")
 ax.axhline(0, color="black", linestyle="--", label=r"$\log\,p(x)$")
 ax.fill_between(ratios, elbos - exact, 0, color=figures.COLORS["gap"], alpha=0.3)
-ax.annotate(say("tour-gap"), (2.5, -0.45), ha="center")
-ax.set(xlabel=say("tour-width"), ylabel=say("tour-minus-exact"))
+ax.annotate(say("tour-gap"), (2.5, -0.6), ha="center")
+ax.set(xlabel=say("tour-width"), ylabel=say("tour-elbo-minus-exact"))
 ax.legend(loc="lower center", fontsize=9)
 figure
 
@@ -192,7 +234,7 @@ figure
 #
 # Se houver um acelerador (uma GPU), vamos usá-lo. O conjunto inteiro vai de uma vez para a memória do dispositivo: 60.000 imagens de 784 números ocupam 188 MB, e o treinamento não precisa abrir arquivo nenhum.
 #
-# Os dados são os dígitos manuscritos do MNIST, baixados pelo `torchvision`. Onde não há rede nem cópia, o curso desenha os seus próprios dígitos e avisa.
+# Os dados são os dígitos manuscritos do MNIST, baixados pelo `torchvision`. Onde não há rede nem cópia, o curso desenha seus próprios dígitos e avisa.
 
 # %% key="load-data"
 device = torch.device("cpu")
@@ -208,9 +250,9 @@ assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
 print(say("tour-data", name=train_images.name, train=shape, device=device.type))
 
 # %% [markdown] key="why-binary"
-# **Por que preto e branco?** O decodificador dirá, para cada pixel, a probabilidade de ele acender. É uma distribuição de Bernoulli, e ela só gera zeros e uns. Um cinza de 0,5 não é um valor possível. Nós o lemos como a probabilidade de sair 1. Por isso sorteamos cada pixel com a probabilidade que o seu nível de cinza indica, de novo a cada lote do treinamento, e uma vez só no teste.
+# **Por que preto e branco?** O decodificador dirá, para cada pixel, a probabilidade de ele acender. É uma distribuição de Bernoulli, e ela só gera zeros e uns. Um cinza de 0,5 não é um valor possível. Nós o lemos como a probabilidade de sair 1. Por isso sorteamos cada pixel com a probabilidade que o nível de cinza indica, de novo a cada lote do treinamento, e uma única vez para o conjunto de teste.
 #
-# A próxima figura mostra dez imagens em cinza e dois sorteios de cada uma. Os dígitos são os mesmos; repare que só as bordas mudam.
+# Aqui estão dez imagens em tons de cinza e dois sorteios de cada uma. Os dígitos são os mesmos; repare que só as bordas mudam.
 
 # %% key="binarize"
 torch.manual_seed(0)
@@ -222,7 +264,11 @@ rows = {say("tour-grey"): grey, say("tour-draw-1"): first, say("tour-draw-2"): s
 figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 
 # %% [markdown] key="grey-floor"
-# Há quem alimente a Bernoulli com os cinzas. O preço tem nome e número. Nem mesmo uma reconstrução perfeita sairia de graça: sobraria a entropia dos próprios cinzas, que a próxima célula mede. Essa entropia é a mesma para um modelo bom e para um ruim, e não diz nada sobre eles.
+# Há quem use os níveis de cinza diretamente na Bernoulli. A fórmula $x \log p + (1 - x) \log(1 - p)$ os aceita, e para o decodificador isso não faz mal: ela é uma reta em $x$, portanto seu valor no nível de cinza é a média dela sobre os sorteios.
+#
+# O problema está no *número*. Uma Bernoulli não dá probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ tampouco é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, e a célula abaixo encontra a metade disso ou menos. O que sai é o logaritmo de probabilidade nenhuma, e não limita nada.
+#
+# A célula imprime também a entropia média dos bits quando se conhecem os cinzas. Mesmo quem conhecesse os cinzas ficaria com essa incerteza. Portanto, nenhum modelo dos bits pode ter um $\log p(x)$ médio acima desse piso com o sinal trocado.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
@@ -230,18 +276,51 @@ floor = Bernoulli(greys).entropy().sum(-1)  # (10000,)
 print(say("tour-floor", mean=floor.mean().item(), error=train.standard_error(floor)))
 assert test_images.name != "mnist" or abs(floor.mean() - 45.53) < 0.2
 
+level = torch.linspace(0, 1, 1001)  # um pixel em tom de cinza
+for p in (0.5, 0.9):
+    area = torch.trapezoid(p**level * (1 - p) ** (1 - level), level).item()
+    print(say("tour-no-density", p=p, area=area))
+    assert area < 0.501
+
 # %% [markdown] key="architecture"
 # ## 5. A arquitetura
 #
 # Duas redes pequenas, uma camada oculta em cada: 784 → 400 → 2 → 400 → 784.
 #
-# - `encode` lê uma imagem e devolve a sua nuvem: a média $\mu$ e a log-variância $\log \sigma^2$ de $q(z \mid x) = \mathcal{N}(\mu, \sigma^2)$, um par por dimensão latente.
+# - `encode` lê uma imagem e devolve sua nuvem: a média $\mu$ e a log-variância $\log \sigma^2$ de $q(z \mid x) = \mathcal{N}(\mu, \sigma^2)$, um par por dimensão latente.
 # - `reparameterize` amostra $z$ da nuvem.
 # - `decode` leva $z$ à probabilidade de cada pixel.
 #
-# **Por que a log-variância?** Uma rede produz qualquer número real, e uma variância precisa ser positiva. A exponencial resolve. O `clamp` mantém o desvio padrão entre 0,0067 e 148, uma faixa bem mais larga do que as nuvens chegam a usar, para que uma imagem estranha não estrague o treinamento.
+# **Por que a log-variância?** Uma rede produz qualquer número real, e uma variância precisa ser positiva. A exponencial resolve. O `clamp` mantém o desvio padrão entre 0,0067 e 148, para que uma imagem estranha não estrague o treinamento. As nuvens do modelo treinado ficam dentro dessa faixa; a seção 10 imprime a largura delas.
 #
 # Por dentro, o decodificador devolve *logits*, os números que a sigmoide transforma em probabilidades. A perda é calculada com os logits: assim, nenhuma probabilidade se arredonda para 0 ou 1, o que faria o logaritmo explodir. A sigmoide só entra quando queremos ver a imagem.
+
+# %% key="architecture-picture" jupyter={"source_hidden": true} tags=["hide-input"]
+figure, (ax,) = figures.picture(say("tour-alt-model"), width=9, height=2.3)
+style = {"boxstyle": "round,pad=0.45", "fc": "white", "lw": 2}
+black, blue = "black", figures.COLORS["reconstruction"]
+nodes = {
+    (0, 0): ("$x$", black, "-"),
+    (1.5, 0): (say("tour-encoder"), q_color, "-"),
+    (3, 0): (r"$\mu,\ \log\,\sigma^2$", q_color, "-"),
+    (4.8, 0): (r"$z = \mu + \sigma\,\varepsilon$", black, "-"),
+    (6.5, 0): (say("tour-decoder"), blue, "-"),
+    (8.1, 0): (r"$p(x\,|\,z)$", blue, "-"),
+    (4.8, 1): (r"$\varepsilon \sim \mathcal{N}(0, I)$", black, ":"),
+}
+for at, (text, color, line) in nodes.items():
+    frame = style | {"ec": color, "ls": line}
+    ax.annotate(text, at, ha="center", va="center", size=11, bbox=frame)
+arrow = {"arrowstyle": "-|>", "lw": 1.5, "color": "black"}
+between = [(0.25, 0.9), (2.1, 2.5), (3.5, 4.25), (5.35, 5.8), (7.2, 7.7)]
+for start, end in between:
+    ax.annotate("", (end, 0), (start, 0), arrowprops=arrow)
+ax.annotate("", (4.8, 0.22), (4.8, 0.78), arrowprops=arrow)
+ax.text(3, -0.75, say("tour-kl-term"), ha="center", size=10, color=q_color)
+ax.text(8.1, -0.75, say("tour-reconstruction-term"), ha="center", size=10)
+ax.set(xlim=(-0.4, 8.9), ylim=(-1, 1.4))
+ax.set_axis_off()
+figure
 
 # %% key="architecture-class" tags=["nbval-check-output"]
 class HandVAE(nn.Module):
@@ -285,7 +364,7 @@ print(say("tour-parameters", count=parameters))
 #
 # $$z = \mu + \sigma\, \varepsilon, \qquad \sigma = e^{\frac{1}{2} \log \sigma^2}.$$
 #
-# A distribuição de $z$ é a mesma, mas agora $z$ é uma função derivável de $\mu$ e de $\log \sigma^2$. Na próxima célula, a amostra simples não deixa o gradiente passar; a reparametrizada deixa. E o gradiente é o certo: para $\mathbb{E}[z^2] = \mu^2 + \sigma^2$, as derivadas exatas em relação à média e à log-variância são $2\mu$ e $\sigma^2$, e as estimadas ficam a menos de quatro erros padrão delas.
+# A distribuição de $z$ é a mesma, mas agora $z$ é uma função derivável de $\mu$ e de $\log \sigma^2$. Na célula abaixo, a amostra simples não deixa o gradiente passar; a reparametrizada deixa. E o gradiente é o certo: para $\mathbb{E}[z^2] = \mu^2 + \sigma^2$, as derivadas exatas em relação à média e à log-variância são $2\mu$ e $\sigma^2$, e as estimadas ficam a menos de quatro erros padrão delas.
 
 # %% key="trick-gradient" tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -325,12 +404,12 @@ for a, b in zip(ours, theirs, strict=True):
 # %% [markdown] key="loss"
 # ## 6. A perda
 #
-# A perda é o ELBO com o sinal trocado, na média do lote. Para estimá-lo, basta uma amostra da nuvem de cada imagem. Somas correm sobre pixels e dimensões latentes; médias, sobre imagens. Trocar uma pela outra num só dos termos mudaria o objetivo sem avisar.
+# A perda é o ELBO com o sinal trocado, em média sobre o lote. Para estimá-lo, basta uma amostra da nuvem de cada imagem. As somas percorrem os pixels e as dimensões latentes; as médias, as imagens. Trocar uma pela outra num só dos termos mudaria o objetivo sem avisar.
 #
 # - **Reconstrução.** O logaritmo da probabilidade de Bernoulli, somado sobre os pixels: $\sum_d [x_d \ell_d - \log(1 + e^{\ell_d})]$, em que $\ell$ são os logits.
-# - **KL.** Da nuvem até a priori, duas normais, ela tem fórmula: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$.
+# - **KL.** Como a nuvem e a priori são normais, há fórmula fechada: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$. Para chegar a ela, escreva $\log q - \log p$ em uma dimensão, $\frac{1}{2}[z^2 - (z - \mu)^2 / \sigma^2 - \log \sigma^2]$, e tire a média sobre $q$, com $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ e $\mathbb{E}[(z - \mu)^2] = \sigma^2$.
 #
-# A próxima célula escreve os dois termos e os confere com `torch.distributions`, que não conhece as nossas fórmulas, e com o pacote.
+# A célula abaixo escreve os dois termos e os confere com `torch.distributions`, que não conhece nossas fórmulas, e com o pacote.
 
 # %% key="loss-by-hand" tags=["nbval-check-output"]
 def reconstruction_term(x, logits):
@@ -360,9 +439,9 @@ shown = kl_term(torch.tensor([[0.0, 0.0], [1.0, -2.0]]), torch.zeros(2, 2))
 print(say("tour-kl-shown", same=shown[0].item(), moved=shown[1].item()))
 
 # %% [markdown] key="training"
-# ## 7. O treinamento
+# ## 7. Treinamento
 #
-# O laço cabe em seis linhas: codifique, amostre, decodifique, calcule a perda, derive, dê um passo. A próxima célula o escreve e percorre uma vez 12.800 imagens, em lotes de 128. Depois faz o mesmo com `train.fit`, partindo da mesma semente, e confere que os dois modelos dão às imagens de teste o mesmo ELBO, a menos de arredondamentos.
+# O laço cabe em seis linhas: codifique, amostre, decodifique, calcule a perda, derive, dê um passo. A célula abaixo o escreve e percorre uma vez 12.800 imagens, em lotes de 128. Quem sorteia os bits de cada lote é `batches`, porque pedimos `dynamic=True`. Depois, a célula faz o mesmo com `train.fit`, partindo da mesma semente, e confere que os dois modelos têm o mesmo ELBO nas imagens de teste, a menos de arredondamentos.
 
 # %% key="training-by-hand"
 few = data.Images(
@@ -392,7 +471,9 @@ assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 # %% [markdown] key="training-run"
 # Agora o treinamento de verdade: as 60.000 imagens, 15 épocas, Adam com taxa de aprendizado $10^{-3}$. `fit` mostra uma barra de progresso; em dois núcleos, leva menos de um minuto.
 #
-# A tabela traz, por época, o ELBO de treinamento, os seus dois termos e o ELBO de teste, em nats por imagem. Espere uma subida rápida e depois lenta. Repare na curva da KL: a partir da segunda época, ela cresce. O modelo *gasta* KL para reconstruir melhor, porque vale a pena.
+# A tabela traz, por época, o ELBO de treinamento, seus dois termos e o ELBO de teste, em nats por imagem. A subida é rápida e depois lenta. Nas primeiras épocas, o ELBO de teste fica *acima* do de treinamento. Não é engano: o valor de treinamento é uma média ao longo da época, em que o modelo ainda era pior, e o de teste é medido no fim dela.
+#
+# Repare na curva da KL: a partir da segunda época, ela cresce. O termo de reconstrução ganha mais nats do que a KL custa, e a soma dos dois melhora.
 
 # %% key="training-fit"
 torch.manual_seed(0)
@@ -403,12 +484,14 @@ history = train.fit(
 print(history)
 
 # %% key="training-curves"
-kl = history.column("kl")
+kl, reconstruction = history.column("kl"), history.column("reconstruction")
 assert kl[-1] > kl[1]
+assert reconstruction[-1] - reconstruction[1] > kl[-1] - kl[1]
+assert history.column("test_elbo")[0] > history.column("elbo")[0]
 figures.curves(history)
 
 # %% [markdown] key="training-verdict"
-# **Esse número é bom?** Um ELBO sozinho não diz muito. Comparemos com o melhor modelo de pixels independentes e *sem* variável latente: cada pixel acende com a sua frequência no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança dele se calcula exatamente, sem limite inferior no caminho. A próxima célula exige que o VAE, mesmo medido por baixo, ganhe dele com folga, e que chegue ao valor esperado para estes dados.
+# **Esse número é bom?** Um ELBO sozinho não diz muito. Comparemos com o melhor modelo de pixels independentes e *sem* variável latente: cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança dele se calcula exatamente, sem limite inferior no caminho. A célula abaixo exige que o VAE, mesmo avaliado por um limite inferior, o supere com folga, e que chegue ao valor esperado para estes dados.
 
 # %% key="training-checked"
 torch.manual_seed(0)
@@ -426,39 +509,63 @@ assert mean - no_latent.mean() > 20
 # %% [markdown] key="reconstruction"
 # ## 8. Reconstrução
 #
-# Em cima, dez imagens de teste, que o modelo nunca viu no treinamento. Embaixo, o que ele reconstrói: a média do decodificador no centro de cada nuvem. Espere contornos suaves. Espere também trocas: com apenas dois números por imagem, alguns dígitos voltam como um vizinho parecido.
+# Em cima, dez imagens de teste, que o modelo nunca viu no treinamento. Embaixo, o que ele reconstrói: a média do decodificador no centro de cada nuvem. Os contornos saem suaves. Também há trocas: com apenas dois números por imagem, alguns dígitos voltam como um vizinho parecido.
 
 # %% key="reconstructions"
 figures.reconstructions(model, test_images)
 
 # %% [markdown] key="why-soft"
-# **Por que tão suaves?** Dois números não bastam para dizer onde está cada traço. Dado $z$, os pixels são sorteados de forma independente, e o melhor que o decodificador pode fazer é acertar a *média* das imagens que moram perto de $z$. Uma média de dígitos parecidos é um dígito borrado.
+# **Por que tão suaves?** Dois números não bastam para dizer onde está cada traço. Dado $z$, os pixels são independentes, e cada um responde por si. Mantenha o codificador como está e pergunte qual seria o melhor decodificador no ponto $z$. Opinam todas as imagens $x_n$ cujas nuvens alcançam $z$, cada uma com peso $q(z \mid x_n)$. A Bernoulli que melhor atende a todas tem como média a **média ponderada** delas:
 #
-# Isso se confere. A próxima figura compara, para dez códigos, a saída do decodificador com a média das 50 imagens de teste cujos códigos estão mais próximos. As duas quase coincidem. O borrão não é culpa da KL: um autocodificador de dois números também borra, como verá quem continuar o curso.
+# $$\bar{x}(z) = \frac{\sum_n q(z \mid x_n)\, x_n}{\sum_n q(z \mid x_n)}.$$
+#
+# Uma média de dígitos parecidos é um dígito borrado. Nosso decodificador encontrou essa média? A célula abaixo a calcula com as 60.000 imagens de treinamento, nos códigos de 200 imagens de teste. A distância é a diferença absoluta média por pixel. Para comparar, a célula imprime a mesma distância até a média de 50 imagens quaisquer do mesmo dígito e até a própria imagem de teste. A média ponderada é, de longe, a mais próxima: o borrão é o que o treinamento pediu.
+#
+# A culpa não é da KL, que nem entrou no argumento. Um autocodificador de dois números também borra: a [lição 05](05_latent_space.ipynb) mostra.
 
 # %% key="why-soft-shown"
-ten = figures.one_of_each(test_images).to(device)
+torch.manual_seed(0)
+seen = data.draw_bits(train_images.pixels)  # (60000, 784)
 with torch.no_grad():
-    codes, _ = model.encode(test_images.pixels)  # (10000, 2)
-    decoded = model.decode(codes[ten])  # (10, 784)
-nearest = torch.cdist(codes[ten], codes).topk(50, largest=False).indices  # (10, 50)
-averages = test_images.pixels[nearest].mean(1)  # (10, 784)
+    mu, logvar = model.encode(seen)  # (60000, 2)
+    points, _ = model.encode(test_images.pixels[:200])  # (200, 2)
+    decoded = model.decode(points)  # (200, 784)
+q_at_points = Normal(mu, torch.exp(0.5 * logvar)).log_prob(points[:, None]).sum(-1)
+best = q_at_points.softmax(-1) @ seen  # (200, 784) pesos q(z|x), que somam um
 
-to_average = (decoded - averages).abs().mean()
-to_original = (decoded - test_images.pixels[ten]).abs().mean()
-assert to_average < 0.5 * to_original
-rows = {say("tour-decoded"): decoded, say("tour-average"): averages}
+same_digit = []
+for label in test_images.labels[:200]:
+    others = (train_images.labels == label).nonzero()[:, 0]  # (n,)
+    same_digit.append(seen[others[torch.randperm(len(others))[:50]]].mean(0))
+
+rivals = {"best": best, "digit": torch.stack(same_digit)}
+rivals["original"] = test_images.pixels[:200]
+apart = {name: (decoded - rival).abs().mean(-1) for name, rival in rivals.items()}
+levels = torch.tensor([0.05, 0.5, 0.95], device=device)
+for name, distance in apart.items():
+    low, median, high = distance.quantile(levels).tolist()
+    print(say(f"tour-apart-{name}", low=low, median=median, high=high))
+
+assert apart["best"].median() < 0.6 * apart["digit"].median()
+assert (apart["best"] < apart["digit"]).float().mean() > 0.9
+ten = figures.one_of_each(test_images)
+rows = {say("tour-decoded"): decoded[ten], say("tour-average"): best[ten]}
 figures.gallery(rows, columns=10, alt=say("tour-alt-soft"))
 
 # %% [markdown] key="generation"
 # ## 9. Geração
 #
-# Para inventar imagens, esquecemos o codificador: amostramos $z$ da priori e decodificamos. A próxima figura mostra duas coisas diferentes, que muitos textos confundem.
+# Para inventar imagens, esquecemos o codificador: amostramos $z$ da priori e decodificamos. A figura mostra duas coisas diferentes, que muitos textos confundem.
 #
-# - Em cima, as **médias** do decodificador: a probabilidade de cada pixel acender. São bonitas, mas o modelo nunca geraria uma imagem cinzenta.
-# - Embaixo, as **amostras** do modelo: cada pixel sorteado com essa probabilidade. Repare no chuvisco das bordas. Ele está lá porque os pixels são sorteados sem conversar entre si.
+# - Em cima, as **médias** do decodificador: a probabilidade de cada pixel acender. São bonitas, mas o modelo nunca geraria uma imagem em tons de cinza.
+# - Embaixo, as **amostras** do modelo: cada pixel sorteado com essa probabilidade. Repare no chuvisco: pontos soltos em volta dos traços e furos dentro deles. Ele aparece porque, dado $z$, os pixels são sorteados de forma independente.
 
 # %% key="samples"
+with torch.no_grad():
+    means = model.decode(torch.randn(1_000, 2, device=device))  # (1000, 784)
+speckle = means * (1 - means)  # a variância de cada pixel
+inside = speckle[means > 0.5].sum() / speckle.sum()
+assert 0.2 < inside < 0.6
 figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
 
 # %% [markdown] key="manifold"
@@ -488,15 +595,38 @@ with torch.no_grad():
 figures.manifold(model, n)
 
 # %% [markdown] key="map-before"
-# E onde moram as imagens de verdade? A próxima figura marca o centro da nuvem de 5.000 imagens de teste, uma cor por dígito. Os círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam e ocupam o centro, como a KL pediu, e que dígitos parecidos são vizinhos.
+# E onde ficam as imagens de verdade? A figura marca o centro da nuvem de 5.000 imagens de teste, uma cor por dígito. Os círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que passam do círculo de fora.
 
 # %% key="map-picture"
 figures.latent_map(model, test_images)
 
+# %% key="map-spread"
+torch.manual_seed(0)
+with torch.no_grad():
+    mu, logvar = model.encode(test_images.pixels)  # (10000, 2)
+sigma = torch.exp(0.5 * logvar)
+z = mu + sigma * torch.randn_like(mu)  # (10000, 2), um sorteio por imagem
+
+outside = (z.norm(dim=-1) > math.sqrt(-2 * math.log(0.05))).float()  # do círculo de 95%
+by_digit = [outside[test_images.labels == digit].mean().item() for digit in range(10)]
+share, most = outside.mean().item(), max(by_digit)
+print(say("tour-outside", share=share, most=most, digit=by_digit.index(most)))
+first, second = z.var(0).tolist()
+print(say("tour-variances", first=first, second=second))
+print(say("tour-sigmas", low=sigma.min().item(), high=sigma.max().item()))
+
+assert share > 0.1
+assert most > 0.3
+assert sigma.min() > math.exp(-5)
+assert sigma.max() < 1
+
+# %% [markdown] key="map-noticed"
+# Todas as nuvens juntas, com o mesmo peso, formam a **posteriori agregada**. Se ela fosse igual à distribuição a priori, 5% dos sorteios cairiam fora do círculo externo, e as duas variâncias seriam 1. Não é o que ocorre: mais de 10% caem fora e, para um dos dígitos, muito mais. O termo KL puxa cada nuvem para a priori, uma por uma, enquanto o termo de reconstrução resiste. Sobre a soma delas, ele não promete nada. A [lição 05](05_latent_space.ipynb) mede a diferença.
+
 # %% [markdown] key="sliders"
-# ## 11. Com a mão no espaço latente
+# ## 11. Passeando pelo espaço latente
 #
-# Mova $z_1$ e $z_2$ e veja o dígito mudar. Estes controles deslizantes falam com o Python a cada movimento, por isso precisam de um kernel: execute o caderno antes. Com o teclado, as setas andam 0,1; Home e End vão às pontas.
+# Mova $z_1$ e $z_2$ e veja o dígito mudar. Estes controles deslizantes chamam o Python a cada movimento e por isso precisam de um kernel: execute o caderno antes. No teclado, cada toque numa seta move 0,1; Home e End levam às pontas.
 
 # %% key="sliders-shown"
 panel = latent_sliders(model)
@@ -512,7 +642,7 @@ for slider in panel.sliders:
 assert len(seen) == 5
 
 # %% [markdown] key="explorer"
-# O **explorador** faz o mesmo sem Python: os pesos do decodificador viajam com a página, e o JavaScript decodifica. Ele funciona num caderno aberto e ainda não executado, e numa página da web, onde não há kernel nenhum. Se no lugar dele aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável. Arraste o ponto sobre o mapa, ou use as setas. Cada casa da grade ao fundo tem a mesma massa da priori.
+# O **explorador** faz o mesmo sem Python: os pesos do decodificador vêm junto com a página, e o JavaScript decodifica. Ele funciona num caderno aberto e ainda não executado e também numa página da web, onde não há kernel nenhum. Se no lugar dele aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável. Arraste o ponto sobre o mapa, ou use as setas. Cada célula da grade ao fundo tem a mesma massa da priori.
 
 # %% key="explorer-shown"
 explorer = LatentExplorer(model, train_images)
@@ -536,16 +666,16 @@ explorer
 # | 09 | Para onde foi a ideia? |
 # | 10 | O ELBO é mesmo um número de bits? |
 #
-# **Para ler.** Kingma e Welling (2013), *Auto-Encoding Variational Bayes*, de onde vem quase tudo o que você viu. Rezende, Mohamed e Wierstra (2014) chegaram à mesma ideia por conta própria, quase ao mesmo tempo.
+# **Para ler.** Kingma e Welling (2013), *Auto-Encoding Variational Bayes*, de onde vem quase tudo o que você viu. Rezende, Mohamed e Wierstra (2014) chegaram à mesma ideia de forma independente, quase ao mesmo tempo.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
 #
-# Escreva a sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: certo, ou uma pista. As soluções estão recolhidas logo abaixo de cada questão; abra-as só depois de tentar.
+# Escreva sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: certo, ou uma pista. As soluções estão recolhidas logo abaixo de cada questão; abra-as só depois de tentar.
 #
-# ### 1. A KL até outra priori
+# ### 1. A KL em relação a outra priori
 #
-# Na lição, a priori é $\mathcal{N}(0, I)$. Escreva a KL de $\mathcal{N}(\mu, \sigma^2)$ até uma priori mais larga ou mais estreita, $\mathcal{N}(0, \tau^2 I)$. A função recebe `mu` e `logvar`, de forma `(B, L)`, e o número `tau`; ela devolve um número por imagem. Com $\tau = 1$, ela deve recair na fórmula da lição.
+# Na lição, a priori é $\mathcal{N}(0, I)$. Escreva a KL de $\mathcal{N}(\mu, \sigma^2)$ em relação a uma priori mais larga ou mais estreita, $\mathcal{N}(0, \tau^2 I)$. A função recebe `mu` e `logvar`, de forma `(B, L)`, e o número `tau`; ela devolve um número por imagem. Com $\tau = 1$, ela deve recair na fórmula da lição.
 
 # %% key="exercise-kl" tags=["nbval-check-output"]
 def my_kl(mu, logvar, tau):
@@ -557,7 +687,7 @@ checks.kl(my_kl)
 # %% key="solution-kl" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output", "solution"]
 def solution_kl(mu, logvar, tau):
     ratio = (mu**2 + logvar.exp()) / tau**2  # (B, L)
-    log_ratio = logvar - torch.log(torch.tensor(tau**2))  # (B, L)
+    log_ratio = logvar - 2 * math.log(tau)  # (B, L)
     return 0.5 * (ratio - 1 - log_ratio).sum(-1)  # (B,)
 
 
@@ -568,11 +698,15 @@ verdict
 # %% [markdown] key="exercise-draw-text"
 # ### 2. Encontre o erro
 #
-# Esta função já circulou em código publicado. Ela não dá erro nenhum, o gradiente passa, e o modelo treina. Mas a amostra não vem da nuvem que o codificador descreveu. Encontre o erro e corrija-o, sem olhar para a pista logo abaixo.
+# `draw_with_a_bug` não interrompe o programa, o gradiente passa, e o modelo treina. Mas a amostra não vem da nuvem que o codificador descreveu. Encontre o erro e escreva em `my_draw` a função como deveria ser.
 
 # %% key="exercise-draw" tags=["nbval-check-output"]
-def my_draw(mu, logvar, eps):
+def draw_with_a_bug(mu, logvar, eps):
     return mu + torch.exp(logvar) * eps
+
+
+def my_draw(mu, logvar, eps):
+    ...
 
 
 checks.draw(my_draw)
@@ -610,7 +744,7 @@ assert verdict
 verdict
 
 # %% [markdown] key="solution-beta-text"
-# <details><summary>Resposta da pergunta para pensar</summary>
+# <details><summary>Resposta à pergunta para pensar</summary>
 #
 # A KL nunca é negativa. Com $\beta > 1$, subtrai-se mais do que antes: o resultado nunca passa do ELBO e continua sendo um limite inferior, só que mais frouxo. Com $\beta < 1$, subtrai-se menos: o resultado pode passar de $\log p(x)$, e a garantia se perde.
 #
@@ -641,7 +775,7 @@ verdict
 # %% [markdown] key="exercise-latents-text"
 # ### 5. Mais dimensões latentes
 #
-# Treine um `nets.VAE` com dez dimensões latentes por três épocas. Espere um ELBO de teste bem maior que o do modelo da lição, que treinou por cinco vezes mais épocas. A verificação compara os dois, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
+# Treine um `nets.VAE` com dez dimensões latentes por três épocas. O ELBO de teste deve ficar bem acima do ELBO do modelo da lição, que treinou pelo quíntuplo de épocas. A verificação compara os dois, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
 
 # %% key="exercise-latents" tags=["nbval-check-output"]
 my_wide_model = ...
@@ -660,7 +794,7 @@ verdict
 # %% [markdown] key="exercise-dataset-text"
 # ### 6. Outros dados
 #
-# O curso desenha os seus próprios dígitos: `data.load("strokes", "train")`. Treine neles um `nets.VAE` com duas latentes, por três épocas ou mais, e olhe a variedade com `figures.manifold`. O que mudou na forma das regiões?
+# O curso desenha seus próprios dígitos: `data.load("strokes", "train")`. Treine neles um `nets.VAE` com duas latentes, por três épocas ou mais, e olhe a variedade com `figures.manifold`. O que mudou na forma das regiões?
 
 # %% key="exercise-dataset" tags=["nbval-check-output"]
 my_strokes_model = ...

@@ -4,6 +4,7 @@ import copy
 import math
 
 import checking
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -35,18 +36,43 @@ def grid_mass(extent, latents):
 RIGHT = {
     checks.kl: [kl, lambda m, v, t: kl(m, v, t) + 0.0],
     checks.draw: [draw, lambda m, v, e: torch.addcmul(m, torch.exp(v / 2), e)],
-    checks.beta_loss: [beta_loss],
+    checks.beta_loss: [beta_loss, lambda *a: beta_loss(*a).item()],
     checks.grid_mass: [
         grid_mass,
         lambda a, n: torch.tensor(grid_mass(a, n)),
         lambda a, n: torch.tensor([grid_mass(a, n)]),
+        lambda a, n: np.float32(grid_mass(a, n)),
     ],
 }
+
+
+def kl_in(mu, logvar, tau, *, mean=2, variance=2, logs=2):
+    terms = mu**2 / tau**mean + logvar.exp() / tau**variance - 1 - logvar
+    return 0.5 * (terms + logs * math.log(tau)).sum(1)
+
+
+def terms(x, logits, mu, logvar):
+    loss = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+    return loss, 0.5 * (mu**2 + logvar.exp() - 1 - logvar)  # (B, D), (B, L)
+
+
+def ball(extent, latents):
+    return torch.distributions.Chi2(torch.tensor(float(latents))).cdf(
+        torch.tensor(extent**2)
+    )
+
 
 # What learners write, spelt as they write it, and the words of the hint it must get.
 WRONG = [
     (checks.kl, lambda m, v, t: kl(m, v, 1.0), "does not depend on tau"),
     (checks.kl, lambda m, v, t: kl(m, v, t**0.5), "read as the prior's variance"),
+    (checks.kl, lambda *a: kl_in(*a, mean=0), "term of the mean ignores tau"),
+    (checks.kl, lambda *a: kl_in(*a, variance=0), "term of the variance ignores tau"),
+    (checks.kl, lambda *a: kl_in(*a, mean=1, variance=1), "You divided by tau"),
+    (checks.kl, lambda *a: kl_in(*a, logs=0), "missing from the logarithm"),
+    (checks.kl, lambda *a: kl_in(*a, logs=1), "Only half of the logarithm"),
+    (checks.kl, lambda *a: kl_in(*a, logs=-2), "logarithm of tau entered with"),
+    (checks.kl, lambda *a: kl_in(*a, logs=0) + math.log(a[2]), "entered once only"),
     (checks.kl, lambda m, v, t: kl(m.T, v.T, t), "summed over the batch"),
     (checks.kl, lambda m, v, t: kl(m, v, t).sum(), "into one number"),
     (checks.kl, lambda m, v, t: kl(m, v, t).mean(), "averaged over the batch"),
@@ -62,6 +88,9 @@ WRONG = [
     (checks.kl, lambda m, v, t: kl(m, v.log(), t), "infinities or NaN"),
     (checks.draw, lambda m, v, e: m + v.exp() * e, "multiplied by the variance"),
     (checks.draw, lambda m, v, e: m + v * e, "a logarithm"),
+    (checks.draw, lambda m, v, e: m + v.sqrt() * e, "has no square root"),
+    (checks.draw, lambda m, v, e: m + v**0.5 * e, "has no square root"),
+    (checks.draw, lambda m, v, e: draw(m, v, e).detach().numpy(), "cut the graph"),
     (checks.draw, lambda m, v, e: m + e, "which was left out"),
     (checks.draw, lambda m, v, e: m + 0 * e, "noise was left out"),
     (checks.draw, lambda m, v, e: draw(m, v, torch.randn_like(e)), "the same eps"),
@@ -78,12 +107,30 @@ WRONG = [
     (checks.beta_loss,
      lambda x, logits, m, v, b: (F.binary_cross_entropy_with_logits(logits, x)
                                  + b * kl(m, v, 1.0).mean()), "hidden beta"),
+    (checks.beta_loss,
+     lambda *a: a[4] * terms(*a[:4])[1].mean() + terms(*a[:4])[0].sum(1).mean(),
+     "In the KL you averaged over the latent dimensions"),
+    (checks.beta_loss,
+     lambda *a: a[4] * terms(*a[:4])[1].mean() + terms(*a[:4])[0].mean(),
+     "Both call for sums"),
+    (checks.beta_loss,
+     lambda *a: a[4] * terms(*a[:4])[1].sum(1).mean() + terms(*a[:4])[0].sum(),
+     "The reconstruction was summed over the batch"),
+    (checks.beta_loss,
+     lambda *a: a[4] * terms(*a[:4])[1].sum() + terms(*a[:4])[0].sum(1).mean(),
+     "The KL was summed over the batch"),
+    (checks.beta_loss,
+     lambda *a: a[4] * terms(*a[:4])[1].sum(1).mean() - terms(*a[:4])[0].sum(1).mean(),
+     "favour improbable images"),
     (checks.grid_mass, lambda a, n: grid_mass(a, 1), "a single axis"),
     (checks.grid_mass, lambda a, n: (0.5 + grid_mass(a, 1) / 2) ** n, "two sides"),
     (checks.grid_mass, lambda a, n: 1 - grid_mass(a, n), "outside"),
     (checks.grid_mass, lambda a, n: n * grid_mass(a, 1), "exceeds 1"),
     (checks.grid_mass, lambda a, n: (grid_mass(a, 1) / 2) ** n, "half"),
     (checks.grid_mass, lambda a, n: 1 - math.exp(-a * a / 2), "circle"),
+    (checks.grid_mass, ball, "mass of a ball"),
+    (checks.grid_mass, lambda a, n: math.erf(a) ** n, "erf is not"),
+    (checks.grid_mass, lambda a, n: 100 * grid_mass(a, n), "a percentage"),
     (checks.grid_mass, lambda a, n: grid_mass(a, n) + 1e-3, "values differ"),
 ]  # fmt: skip
 MISTAKES = {
@@ -101,6 +148,7 @@ test_the_unusable_is_never_right = checking.refuses_the_unusable(RIGHT)
 test_no_answer_ever_raises = checking.survives(RIGHT)
 test_hints_come_in_portuguese_too = checking.speaks_portuguese(RIGHT, WRONG)
 test_every_known_mistake_has_words = checking.has_words(MISTAKES)
+test_no_mistake_passes_for_another = checking.tells_apart(MISTAKES)
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +227,7 @@ def test_other_dataset_wants_a_model_of_it():
         (VAE(), "Train on the images of 'strokes'"),
         (diverged(VAE()), "not a finite number"),
         (VAE(100), "images of 100 pixels"),
+        (VAE(latent_dim=10), "asks for two latents"),
         (VAE().double(), "Train on the images of 'strokes'"),
     ]:
         verdict = checks.other_dataset(model)
