@@ -327,7 +327,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-temperature"))
 # %% key="diversity"
 def diversity_of(z):
     with torch.no_grad():
-        m = model.decode(z).double()  # (B, 784)
+        m = model.decode(z).cpu().double()  # (B, 784)
     between = (m - m.mean(0)).square().sum(-1)  # (B,)
     within = grey(m).mean().item()
     assert abs(between.mean() + within - grey(m.mean(0))) < 1e-6
