@@ -864,7 +864,7 @@ panel.controls["first"].value, panel.controls["way"].value = 3, "latents-straigh
 # %% [markdown] key="wide-text"
 # ## 9. More than two latents
 #
-# With 30 latents there is no plane to lay out. Ask first **which dimensions are in use**. A latent that the decoder ignores costs KL and gains nothing, so training pulls it back to the prior: its KL goes to zero, and its mean no longer varies from image to image. It is *dead*, or collapsed. The usual count of **active** latents is of those whose mean varies with a variance above 0.01 (Burda et al., 2016).
+# With 30 latents there is no plane to lay out. Ask first **which dimensions are in use**. A latent that the decoder ignores costs KL and gains nothing, so training pulls it back to the prior: its KL goes to zero, and its mean no longer varies from image to image. It is *dead*, or collapsed. The usual count of **active** latents is of those whose mean varies with a variance above 0.01 (Burda et al., 2015).
 #
 # The next cell asks three things of each dimension: its KL, the variance of its mean, and by how much the picture changes (in squared error, over 1,000 images) if this coordinate alone is drawn anew from the prior.
 

@@ -864,7 +864,7 @@ panel.controls["first"].value, panel.controls["way"].value = 3, "latents-straigh
 # %% [markdown] key="wide-text"
 # ## 9. Mais de duas latentes
 #
-# Com 30 latentes, não há plano para estender sobre a mesa. Pergunte primeiro **que dimensões estão em uso**. Uma latente que o decodificador ignora gasta KL sem ganhar nada em troca, e o treinamento a leva de volta à distribuição a priori: a KL vai a zero, e a média deixa de variar de imagem para imagem. Ela está *morta*, ou colapsada. A contagem usual das latentes **ativas** é a daquelas cuja média varia com variância acima de 0,01 (Burda et al., 2016).
+# Com 30 latentes, não há plano para estender sobre a mesa. Pergunte primeiro **que dimensões estão em uso**. Uma latente que o decodificador ignora gasta KL sem ganhar nada em troca, e o treinamento a leva de volta à distribuição a priori: a KL vai a zero, e a média deixa de variar de imagem para imagem. Ela está *morta*, ou colapsada. A contagem usual das latentes **ativas** é a daquelas cuja média varia com variância acima de 0,01 (Burda et al., 2015).
 #
 # A próxima célula pergunta três coisas a cada dimensão: a KL, a variância da média e quanto a imagem muda (em erro quadrático, em 1.000 imagens) quando só essa coordenada é sorteada de novo da priori.
 

@@ -23,6 +23,7 @@ from vae_teach.checks.verdicts import (
     values_of,
     wrong,
 )
+from vae_teach.guards import DivergedError
 from vae_teach.nets import VAE
 
 STANDARD_ERRORS = 4  # how clearly one model must beat another
@@ -277,8 +278,14 @@ def _elbos(model: Any, images: data.Images) -> Any:
     x = images.pixels[:JUDGED]
     if model.input_dim != x.shape[1]:
         return wrong("tour-model-pixels", got=model.input_dim, takes=x.shape[1])
-    weights = model.encoder_hidden.weight
-    elbos = call(lambda: elbo(model, x.to(weights)).elbo.cpu().double())
+
+    def measured() -> Tensor:
+        try:
+            return elbo(model, x.to(model.encoder_hidden.weight)).elbo.cpu().double()
+        except DivergedError:
+            return torch.tensor(math.nan)
+
+    elbos = call(measured)
     if isinstance(elbos, Tensor) and not elbos.isfinite().all():
         return wrong("tour-model-diverged")
     return elbos
