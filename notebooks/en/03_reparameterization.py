@@ -981,14 +981,14 @@ for column, what in enumerate(("mean", "logvar")):
     told |= {"what": say(f"gradients-{what}")}
     told["share"] = (gain < 1).float().mean().item()
     print(say("gradients-landing", **told))
-    assert gain.median() > 1.5
-    assert 0 < told["share"] < 0.25
+    assert gain.median() > (3.0, 1.8)[column]
+    assert 0 < told["share"] < 0.15
     raised = gaps[gain < 1].median().item(), gaps[gain >= 1].median().item()
     assert raised[0] > 3 * raised[1]
     print(say("gradients-landing-gap", raised=raised[0], fell=raised[1]))
 
 # %% [markdown] key="landing-noticed"
-# At most images the variance falls to a half or a quarter. **At a few it rises.** Those are the images whose $q$ lies far from the posterior: their $\mathrm{KL}(q \,\|\, p(z \mid x))$, known from the exact $\log p(x)$, is many times larger. There the slopes of $\log p(x, z)$ and of $\log q(z)$ do not cancel, and each brings its own noise.
+# At the median image, the variance falls to a third or less for the means, to about a half for the log-variances. **At a few images it rises.** Their $q$ lies far from the posterior: their $\mathrm{KL}(q \,\|\, p(z \mid x))$, known from the exact $\log p(x)$, is several times larger. There the slopes of $\log p(x, z)$ and of $\log q(z)$ do not cancel, and each brings its own noise.
 
 # %% [markdown] key="answer"
 # ## 14. The answer

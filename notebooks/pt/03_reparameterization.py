@@ -981,14 +981,14 @@ for column, what in enumerate(("mean", "logvar")):
     told |= {"what": say(f"gradients-{what}")}
     told["share"] = (gain < 1).float().mean().item()
     print(say("gradients-landing", **told))
-    assert gain.median() > 1.5
-    assert 0 < told["share"] < 0.25
+    assert gain.median() > (3.0, 1.8)[column]
+    assert 0 < told["share"] < 0.15
     raised = gaps[gain < 1].median().item(), gaps[gain >= 1].median().item()
     assert raised[0] > 3 * raised[1]
     print(say("gradients-landing-gap", raised=raised[0], fell=raised[1]))
 
 # %% [markdown] key="landing-noticed"
-# Na maioria das imagens, a variância cai à metade ou a um quarto. **Em algumas, ela sobe.** São as imagens cujo $q$ fica longe da posteriori: a $\mathrm{KL}(q \,\|\, p(z \mid x))$ delas, conhecida pelo $\log p(x)$ exato, é muitas vezes maior. Ali as inclinações de $\log p(x, z)$ e de $\log q(z)$ não se cancelam, e cada uma traz o próprio ruído.
+# Na imagem mediana, a variância cai a um terço ou menos nas médias e a cerca de metade nas log-variâncias. **Em algumas imagens, ela sobe.** O $q$ delas fica longe da posteriori: a $\mathrm{KL}(q \,\|\, p(z \mid x))$, conhecida pelo $\log p(x)$ exato, é várias vezes maior. Ali as inclinações de $\log p(x, z)$ e de $\log q(z)$ não se cancelam, e cada uma traz o próprio ruído.
 
 # %% [markdown] key="answer"
 # ## 14. A resposta
