@@ -16,11 +16,11 @@
 #
 # Entre o codificador e o decodificador há um sorteio. O treinamento precisa de uma derivada, e um sorteio não tem nenhuma. A lição 00 saiu do aperto com uma linha, $z = \mu + \sigma\,\varepsilon$. Por que essa linha funciona, quanto custariam as alternativas e quando ela falha?
 #
-# **Ao final você saberá** escrever quatro estimadores do mesmo gradiente, dizer quais não têm viés e quanto ruído cada um carrega, escolher entre eles diante de uma lei que você nunca viu, e reconhecer três erros que não dão mensagem nenhuma. Onde existe o gradiente exato, você terá feito a comparação.
+# **Ao final você saberá** escrever quatro estimadores do mesmo gradiente, dizer quais não têm viés e quanto ruído cada um tem, escolher entre eles diante de uma distribuição que você nunca viu, e reconhecer três erros que não geram mensagem nenhuma. Onde existe o gradiente exato, você terá feito a comparação.
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 40 minutos de leitura; meio minuto de máquina, e até um minuto a mais se o modelo treinado ainda não estiver no cache.
+# **Tempo:** 80 minutos de leitura; cerca de um minuto de máquina, e até um minuto a mais se o modelo treinado ainda não estiver no cache. As células que só conferem ou desenham estão recolhidas.
 
 # %% key="setup"
 import copy
@@ -41,7 +41,7 @@ use_language("pt")
 # %% [markdown] key="blocked-text"
 # ## 1. O muro
 #
-# Primeiro, veja dar errado. A próxima célula amostra $z$ de uma normal como qualquer um faria, eleva ao quadrado e pede ao PyTorch a derivada em relação a $\mu$ e a $\sigma$. Espere uma recusa: a amostra sai como um número solto, que já não sabe de onde veio.
+# Primeiro, veja o que dá errado. A célula abaixo amostra $z$ de uma normal como qualquer um faria, eleva ao quadrado e pede ao PyTorch a derivada em relação a $\mu$ e a $\sigma$. O PyTorch recusa: a amostra sai como um número solto, que já não sabe de onde veio.
 
 # %% key="blocked" tags=["nbval-check-output"]
 mu = torch.tensor(0.6, requires_grad=True)
@@ -63,13 +63,13 @@ assert sigma.grad is None
 # %% [markdown] key="average-text"
 # ## 2. O que tem derivada
 #
-# Uma amostra não tem derivada. Mas não é uma amostra que se quer melhorar. O que se quer aumentar é a *média* $\mathbb{E}_{q(z)}[f(z)]$, em que $q = \mathcal{N}(\mu, \sigma^2)$. E a média varia suavemente com $\mu$, porque o sino inteiro desliza sobre $f$.
+# Uma amostra não tem derivada. Mas não é uma amostra que se quer melhorar. O que se quer aumentar é a *média* $\mathbb{E}_{q(z)}[f(z)]$, em que $q = \mathcal{N}(\mu, \sigma^2)$. E a média varia suavemente com $\mu$, porque a curva em sino desliza inteira sobre $f$.
 #
 # Para ter com que comparar, tome uma $f$ cuja média tem fórmula: $f(z) = z^2 + \sin 3z$. Sob $q$,
 #
 # $$\mathbb{E}[f(z)] = \mu^2 + \sigma^2 + e^{-9\sigma^2/2} \sin 3\mu.$$
 #
-# O gradiente dessa fórmula, em relação a $\mu$ e a $\log \sigma^2$, é a **resposta exata** para tudo o que segue. A próxima célula o calcula e o confere com uma integral numérica que não conhece nem a fórmula nem a derivada dela.
+# O gradiente dessa fórmula, em relação a $\mu$ e a $\log \sigma^2$, é a **resposta exata** para tudo o que segue. A célula calcula esse gradiente e o confere com uma integral numérica, que não conhece nem a fórmula nem a derivada dela.
 
 # %% key="average" tags=["nbval-check-output"]
 def f(z):
@@ -107,9 +107,9 @@ print(
 )
 
 # %% [markdown] key="average-seen"
-# A figura mostra os dois lados da questão. À esquerda, $f$ e dois sinos. À direita, a média de $f$ enquanto o sino desliza: as ondas de $f$ continuam lá, porém mais rasas, porque o sino as aplaina. A reta tracejada toca a curva no nosso $\mu$; a sua inclinação é a derivada em relação a $\mu$ que a célula acima imprimiu.
+# A figura mostra os dois lados da questão. À esquerda, $f$ e duas curvas em sino. À direita, a média de $f$ enquanto a curva desliza: as ondas de $f$ continuam lá, porém mais rasas, porque a média as aplaina. A reta tracejada toca a curva no nosso $\mu$. Sua inclinação é a derivada em relação a $\mu$ que a célula acima imprimiu.
 
-# %% key="average-picture"
+# %% key="average-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
 grid = torch.linspace(-2.2, 2.2, 301, dtype=torch.float64)
 figure, (left, right) = figures.picture(say("gradients-alt-average"), columns=2)
@@ -131,7 +131,7 @@ right.set(xlabel=r"$\mu$", ylabel=r"$\mathrm{E}[f(z)]$")
 figure
 
 # %% [markdown] key="score-text"
-# ## 3. O primeiro caminho: a densidade leva o gradiente
+# ## 3. O primeiro caminho: derivar a densidade
 #
 # Escreva a média como integral, $\int f(z)\, q(z)\, dz$. Os parâmetros estão em $q(z)$, e $q$ tem derivada. Como $\nabla q = q\, \nabla \log q$, a derivada volta a ser uma média sob $q$:
 #
@@ -141,7 +141,7 @@ figure
 #
 # $$\frac{\partial \log q}{\partial \mu} = \frac{\varepsilon}{\sigma}, \qquad \frac{\partial \log q}{\partial \log \sigma^2} = \frac{\varepsilon^2 - 1}{2}.$$
 #
-# A próxima célula sorteia 5.000 grupos de quatro amostras. Cada grupo de quatro dá *uma* estimativa do gradiente. Exige-se que a média das 5.000 estimativas fique a menos de quatro erros padrão do gradiente exato.
+# A célula sorteia 5.000 grupos de quatro amostras. Cada grupo de quatro dá *uma* estimativa do gradiente. A média das 5.000 estimativas tem de ficar a menos de quatro erros padrão do gradiente exato.
 
 # %% key="score"
 groups, draws = 5000, 4
@@ -178,9 +178,9 @@ assert is_unbiased(by_score, exact_gradient)
 #
 # $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[(f(z) - b)\, \nabla \log q(z)\big].$$
 #
-# A média continua certa porque o escore tem média zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Repare no primeiro sinal de igual: $b$ saiu da média. **Isso só vale se $b$ não depende desta mesma amostra.** Serve uma constante, serve uma função da imagem, serve a média das *outras* amostras do grupo (*leave-one-out*).
+# A média continua certa porque o escore tem média zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Repare no primeiro sinal de igual: $b$ saiu da média. **Isso só vale se $b$ não depende desta mesma amostra.** $b$ pode ser uma constante, uma função da imagem ou a média das *outras* amostras do grupo (*leave-one-out*).
 #
-# E a média do grupo inteiro, com a própria amostra dentro? Parece a mesma coisa. A próxima célula mostra que ela multiplica a estimativa anterior por $1 - 1/S$, *exatamente*, amostra por amostra. Com quatro amostras, perde-se um quarto do gradiente; com duas, metade.
+# E a média do grupo inteiro, com a própria amostra dentro? Parece a mesma coisa. Mas $f_i - \bar f = (1 - 1/S)(f_i - \bar f_{-i})$, em que $\bar f_{-i}$ é a média das outras: pela álgebra, a estimativa fica multiplicada por $1 - 1/S$. Com quatro amostras, perde-se um quarto do gradiente; com duas, metade. A célula vê isso também na comparação com o gradiente exato.
 
 # %% key="baseline"
 values = f(z)  # (G, S)
@@ -196,9 +196,9 @@ assert torch.allclose(including_itself, (1 - 1 / draws) * by_baseline)
 # %% [markdown] key="pathwise-text"
 # ## 5. O ruído fora, os parâmetros dentro
 #
-# O segundo caminho mexe no sorteio, e não na densidade. Amostre $\varepsilon$ de $\mathcal{N}(0, 1)$, onde não mora parâmetro nenhum, e *calcule* $z = \mu + \sigma\,\varepsilon$. Os parâmetros saíram da lei de $z$ e entraram na conta que produz $z$. Contas têm derivada.
+# O segundo caminho mexe no sorteio, e não na densidade. Amostre $\varepsilon$ de $\mathcal{N}(0, 1)$, que não tem parâmetro nenhum, e *calcule* $z = \mu + \sigma\,\varepsilon$. Os parâmetros saíram da distribuição de $z$ e entraram no cálculo que produz $z$. E esse cálculo tem derivada.
 #
-# A figura mostra os dois grafos. As setas pretas calculam para a frente. As tracejadas trazem o gradiente de volta. À esquerda, ele encontra o sorteio e para. À direita, o sorteio fica de lado, fora da estrada que liga $f$ a $\mu$ e $\sigma$. Repare que a $\varepsilon$ também não chega gradiente; ninguém precisa dele ali.
+# A figura mostra os dois grafos. As setas pretas são a passagem direta. As tracejadas trazem o gradiente de volta. À esquerda, ele encontra o sorteio e para. À direita, o sorteio fica de lado, fora do caminho que liga $f$ a $\mu$ e $\sigma$. A $\varepsilon$ também não chega gradiente; ninguém precisa dele ali.
 
 # %% key="pathwise-graphs" jupyter={"source_hidden": true} tags=["hide-input"]
 def box(ax, at, text, color, style="-"):
@@ -242,11 +242,11 @@ right.set_title(say("gradients-graph-path"), loc="left", fontsize=10)
 figure
 
 # %% [markdown] key="pathwise-derivatives"
-# Nessa estrada, a regra da cadeia dá, para uma amostra,
+# Nesse caminho, a regra da cadeia dá, para uma amostra,
 #
 # $$\frac{\partial f}{\partial \mu} = f'(z), \qquad \frac{\partial f}{\partial \log \sigma^2} = f'(z)\, \frac{\sigma\,\varepsilon}{2}.$$
 #
-# É o **estimador por trajetória**, ou truque da reparametrização (Kingma e Welling, 2013; Rezende, Mohamed e Wierstra, 2014). Ele pede o que o primeiro caminho dispensava: a inclinação $f'$. A próxima célula o escreve, o compara com o autograd e põe a sua média diante do gradiente exato, como antes.
+# É o **estimador por trajetória**, ou truque da reparametrização (Kingma e Welling, 2013; Rezende, Mohamed e Wierstra, 2014). Ele pede o que o primeiro caminho dispensava: a inclinação $f'$. A célula escreve o estimador, confere com o autograd e compara sua média com o gradiente exato, como antes.
 
 # %% key="pathwise"
 def slope(z):
@@ -280,12 +280,12 @@ print(say("gradients-rsample", gap=(theirs - ours).abs().max().item()))
 # %% [markdown] key="race-text"
 # ## 6. Quatro respostas, quatro ruídos
 #
-# Os três estimadores acertam na média, e a forma fechada acerta sem média nenhuma. O que os distingue é a **variância**: a que distância da verdade cai uma estimativa, feita com um grupo de quatro amostras. No treinamento há um grupo por passo, logo é a variância que o otimizador sofre.
+# Os três estimadores acertam na média, e a forma fechada acerta sem média nenhuma. O que os distingue é a **variância**: a que distância do valor exato fica uma estimativa, feita com um grupo de quatro amostras. No treinamento há um grupo por passo. É esse o ruído que o otimizador enfrenta.
 #
-# Uma variância calculada com amostras também é incerta. O *bootstrap* diz quanto: sorteie, com repetição, 5.000 grupos dos nossos 5.000, recalcule a variância e faça isso mil vezes. Os 95% centrais dos resultados são o intervalo entre colchetes. Para dois dos estimadores, a variância exata também é conhecida, pela quadratura da seção 2, e a célula exige que a nossa fique a menos de quatro erros padrão dela, medidos pelo bootstrap.
+# Uma variância calculada com amostras também é incerta. O *bootstrap* diz quanto: sorteie, com repetição, 5.000 grupos dos nossos 5.000, recalcule a variância e faça isso mil vezes. Os 95% centrais dos resultados são o intervalo entre colchetes. Para dois dos estimadores, a variância exata também é conhecida, pela quadratura da seção 2. Uma célula recolhida confere que a nossa fica a menos de quatro erros padrão dela.
 
 # %% key="race"
-def resampled_variances(estimates, repeats=1000):  # (..., G) to (..., R)
+def resampled_variances(estimates, repeats=1000):  # (..., G) para (..., R)
     count = estimates.shape[-1]
     chance = np.random.default_rng(0)
     times = chance.multinomial(count, np.full(count, 1 / count), repeats)  # (R, G)
@@ -312,6 +312,8 @@ for name, each in estimators.items():
     row_interval = say("gradients-interval", **interval(resampled[name][0]))
     print(say("gradients-row", name=say(f"gradients-way-{name}"), **row), row_interval)
 
+# %% key="race-exact" jupyter={"source_hidden": true} tags=["hide-input"]
+# a variância de uma amostra por quadratura, para dois dos três
 with torch.no_grad():
     at_nodes = mu + sigma * nodes  # (60,)
     score_at_nodes = torch.stack((nodes / sigma, 0.5 * (nodes**2 - 1)))
@@ -324,7 +326,7 @@ for name, terms in exact_terms.items():
     error = resampled[name].std(-1)  # (2,)
     assert ((found - of_one / draws).abs() < 4 * error).all()
 
-# %% key="race-picture"
+# %% key="race-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 colors = {"score": "black", "baseline": "#777777", "path": q_color}
 figure, axes = figures.picture(
     say("gradients-alt-race"), columns=3, width=8.5, height=2.5
@@ -334,12 +336,13 @@ for ax, (name, each) in zip(axes, estimators.items(), strict=True):
     ax.axvline(d_mu, color=figures.COLORS["posterior"], linewidth=2, linestyle="--")
     ax.set_title(say(f"gradients-way-{name}"), loc="left", fontsize=10)
     ax.set(xlabel=say("gradients-estimate"), ylim=(0.5, 2000))
+axes[0].set_ylabel(say("gradients-count"))
 figure
 
 # %% [markdown] key="race-ratio-text"
-# Os três montes de 5.000 estimativas têm os mesmos eixos; a linha tracejada é o gradiente exato, e os três têm nela a sua média. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **a variância mora nas caudas**.
+# Os três histogramas de 5.000 estimativas têm os mesmos eixos. A linha tracejada é o gradiente exato, e os três estão centrados nela. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **a variância vem das caudas**.
 #
-# Em números? A próxima célula divide as variâncias. Uma razão de 3 significa que a função escore precisa do triplo de amostras para ser igualmente boa.
+# De quanto é a diferença? A célula divide as variâncias. Uma razão de 3 significa que a função escore precisa do triplo de amostras para ser igualmente boa.
 
 # %% key="race-ratio"
 for name in ("score", "baseline"):
@@ -352,13 +355,13 @@ for name in ("score", "baseline"):
     assert (ratios.quantile(0.001, dim=-1) > 1).all()
 
 # %% [markdown] key="panel-text"
-# ## 7. Com as setas na mão
+# ## 7. Mexendo nas setas
 #
-# Agora mova você $\mu$, $\sigma$ e $\varepsilon$. À esquerda estão o sino $q$, o ponto $z = \mu + \sigma\varepsilon$ e a inclinação de $f$ ali. A seta na base é o passo $\sigma\varepsilon$, de $\mu$ até $z$. À direita está o gradiente que chega: a $\mu$, como $\partial z/\partial \mu = 1$, a própria inclinação; a $\sigma$, como $\partial z / \partial \sigma = \varepsilon$, a inclinação vezes $\varepsilon$. Os losangos são as médias exatas, que uma amostra sozinha nunca mostra.
+# Agora é você quem move $\mu$, $\sigma$ e $\varepsilon$. À esquerda estão a curva em sino $q$, o ponto $z = \mu + \sigma\varepsilon$ e a inclinação de $f$ ali. A seta na base é o passo $\sigma\varepsilon$, de $\mu$ até $z$. À direita está o gradiente que chega: a $\mu$, como $\partial z/\partial \mu = 1$, a própria inclinação; a $\sigma$, como $\partial z / \partial \sigma = \varepsilon$, a inclinação vezes $\varepsilon$. Os losangos são as médias exatas, que uma amostra sozinha nunca mostra.
 #
 # Três coisas para experimentar. Com $\varepsilon = 0$, o que chega a $\sigma$? Troque o sinal de $\varepsilon$: se $f$ fosse uma reta, qual das duas setas mudaria de lado? E com $\sigma$ bem pequeno, qualquer que seja $\varepsilon$, a que distância do losango fica a seta de cima?
 
-# %% key="panel"
+# %% key="panel" jupyter={"source_hidden": true} tags=["hide-input"]
 def push(ax, start, end, height, width):
     style = {"arrowstyle": "-|>", "color": q_color, "lw": width}
     if abs(end - start) > 1e-3:
@@ -410,7 +413,7 @@ arrows = panel(
 )
 arrows
 
-# %% key="panel-moved"
+# %% key="panel-moved" jupyter={"source_hidden": true} tags=["hide-input"]
 assert sweep(arrows) == 7
 center, width = (torch.tensor(v, requires_grad=True) for v in (0.6, 0.5))
 f(center + width * -1.2).backward()
@@ -421,9 +424,9 @@ assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
 # %% [markdown] key="waves-text"
 # ## 8. A trajetória ganha sempre?
 #
-# Muitos textos dizem que sim. Não é verdade. Tome $f(z) = \sin(a z + \varphi)$ e, da variância de cada estimador, a média sobre todas as fases $\varphi$. O termo da função escore nunca passa de $|\varepsilon|/\sigma$, por mais depressa que $f$ ondule. O da trajetória é a inclinação, que cresce com $a$. À mão, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$, e os dois estimadores têm a mesma média. **As curvas se cruzam exatamente em $a\sigma = 1$**: onde a fase de $f$ avança um radiano em um desvio padrão de $q$.
+# Muitos textos dizem que sim. Não é verdade. Tome $f(z) = \sin(a z + \varphi)$ e calcule a variância média de cada estimador sobre todas as fases $\varphi$. O termo da função escore nunca passa de $|\varepsilon|/\sigma$, por mais depressa que $f$ oscile. O da trajetória é a inclinação, que cresce com $a$. À mão, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$, e os dois estimadores têm a mesma média. **As curvas se cruzam exatamente em $a\sigma = 1$**: onde a fase de $f$ avança um radiano em um desvio padrão de $q$. A primeira célula encontra o mesmo por quadratura.
 #
-# A próxima célula calcula as duas por quadratura. E experimenta o caso extremo, um degrau: $f(z) = 1$ se $z > 0$, senão $0$. A inclinação é zero onde quer que exista. A estimativa por trajetória é então zero em toda amostra: sem ruído algum, e errada. A média varia com $\mu$, e a derivada é $q(0)$.
+# A segunda experimenta o caso extremo, um degrau: $f(z) = 1$ se $z > 0$, senão $0$. A inclinação é zero onde quer que exista. O autograd manda então zero pela trajetória, em toda amostra: sem ruído algum, e errado. A média varia com $\mu$, e a derivada dela é $q(0)$. A função escore a encontra. Quem desloca $\mu$ e olha a média também.
 
 # %% key="waves" tags=["nbval-check-output"]
 fine, fine_weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(100))
@@ -443,15 +446,26 @@ waves = torch.stack([wave_variances(a) for a in frequencies])  # (31, 2)
 crossing = wave_variances(1 / sigma)
 assert torch.allclose(crossing[0], crossing[1], rtol=1e-9)
 assert (waves[:, 0] > waves[:, 1]).equal(frequencies < 1 / sigma)
-
-jump = (z > 0).double()  # (G, S)
-exact_jump = Normal(mu.detach(), sigma).log_prob(torch.zeros(1)).exp().item()
-assert is_unbiased(jump * score[0], exact_jump)
-jump_path = torch.zeros_like(z)  # a inclinação de um degrau, em cada amostra
 print(say("gradients-crossing", a=(1 / sigma).item(), variance=crossing[0].item()))
-print(say("gradients-jump", exact=exact_jump, path=jump_path.mean().item()))
 
-# %% key="waves-picture"
+# %% key="jump"
+def jump(z):
+    return 0.5 * (1 + torch.sign(z))  # 0 abaixo de zero, 1 acima
+
+
+(jump_path,) = torch.autograd.grad(jump(mu + sigma * eps).mean(), mu)
+exact_jump = Normal(mu.detach(), sigma).log_prob(torch.zeros(1)).exp().item()
+assert jump_path == 0
+assert is_unbiased(jump(z) * score[0], exact_jump)
+
+# o que a média faz de fato: as mesmas amostras, com mu um pouco para cada lado
+shift = 0.05
+moved = (jump(z + shift) - jump(z - shift)) / (2 * shift)  # (G, S)
+assert is_unbiased(moved, exact_jump)
+told = {"score": (jump(z) * score[0]).mean().item(), "moved": moved.mean().item()}
+print(say("gradients-jump", exact=exact_jump, path=jump_path.item(), **told))
+
+# %% key="waves-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("gradients-alt-waves"), width=6)
 for column, (name, line) in enumerate((("score", "-"), ("path", "--"))):
     look = {"color": colors[name], "label": say(f"gradients-way-{name}")}
@@ -468,11 +482,11 @@ figure
 # A trajetória, portanto, não é boa por natureza. Ela é boa **onde $f$ é suave na escala da largura de $q$**, e só é correta onde $f$ é contínua. A $f$ de um VAE é assim? Isso se mede.
 
 # %% [markdown] key="vae-text"
-# ## 9. Um VAE de verdade, diante do gradiente exato
+# ## 9. Um VAE de verdade, comparado com o gradiente exato
 #
-# O modelo é o da lição 00: duas latentes, treinado por 15 épocas, guardado no cache. (Se não estiver lá, ele é treinado agora, em menos de um minuto.) Tome uma imagem de teste. O codificador diz $q = \mathcal{N}(\mu, \sigma^2)$, duas médias e duas log-variâncias. O ELBO é $\mathbb{E}_q[\log p(x \mid z)]$ menos uma KL que tem fórmula; logo $f(z) = \log p(x \mid z)$, com 784 pixels dentro.
+# O modelo é o da lição 00: duas latentes, treinado por 15 épocas, guardado no cache. Tome uma imagem de teste. O codificador dá $q = \mathcal{N}(\mu, \sigma^2)$: duas médias e duas log-variâncias. O ELBO é $\mathbb{E}_q[\log p(x \mid z)]$ menos uma KL que tem fórmula. Logo $f(z) = \log p(x \mid z)$, uma soma sobre 784 pixels.
 #
-# Aqui não há forma fechada. Mas as latentes são só duas, e a integral sobre $q$ é uma soma numa grade do plano. O gradiente procurado, quatro números, sai da derivada da densidade na grade; $f$ não é derivada em momento algum.
+# Aqui não há forma fechada. Mas as latentes são só duas, e a integral sobre $q$ é uma soma numa grade do plano. O gradiente procurado, quatro números, sai da derivada da densidade na grade; em momento algum se deriva $f$.
 
 # %% key="vae-model"
 device = torch.device("cpu")
@@ -485,42 +499,37 @@ model, _ = train.trained(train_images, device=device)
 decoder = copy.deepcopy(model).cpu().double()  # a exatidão pede float64
 x = test_images.pixels[0].cpu().double()  # (D,)
 with torch.no_grad():
-    mu, logvar = (row[0] for row in decoder.encode(x[None]))  # (2,) each
-    sigma = torch.exp(0.5 * logvar)
+    vae_mu, vae_logvar = (row[0] for row in decoder.encode(x[None]))  # (2,) cada uma
+    vae_sigma = torch.exp(0.5 * vae_logvar)
 
 
-def log_likelihood(z):  # (N, 2) a (N,) nats
+def log_likelihood(z):  # (N, 2) para (N,) nats
     return densities.log_bernoulli(x, decoder.decode_logits(z))
 
 
-print(
-    say(
-        "gradients-data",
-        name=train_images.name,
-        s1=sigma[0].item(),
-        s2=sigma[1].item(),
-    )
-)
+s1, s2 = vae_sigma.tolist()
+print(say("gradients-data", name=train_images.name, s1=s1, s2=s2))
 
 # %% key="vae-exact"
-def square(points, extent=6.0):  # uma grade de ruído e os seus pesos normais
+def square(points, extent=6.0):  # uma grade de ruído, com pesos normais
     line = torch.linspace(-extent, extent, points, dtype=torch.float64)
     noise = torch.cartesian_prod(line, line)  # (N, 2)
     return noise, densities.log_standard_normal(noise).softmax(0)
 
 
-# a grade fica parada, a densidade se move
+# a grade fica parada, e a densidade se move
 noise, _ = square(120)
-fixed = mu + sigma * noise  # (N, 2)
+fixed = vae_mu + vae_sigma * noise  # (N, 2)
 with torch.no_grad():
     on_grid = log_likelihood(fixed)  # (N,)
-area = (12 / 119) ** 2 * sigma.prod()
-m, v = mu.clone().requires_grad_(), logvar.clone().requires_grad_()
+area = (12 / 119) ** 2 * vae_sigma.prod()
+m, v = vae_mu.clone().requires_grad_(), vae_logvar.clone().requires_grad_()
 density = densities.log_normal(fixed, m, v).exp()  # (N,)
 vae_elbo = area * density @ on_grid - densities.kl_to_standard_normal(m, v)
 vae_exact = torch.cat(torch.autograd.grad(vae_elbo, (m, v)))  # (4,)
 
-# uma resposta de fora: a grade anda com q, e mede-se a subida do ELBO
+# %% key="vae-exact-checked" jupyter={"source_hidden": true} tags=["hide-input"]
+# uma verificação independente: a grade se move com q, e mede-se quanto o ELBO sobe
 noise, noise_weights = square(80)
 
 
@@ -531,83 +540,157 @@ def elbo_at(mu, logvar):
 
 
 vae_rises = []
-for i, length in enumerate((*(0.03 * sigma), 0.03, 0.03)):
+for i, length in enumerate((*(0.03 * vae_sigma), 0.03, 0.03)):
     move = torch.zeros(4, dtype=torch.float64)
     move[i] = length
-    up = elbo_at(mu + move[:2], logvar + move[2:])
-    down = elbo_at(mu - move[:2], logvar - move[2:])
+    up = elbo_at(vae_mu + move[:2], vae_logvar + move[2:])
+    down = elbo_at(vae_mu - move[:2], vae_logvar - move[2:])
     vae_rises.append((up - down) / (2 * length))
 vae_rises = torch.stack(vae_rises)  # (4,)
-unit = torch.cat((1 / sigma, torch.ones(2, dtype=torch.float64)))  # de um passo em q
+unit = torch.cat((1 / vae_sigma, torch.ones(2, dtype=torch.float64)))  # um passo em q
 assert ((vae_exact - vae_rises).abs() < 0.005 * unit).all()
-assert abs(vae_elbo.item() - elbo_at(mu, logvar).item()) < 0.01  # nats
+assert abs(vae_elbo.item() - elbo_at(vae_mu, vae_logvar).item()) < 0.01  # nats
 for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
-    values = {"quadrature": vae_exact[i].item(), "rise": vae_rises[i].item()}
-    print(say("gradients-vae-exact", name=name, **values))
+    told = {"quadrature": vae_exact[i].item(), "rise": vae_rises[i].item()}
+    print(say("gradients-vae-exact", name=name, **told))
 
 # %% [markdown] key="vae-estimators-text"
-# As duas colunas vêm de somas diferentes e concordam até onde somas em grades podem concordar: o decodificador tem ReLUs, e com elas, vincos.
+# Os dois números de cada linha vêm de somas diferentes e concordam até onde somas em grades podem concordar: o decodificador tem ReLUs e, com elas, vincos.
 #
-# Agora os estimadores, com 2.000 grupos de quatro amostras. A KL tem fórmula, e todos tiram dela essa parte do gradiente; só o termo de reconstrução é estimado. A célula volta a exigir os quatro erros padrão, em cada um dos quatro números. Antes de executar, arrisque um palpite para a razão. No problema de brinquedo, a média de $f$ ficava perto de 1. Aqui ela é a log-probabilidade de 784 pixels: dezenas ou centenas de nats abaixo de zero, quando o que importa é em quão *poucos* nats ela muda dentro de $q$.
+# Agora os estimadores, com 2.000 grupos de quatro amostras. A KL tem fórmula, e todos tiram dela essa parte do gradiente; só o termo de reconstrução é estimado. A média de cada um tem de ficar de novo a menos de quatro erros padrão, em cada um dos quatro números. Antes de executar, arrisque um palpite: de quantas amostras cada um precisa? No problema de brinquedo, a média de $f$ ficava perto de 1. Aqui ela é a log-probabilidade de 784 pixels: dezenas ou centenas de nats abaixo de zero, quando o que importa é em quão *poucos* nats ela muda dentro de $q$.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
 groups = 2000
-eps = torch.randn(groups * draws, 2, dtype=torch.float64)  # (G * S, 2)
-z = (mu + sigma * eps).requires_grad_()
-values = log_likelihood(z)  # (G * S,)
-(rise,) = torch.autograd.grad(values.sum(), z)  # (G * S, 2): uma por amostra
-values, z = values.detach().reshape(groups, draws), z.detach()
+vae_eps = torch.randn(groups * draws, 2, dtype=torch.float64)  # (G * S, 2)
+vae_z = (vae_mu + vae_sigma * vae_eps).requires_grad_()
+vae_values = log_likelihood(vae_z)  # (G * S,)
+(vae_slope,) = torch.autograd.grad(vae_values.sum(), vae_z)  # (G * S, 2)
+vae_values, vae_z = vae_values.detach().reshape(groups, draws), vae_z.detach()
 
 
-def grouped(each):  # (G * S, 4) a (4, G, S)
+def grouped(each):  # (G * S, 4) para (4, G, S)
     return each.T.reshape(4, groups, draws)
 
 
-score = grouped(torch.cat((eps / sigma, 0.5 * (eps**2 - 1)), 1))
-others = (values.sum(-1, keepdim=True) - values) / (draws - 1)  # (G, S)
-kl_gradient = torch.cat((mu, 0.5 * torch.expm1(logvar)))[:, None, None]  # (4, 1, 1)
-vae_estimators = {
-    "score": values * score - kl_gradient,
-    "baseline": (values - others) * score - kl_gradient,
-    "path": grouped(torch.cat((rise, 0.5 * rise * sigma * eps), 1)) - kl_gradient,
-}
+def along_path(slope, eps, sigma):  # (N, L) para (N, 2 L): médias, log-variâncias
+    return torch.cat((slope, 0.5 * slope * sigma * eps), 1)
 
-resampled, needed = {}, {}
+
+vae_score = grouped(torch.cat((vae_eps / vae_sigma, 0.5 * (vae_eps**2 - 1)), 1))
+others = (vae_values.sum(-1, keepdim=True) - vae_values) / (draws - 1)  # (G, S)
+kl_gradient = torch.cat((vae_mu, 0.5 * torch.expm1(vae_logvar)))[:, None, None]
+vae_estimators = {
+    "score": vae_values * vae_score - kl_gradient,
+    "baseline": (vae_values - others) * vae_score - kl_gradient,
+    "path": grouped(along_path(vae_slope, vae_eps, vae_sigma)) - kl_gradient,
+}
 for name, each in vae_estimators.items():
     assert is_unbiased(each, vae_exact)
-    spread = resampled_variances(each.mean(-1))  # (4, R)
-    resampled[name] = torch.stack((spread[:2].sum(0), spread[2:].sum(0)))  # (2, R)
     noise_of_one = draws * each.mean(-1).var(-1)  # (4,)
-    needed[name] = (noise_of_one[:2].sum() / vae_exact[:2].square().sum()).item()
+    needed = noise_of_one[:2].sum() / vae_exact[:2].square().sum()
     mean, error = mean_and_error(each)
     row = {"mean": mean[1].item(), "error": error[1].item()}
-    row |= {"exact": vae_exact[1].item(), "needed": needed[name]}
+    row |= {"exact": vae_exact[1].item(), "needed": needed.item()}
     print(say("gradients-vae-row", name=say(f"gradients-way-{name}"), **row))
 
-for name in ("score", "baseline"):
-    ratios = resampled[name] / resampled["path"]  # (2, R)
-    middle = {"mu": ratios[0].median().item(), "logvar": ratios[1].median().item()}
-    ends = [say("gradients-interval", **interval(ratio)) for ratio in ratios]
-    told = {"name": say(f"gradients-way-{name}"), "a": ends[0], "b": ends[1]}
-    print(say("gradients-ratio", **told, **middle))
-    assert (ratios.quantile(0.001, dim=-1) > (100 if name == "score" else 1)).all()
-vae_ratio = resampled["score"][0] / resampled["path"][0]  # (R,)
+# %% [markdown] key="vae-many-text"
+# O último número de cada linha diz quantas amostras são necessárias, nesta imagem, para que o ruído no gradiente de $\mu$ seja apenas do tamanho do próprio gradiente.
+#
+# Uma imagem é só uma imagem. As duas células recolhidas calculam a variância dos três estimadores em 400 imagens de teste. No lugar de sorteios, elas somam 144 pontos de cada $q$. (Com a média das outras como linha de base, a estimativa é a covariância amostral entre $f$ e o escore, cuja variância tem fórmula conhecida.) A primeira imagem tem de concordar com as amostras acima.
+
+# %% key="vae-many" jupyter={"source_hidden": true} tags=["hide-input"]
+nodes_12, weights_12 = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(12))
+cloud = torch.cartesian_prod(nodes_12, nodes_12).float()  # (144, 2), ruído
+shares = torch.outer(weights_12, weights_12).flatten().float()
+shares = shares / shares.sum()  # (144,)
+
+
+def per_group(terms):  # (144, 4) para (2,): médias, log-variâncias; grupos de 4
+    return (shares @ terms**2 - (shares @ terms) ** 2).reshape(2, 2).sum(1) / draws
+
+
+def per_group_baseline(value, score):  # variância de uma covariância amostral
+    value = value - shares @ value
+    joint = value[:, None] * score  # (144, 4)
+    apart = (shares @ value**2) * (shares @ score**2)  # (4,)
+    pairs = apart - (draws - 2) * (shares @ joint) ** 2
+    each = (shares @ joint**2 + pairs / (draws - 1)) / draws
+    return each.reshape(2, 2).sum(1)
+
+
+def image_variances(model, x):  # (D,) para (4, 2), e o ELBO
+    with torch.no_grad():
+        mu, logvar = (row[0] for row in model.encode(x[None]))  # (2,) cada uma
+    sigma = torch.exp(0.5 * logvar)
+    z = (mu + sigma * cloud).requires_grad_()  # (144, 2)
+    value = densities.log_bernoulli(x, model.decode_logits(z))  # (144,)
+    (slope,) = torch.autograd.grad(value.sum(), z)  # (144, 2)
+    value, z = value.detach(), z.detach()
+    score = torch.cat((cloud / sigma, 0.5 * (cloud**2 - 1)), 1)  # (144, 4)
+    landed = slope - z + cloud / sigma  # para a seção 13
+    ways = (
+        per_group(value[:, None] * score),
+        per_group_baseline(value, score),
+        per_group(along_path(slope, cloud, sigma)),
+        per_group(along_path(landed, cloud, sigma)),
+    )
+    elbo = shares @ value - densities.kl_to_standard_normal(mu, logvar)
+    return torch.stack(ways), elbo
+
+
+images = test_images.pixels[:400].cpu()
+on_cpu = copy.deepcopy(model).cpu()
+many, elbos = map(
+    torch.stack, zip(*(image_variances(on_cpu, x) for x in images), strict=True)
+)  # (400, 4, 2) e (400,)
+
+# %% key="vae-many-told" jupyter={"source_hidden": true} tags=["hide-input"]
+# a primeira imagem, amostrada acima: dois caminhos para as mesmas variâncias
+for row, each in enumerate(vae_estimators.values()):
+    again = resampled_variances(each.mean(-1)).reshape(2, 2, -1).sum(1)  # (2, R)
+    found = each.mean(-1).var(-1).reshape(2, 2).sum(1)  # (2,)
+    assert ((found - many[0, row]).abs() < 4 * again.std(-1)).all()
+
+
+def over_images(ratios):  # (N,) para a mediana e os 90% centrais
+    ends = torch.tensor([0.05, 0.5, 0.95], dtype=ratios.dtype)
+    low, middle, high = ratios.quantile(ends).tolist()
+    return {"middle": middle, "low": low, "high": high}
+
+
+vae_ratios = many[:, :2] / many[:, 2:3]  # (400, 2 modos, 2)
+for row, name in enumerate(("score", "baseline")):
+    for column, what in enumerate(("mean", "logvar")):
+        told = {"name": say(f"gradients-way-{name}"), "what": say(f"gradients-{what}")}
+        told |= over_images(vae_ratios[:, row, column])
+        print(say("gradients-over-images", **told))
+digits = test_images.labels[:400].cpu()
+by_digit = [vae_ratios[digits == d, 0, 0].median().item() for d in range(10)]
+ends = {"least": min(by_digit), "most": max(by_digit)}
+told = {f"{name}_digit": by_digit.index(value) for name, value in ends.items()}
+print(say("gradients-by-digit", **ends, **told))
+assert (vae_ratios[:, 0] > 100).all()
+assert (vae_ratios[:, 1] > 1).all()
+middles = vae_ratios.quantile(0.5, 0)  # (2 modos, 2)
+assert middles[0].min() > 1000
+assert middles[1].max() < 20
 
 # %% [markdown] key="vae-noticed"
-# A última coluna da primeira tabela diz quantas amostras são precisas para que o ruído no gradiente de $\mu$ seja apenas do tamanho do próprio gradiente. Sem linha de base, a função escore multiplica a log-verossimilhança inteira por um número aleatório de média zero. A linha de base tira quase tudo isso. O que sobra entre ela e a trajetória é a última linha: um fator moderado, não milhares. A maior parte da famosa distância era a linha de base que faltava.
+# Sem linha de base, a função escore multiplica a log-verossimilhança inteira por um número aleatório de média zero. Sua variância é milhares de vezes a da trajetória, e quantos milhares depende da imagem: compare os dois algarismos da última linha. A linha de base tira quase tudo isso. A diferença que resta entre ela e a trajetória é um fator moderado, abaixo de 20 na mediana. A maior parte da famosa diferença se devia à falta de linha de base.
 
 # %% [markdown] key="training-text"
 # ## 10. O que isso significa num treinamento
 #
-# O ruído num gradiente se paga em passos. A próxima célula treina VAEs pequenos (100 unidades ocultas, 4.800 imagens, três épocas em lotes de 64) que só diferem no modo como o **codificador** recebe o seu gradiente. O decodificador não precisa de truque: nenhum sorteio depende dele. Três sementes para cada modo.
+# O ruído num gradiente custa passos de treinamento. A célula abaixo treina VAEs pequenos (100 unidades ocultas, 4.800 imagens, três épocas em lotes de 64) que só diferem no modo como o **codificador** recebe o gradiente. O decodificador não precisa de truque: nenhum sorteio depende dele. São três sementes para cada modo, e uma semente dá a todos os mesmos pesos iniciais.
 #
-# - **bloqueado**: uma amostra simples, como na seção 1. Nenhum erro aparece, porque a KL ainda tem gradiente para o codificador. Espere que o codificador aprenda alguma coisa, mas não a que você quer.
+# - **bloqueado**: uma amostra simples, como na seção 1. Nenhum erro aparece, porque a KL ainda tem gradiente para o codificador. Alguma coisa se aprende, mas não a que você quer.
 # - **função escore**: uma amostra.
-# - **linha de base**: a função escore com quatro amostras por imagem e *leave-one-out*, o quádruplo de decodificações.
+# - **escore, quatro amostras**: o mesmo com a média de quatro amostras por imagem, para servir de controle.
+# - **escore, linha de base**: quatro amostras por imagem e *leave-one-out*.
 # - **trajetória**: uma amostra.
 #
-# Os dois últimos são treinados uma segunda vez com 20 latentes em vez de 2. A função escore move todas elas com a força de um número só, o valor de $f$; a trajetória recebe uma inclinação para cada uma.
+# Os dois últimos são treinados uma segunda vez com 20 latentes em vez de 2. A função escore move todas elas com base num único número, o valor de $f$; a trajetória recebe uma inclinação para cada uma.
 
 # %% key="training"
 few = data.Images(
@@ -618,15 +701,15 @@ held_out = data.Images(test_images.pixels[:1000], test_images.labels[:1000])
 
 def loss(model, x, way):
     mu, logvar = model.encode(x)  # (B, L)
-    copies = 4 if way == "baseline" else 1
+    copies = 4 if way in ("four", "baseline") else 1
     z = model.reparameterize(mu.expand(copies, -1, -1), logvar.expand(copies, -1, -1))
     if way != "path":
         z = z.detach()  # uma amostra simples
     value = densities.log_bernoulli(x, model.decode_logits(z))  # (S, B)
     total = value.mean(0) - densities.kl_to_standard_normal(mu, logvar)  # (B,)
-    if way in ("score", "baseline"):
+    if way in ("score", "four", "baseline"):
         reward = value.detach()
-        if copies > 1:
+        if way == "baseline":
             reward = (reward - reward.mean(0)) * copies / (copies - 1)  # leave-one-out
         total = total + (reward * densities.log_normal(z, mu, logvar)).mean(0)
     return -total.mean()
@@ -644,34 +727,49 @@ def run(way, latents, seed):
             optimizer.step()
         bound = train.evaluate(small, held_out)
         curve.append(bound.elbo.mean().item())
-    return curve, bound.kl.mean().item()
+    return curve, bound.kl.mean().item(), small
 
 
-contests = {2: ("blocked", "score", "baseline", "path"), 20: ("baseline", "path")}
-runs = {}
+contests = {2: ("blocked", "score", "four", "baseline", "path")}
+contests[20] = contests[2][-2:]
+runs, kls, small_vaes = {}, {}, {}
 for latents, ways in contests.items():
     for way in ways:
-        curves, kls = zip(*(run(way, latents, seed) for seed in range(3)), strict=True)
+        made = [run(way, latents, seed) for seed in range(3)]
+        curves, kls[way, latents], small_vaes[way, latents] = zip(*made, strict=True)
         runs[way, latents] = torch.tensor(curves)  # (3 sementes, 3 épocas)
-        last = runs[way, latents][:, -1]
-        told = {
-            "name": say(f"gradients-way-{way}"), "latents": latents, "kl": sum(kls) / 3,
-        }
-        told |= {"low": last.min().item(), "high": last.max().item()}
-        print(say("gradients-run", mean=last.mean().item(), **told))
-        if way == "blocked":
-            assert max(kls) < 0.1
 
+# %% key="training-told" jupyter={"source_hidden": true} tags=["hide-input"]
 ends = {name: curves[:, -1] for name, curves in runs.items()}
-assert ends["path", 2].min() > ends["score", 2].max() + 3
-assert ends["path", 2].min() > ends["blocked", 2].max() + 5
-assert (ends["path", 2] - ends["baseline", 2]).abs().mean() < 6
-assert (ends["path", 20] - ends["baseline", 20]).mean() > 2
+for (way, latents), last in ends.items():
+    told = {"name": say(f"gradients-way-{way}"), "latents": latents}
+    told |= {"low": last.min().item(), "high": last.max().item()}
+    told |= {"mean": last.mean().item(), "kl": sum(kls[way, latents]) / 3}
+    print(say("gradients-run", **told))
+pairs = {count: ends["path", count] - ends["baseline", count] for count in contests}
+for latents, gains in pairs.items():
+    told = {"mean": gains.mean().item(), "error": gains.std().item() / math.sqrt(3)}
+    print(say("gradients-paired", latents=latents, **told))
 
-# %% key="training-picture"
+assert max(kls["blocked", 2]) < 0.1 < min(kls["score", 2])
+for way in ("blocked", "score", "four"):
+    assert ends["baseline", 2].min() > ends[way, 2].max() + 3
+    assert ends["path", 2].min() > ends[way, 2].max() + 3
+assert abs(ends["four", 2].mean() - ends["score", 2].mean()) < 6
+assert pairs[2].abs().max() < 4
+assert pairs[20].min() > 1
+
+for seed, small in enumerate(small_vaes["path", 2]):
+    pieces = [image_variances(small.cpu(), x)[0] for x in images[:100]]
+    ratios = torch.stack([piece[0, 0] / piece[2, 0] for piece in pieces])  # (100,)
+    print(say("gradients-by-seed", seed=seed, **over_images(ratios)))
+    assert ratios.median() > 1000
+
+# %% key="training-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 looks = {
     "blocked": {"color": "#777777", "ls": ":", "marker": "^"},
     "score": {"color": "black", "ls": "-.", "marker": "o"},
+    "four": {"color": "#777777", "ls": "-.", "marker": "x"},
     "baseline": {"color": "black", "ls": "--", "marker": "s"},
     "path": {"color": q_color, "ls": "-", "marker": "D"},
 }
@@ -686,25 +784,30 @@ for ax, (latents, ways) in zip(axes, contests.items(), strict=True):
 figure
 
 # %% [markdown] key="training-noticed"
-# Repare em quatro coisas.
+# Repare em cinco coisas.
 #
-# - **Bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador só ouve a KL, obedece a ela e faz todas as nuvens praticamente iguais à priori. Veja a KL na tabela: quase nada da imagem passa.
-# - **Função escore** sem linha de base termina perto dele, mas não pela mesma razão: compare a KL dos dois. Ao codificador chega um gradiente, e nele há mais ruído que sinal.
-# - **Linha de base** e **trajetória** quase empatam com 2 latentes. O truque não é mágica: com uma boa linha de base e o quádruplo de decodificações, o jeito antigo funciona.
-# - Com 20 latentes, acabou o empate. A trajetória vai na frente com um quarto das decodificações.
+# - **Bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador só ouve a KL, obedece a ela e faz todas as nuvens praticamente iguais à distribuição a priori. A KL dele mostra isso: quase nada da imagem passa.
+# - **Função escore** sem linha de base termina perto dele, mas não pela mesma razão: compare a KL dos dois. O codificador recebe um gradiente, e gasta nats em códigos que ajudam pouco.
+# - **Quatro amostras** mudam pouco. Quem ajuda, portanto, é a linha de base, e não as decodificações a mais.
+# - **Linha de base** e **trajetória** empatam, dentro dos erros, com 2 latentes. O truque não é mágica: com uma boa linha de base e o quádruplo de decodificações, o jeito antigo funciona.
+# - Com 20 latentes, a trajetória vai na frente com um quarto das decodificações, em cada par de mesma semente.
+#
+# As três últimas linhas repetem a razão da seção 9 nos três VAEs pequenos treinados pela trajetória, em 100 imagens cada um. Neles também a razão é de milhares.
 
 # %% [markdown] key="logvar-text"
 # ## 11. Por que a log-variância
 #
-# A saída $\theta$ de uma rede é um número real qualquer. O que ela deve ser: o próprio $\sigma^2$, $\log \sigma^2$, ou algo cuja *softplus*, $\log(1 + e^\theta)$, seja $\sigma^2$?
+# A saída $\theta$ de uma rede é um número real qualquer. O que ela deve ser: o próprio $\sigma^2$, $\log \sigma^2$, ou algo cuja *softplus*, $\log(1 + e^\theta)$, seja $\sigma^2$? A primeira opção cai logo: nada a mantém acima de zero.
 #
 # Costuma-se dizer que a exponencial dá gradientes melhores em variâncias pequenas. Vejamos. Em termos da variância $v$ que cada uma produz, $dv/d\theta$ é $v$ na exponencial e $1 - e^{-v}$ na softplus. Quando $v$ é pequeno, esses são **o mesmo número**, a menos de $v^2/2$. Elas se separam do outro lado: para $v$ grande, a velocidade da softplus é 1; a da exponencial é $v$.
 #
-# A exponencial tem três vantagens reais, que as duas próximas células medem:
+# A exponencial tem três vantagens reais:
 #
 # - a KL precisa de $\log v$, e ele já está ali. Em float32, a softplus de $-110$ é zero, e o logaritmo dela, menos infinito;
 # - um passo de $\theta$ significa o mesmo em qualquer largura: o quadrado do escore tem média $\frac{1}{2}$, seja qual for $v$. Para a própria variância, essa média é $\frac{1}{2v^2}$;
-# - uma variância grande fica perto: chega-se a $v$ com $\theta = \log v$, enquanto a softplus precisa de $\theta \approx v$. E há um perigo: em float32, $e^{100}$ é infinito, daí o `clamp` de `nets.VAE`.
+# - uma variância grande é fácil de alcançar: $v = 100$ está em $\theta = 4{,}6$; para a softplus, está em $\theta = 100$.
+#
+# E há um perigo: em float32, $e^{100}$ é infinito, daí o `clamp` de `nets.VAE`.
 
 # %% key="logvar" tags=["nbval-check-output"]
 theta = torch.linspace(-9, 5, 141, dtype=torch.float64, requires_grad=True)
@@ -724,123 +827,125 @@ for variance in (1e-4, 1.0, 100.0):
     of_variance = weights @ (score_in_log / variance) ** 2
     assert math.isclose(half, 0.5, rel_tol=1e-9)
     assert math.isclose(of_variance, 0.5 / variance**2, rel_tol=1e-9)
-    speed = -math.expm1(-variance)
-    print(say("gradients-speeds", v=variance, exp=variance, softplus=speed))
-
-# %% [markdown] key="logvar-steps-text"
-# E em passos? Parta de $v = 1$ e deixe o Adam, com taxa de aprendizado 0,05, levar $\mathcal{N}(0, v)$ até um alvo de variância $t$ pela KL. Espere quase um empate em $t = 0{,}005$, uma nuvem estreita como as de um VAE, e uma goleada em $t = 100$. A própria variância como parâmetro não termina a primeira corrida: algum passo a leva para baixo de zero, onde o logaritmo não existe.
-
-# %% key="logvar-steps"
-forms = {
-    "exp": (torch.exp, 0.0),
-    "softplus": (F.softplus, math.log(math.expm1(1.0))),
-    "raw": (torch.clone, 1.0),
-}
-
-
-most = 3000  # passos
-
-
-def steps_to(target, form, start):
-    theta = torch.tensor(start, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([theta], lr=0.05)
-    for step in range(most):
-        v = form(theta)
-        if v <= 0:
-            return -step  # perdeu
-        if abs(math.log(v.item() / target)) < 0.05:
-            return step
-        optimizer.zero_grad()
-        (0.5 * (v / target - 1 - torch.log(v / target))).backward()
-        optimizer.step()
-    return most
-
-
-steps = {}
-for target in (0.005, 100.0):
-    for name, (form, start) in forms.items():
-        steps[name, target] = steps_to(target, form, start)
-        key = "gradients-steps" if steps[name, target] > 0 else "gradients-lost"
-        key = "gradients-late" if steps[name, target] == most else key
-        told = {
-            "name": say(f"gradients-form-{name}"), "steps": abs(steps[name, target]),
-        }
-        print(say(key, target=target, **told))
-
-assert 0.5 < steps["softplus", 0.005] / steps["exp", 0.005] < 2
-assert most == steps["softplus", 100.0] > 5 * steps["exp", 100.0] > 0
-assert steps["raw", 0.005] < 0
+    away = math.log(variance), variance + math.log(-math.expm1(-variance))
+    assert math.isclose(F.softplus(torch.tensor(away[1])), variance, rel_tol=1e-5)
+    told = {"exp": variance, "softplus": -math.expm1(-variance)}
+    print(say("gradients-speeds", v=variance, **told, near=away[0], far=away[1]))
 
 # %% [markdown] key="no-path-text"
-# ## 12. Leis sem trajetória
+# ## 12. Distribuições sem trajetória
 #
-# A trajetória existe quando $z$ se escreve como função derivável dos parâmetros e de um ruído que não os tem. Em uma dimensão, a inversa da função de distribuição sempre serve, desde que seja suave: entra um ruído uniforme, sai $z$. Para leis como a gama, a derivada sai da própria função de distribuição, sem que se precise invertê-la. Uma lei *discreta*, sobre categorias ou contagens, não tem trajetória: a amostra dá saltos, e entre um salto e outro a derivada é zero, como no degrau da seção 8. O PyTorch sabe qual é qual.
+# A trajetória existe quando $z$ se escreve como função derivável dos parâmetros e de um ruído que não os tem. Em uma dimensão, a inversa da função de distribuição sempre serve, desde que seja suave: entra um ruído uniforme, sai $z$. Em distribuições como a gama, essa inversa é difícil de calcular, e a derivada sai da própria função de distribuição: é a *reparametrização implícita*. Uma distribuição *discreta*, sobre categorias ou contagens, não tem trajetória: a amostra dá saltos, e entre um salto e outro a derivada é zero, como no degrau da seção 8. O PyTorch sabe qual é qual.
 
 # %% key="no-path" tags=["nbval-check-output"]
-for law in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
-    answer = say("gradients-yes" if law.has_rsample else "gradients-no")
-    print(say("gradients-has-path", name=law.__name__, answer=answer))
+for family in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
+    answer = say("gradients-yes" if family.has_rsample else "gradients-no")
+    print(say("gradients-has-path", name=family.__name__, answer=answer))
+
+# %% [markdown] key="poisson-text"
+# O que se faz então? Há quatro respostas, da exata à enviesada.
+#
+# **Enumerar**, quando os valores são poucos: a média é então uma soma, e uma soma tem derivada. Não há ruído nenhum, e o decodificador é chamado uma vez por valor. **Voltar à função escore**, com linha de base. **Usar uma fórmula da própria distribuição**: numa Poisson de taxa $\lambda$,
+#
+# $$\frac{d}{d\lambda}\, \mathbb{E}[f(k)] = \mathbb{E}\Big[f(k)\Big(\frac{k}{\lambda} - 1\Big)\Big] = \mathbb{E}\big[f(k + 1) - f(k)\big].$$
+#
+# A primeira forma é a função escore. A segunda toma uma diferença onde a trajetória tomaria uma inclinação. A célula compara as duas com a soma enumerada, para $f(k) = \sqrt{k}$.
+
+# %% key="poisson"
+rate = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+counts = torch.arange(60, dtype=torch.float64)  # acima de 60, menos de 1e-40
+in_full = Poisson(rate).log_prob(counts).exp() @ torch.sqrt(counts)
+(exact_rate,) = torch.autograd.grad(in_full, rate)
+
+torch.manual_seed(0)
+k = Poisson(rate.detach()).sample((5000, 1))  # (G, 1)
+poisson_ways = {
+    "score": torch.sqrt(k) * (k / rate.detach() - 1),
+    "next": torch.sqrt(k + 1) - torch.sqrt(k),
+}
+for name, each in poisson_ways.items():
+    assert is_unbiased(each, exact_rate)
+    mean, error = mean_and_error(each)
+    told = {"mean": mean.item(), "error": error.item(), "exact": exact_rate.item()}
+    told |= {"name": say(f"gradients-way-{name}"), "variance": each.var().item()}
+    print(say("gradients-poisson", **told))
+assert poisson_ways["next"].var() < poisson_ways["score"].var()
 
 # %% [markdown] key="gumbel-text"
-# O que se faz então? Pode-se voltar à função escore, com linha de base. Ou pode-se **amolecer o sorteio**. Some a cada logit um ruído de Gumbel, $-\log(-\log u)$ com $u$ uniforme, e fique com o maior: é uma amostra exata da categórica. Ponha no lugar de "o maior" uma softmax de temperatura $\tau$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). O preço: a amostra já não é uma categoria, e sim uma mistura delas, e o gradiente é o de outro problema. Ele é **enviesado**. À medida que $\tau$ cai, o viés vai embora e chega a variância.
+# A quarta resposta é **relaxar o sorteio**. Some a cada logit um ruído de Gumbel, $-\log(-\log u)$ com $u$ uniforme, e fique com o maior: é uma amostra exata da categórica. Ponha no lugar de "o maior" uma softmax de temperatura $\tau$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). O preço: a amostra já não é uma categoria, e sim uma mistura delas, e o gradiente é o de outro problema. Ele é **enviesado**. À medida que $\tau$ cai, o viés vai embora e chega a variância.
 #
-# Com três categorias, a esperança exata é uma soma de três termos, e dá para medir as duas coisas. A célula compara cada temperatura com ela.
+# Um parente próximo, o **estimador direto** (*straight-through*), entrega a $f$ a categoria de verdade e, na volta, finge que ela era a suavizada. Em código: `hard + soft - soft.detach()`. O decodificador vê então categorias de verdade. O gradiente continua sem ser o de nenhum dos dois problemas.
+#
+# Com três categorias, a enumeração dá o gradiente exato. A célula recolhida compara cada temperatura com ele.
 
 # %% key="gumbel"
 logits = torch.tensor([0.5, 0.0, -1.0], dtype=torch.float64, requires_grad=True)
 goal = torch.tensor([0.1, 0.6, 0.3], dtype=torch.float64)
 
 
-def cost(y):  # (..., 3) a (...)
+def cost(y):  # (..., 3) para (...)
     return ((y - goal) ** 2).sum(-1)
 
 
 per_category = cost(torch.eye(3, dtype=torch.float64))  # (3,)
-expected = logits.softmax(0) @ per_category
+expected = logits.softmax(0) @ per_category  # enumeração: uma soma de três termos
 (exact_three,) = torch.autograd.grad(expected, logits)  # (3,)
-p = logits.detach().softmax(0)
-assert torch.allclose(exact_three, p * (per_category - p @ per_category))
 
 torch.manual_seed(0)
-count = 50_000
+count = 200_000
 gumbel = -torch.log(-torch.log(torch.rand(count, 3, dtype=torch.float64)))  # (N, 3)
 largest = F.one_hot((logits.detach() + gumbel).argmax(-1), 3).double()  # (N, 3)
-assert is_unbiased(largest.T[:, :, None], p)  # uma amostra exata
 
-temperatures = (2.0, 1.0, 0.5, 0.25, 0.1)
-biases, noises = [], []
-for temperature in temperatures:
+
+def relaxed(temperature, *, straight_through):
     each = logits.detach().expand(count, 3).clone().requires_grad_()
     soft = ((each + gumbel) / temperature).softmax(-1)  # (N, 3)
-    (gradient,) = torch.autograd.grad(cost(soft).sum(), each)
-    biases.append((gradient.mean(0) - exact_three).norm().item())
-    noises.append(gradient.var(0).sum().item())
-    if temperature == 2.0:
-        assert not is_unbiased(gradient.T[:, :, None], exact_three)
-    print(
-        say("gradients-gumbel", tau=temperature, bias=biases[-1], variance=noises[-1])
-    )
+    y = largest + soft - soft.detach() if straight_through else soft
+    return torch.autograd.grad(cost(y).sum(), each)[0]  # (N, 3)
 
+
+p = logits.detach().softmax(0)
 categorical = (cost(largest) - per_category.mean())[:, None] * (largest - p)  # (N, 3)
+
+# %% key="gumbel-told" jupyter={"source_hidden": true} tags=["hide-input"]
+assert torch.allclose(exact_three, p * (per_category - p @ per_category))
+assert is_unbiased(largest.T[:, :, None], p)  # uma amostra exata
 assert is_unbiased(categorical.T[:, :, None], exact_three)
-values = {"length": exact_three.norm(), "variance": categorical.var(0).sum()}
-print(say("gradients-gumbel-score", **{k: v.item() for k, v in values.items()}))
-assert biases[-1] < biases[0] / 3
-assert noises[-1] > 3 * noises[0]
-assert noises[-1] > 3 * categorical.var(0).sum()
-assert not is_unbiased(gradient.T[:, :, None], exact_three)
+
+
+def bias_and_variance(gradient):
+    bias = (gradient.mean(0) - exact_three).norm()
+    return bias.item(), gradient.var(0).sum().item()
+
+
+relaxations = {"soft": [], "straight": []}
+for temperature in (2.0, 1.0, 0.5, 0.25, 0.1):
+    for name, found in relaxations.items():
+        gradient = relaxed(temperature, straight_through=name == "straight")
+        assert not is_unbiased(gradient.T[:, :, None], exact_three)
+        found.append(bias_and_variance(gradient))
+    (a, b), (c, d) = (found[-1] for found in relaxations.values())
+    assert d > b
+    told = {"bias": a, "variance": b, "straight_bias": c, "straight_variance": d}
+    print(say("gradients-gumbel", tau=temperature, **told))
+_, score_variance = bias_and_variance(categorical)
+length = exact_three.norm().item()
+print(say("gradients-gumbel-score", length=length, variance=score_variance))
+for found in relaxations.values():
+    assert found[-1][1] > 3 * max(found[0][1], score_variance)
+assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 
 # %% [markdown] key="gumbel-noticed"
-# Leia juntas as duas últimas linhas. Na temperatura mais fria, o sorteio amolecido ainda tem viés, e muito mais ruído que a função escore com linha de base, que não tem viés nenhum. Isso com três categorias; com milhares, o quadro pode se inverter. **Não existe o melhor estimador, só o que foi medido no seu problema.**
+# Leia juntas as duas últimas linhas. Na temperatura mais baixa, as duas relaxações ainda têm viés, e muito mais ruído que a função escore com linha de base, que não tem viés nenhum. O estimador direto é o mais ruidoso dos dois em todas as temperaturas. Isso vale com três categorias; com milhares, o quadro pode se inverter. **Não existe o melhor estimador, só o que foi medido no seu problema.**
 
 # %% [markdown] key="landing-text"
 # ## 13. Um último ruído, que se pode tirar
 #
 # Suponha que o treinamento deu certo por inteiro e que $q$ *é* a posteriori. O gradiente exato é então zero. A estimativa por trajetória também é zero? Com a KL em forma fechada, não: cada amostra ainda puxa para o seu lado.
 #
-# Escreva o ELBO inteiro dentro da média, $\log p(x, z) - \log q(z)$. Se $q$ é a posteriori, isso vale $\log p(x)$, o mesmo número em todo $z$: ao longo da trajetória, a inclinação é zero. O que ainda se mexe são $\mu$ e $\sigma$ *dentro* de $\log q$, e essa parte é um escore, cuja média é zero. Jogue-a fora, desligando do grafo os parâmetros de $\log q$, e o ruído some no fim da estrada: *sticking the landing* (Roeder, Wu e Duvenaud, 2017).
+# Escreva o ELBO inteiro dentro da média, $\log p(x, z) - \log q(z)$. Se $q$ é a posteriori, isso vale $\log p(x)$, o mesmo número em todo $z$: ao longo da trajetória, a inclinação é zero. O que ainda se mexe são $\mu$ e $\sigma$ *dentro* de $\log q$, e essa parte é um escore, cuja média é zero. Jogue-a fora, desligando do grafo os parâmetros de $\log q$, e o ruído desaparece no ótimo: *sticking the landing* (Roeder, Wu e Duvenaud, 2017).
 #
-# Num modelo linear gaussiano a posteriori é conhecida, e dá para exigir o "zero" com dez casas. No VAE, o codificador fica apenas perto da posteriori, e sobra ruído. Quanto, mede-se.
+# Num modelo linear gaussiano a posteriori é conhecida, e dá para exigir o "zero" com dez casas decimais. No VAE, o codificador fica apenas perto da posteriori, e sobra ruído. Quanto, nas mesmas 400 imagens?
 
 # %% key="landing"
 torch.manual_seed(0)
@@ -848,41 +953,55 @@ line = exact.LinearGaussian(
     torch.randn(5, 1, dtype=torch.float64), torch.zeros(5, dtype=torch.float64), 0.5
 )
 seen = torch.randn(1, 5, dtype=torch.float64)  # (1, D)
-center, spread = (row.expand(1000, 1) for row in line.encode(seen))  # a posteriori
-center, spread = center.clone().requires_grad_(), spread.clone().requires_grad_()
-drawn = center + torch.exp(0.5 * spread) * torch.randn(1000, 1, dtype=torch.float64)
+q_mu, q_logvar = (
+    row.expand(1000, 1).clone().requires_grad_() for row in line.encode(seen)
+)  # a posteriori, mil vezes
+drawn = q_mu + torch.exp(0.5 * q_logvar) * torch.randn(1000, 1, dtype=torch.float64)
 
 likelihood = line.log_conditional(seen, drawn)  # (1000,)
-usual = likelihood - densities.kl_to_standard_normal(center, spread)
+usual = likelihood - densities.kl_to_standard_normal(q_mu, q_logvar)
 inside = likelihood + densities.log_standard_normal(drawn)
-landed = inside - densities.log_normal(drawn, center.detach(), spread.detach())
+landed = inside - densities.log_normal(drawn, q_mu.detach(), q_logvar.detach())
 for objective, is_zero in ((usual, False), (landed, True)):
-    found = torch.autograd.grad(objective.sum(), (center, spread), retain_graph=True)
+    found = torch.autograd.grad(objective.sum(), (q_mu, q_logvar), retain_graph=True)
     assert all((gradient.abs().max() < 1e-10) == is_zero for gradient in found)
 
-rise_landed = rise - z + eps / sigma  # (G * S, 2): de log p(x, z) - log q(z)
-by_landing = grouped(torch.cat((rise_landed, 0.5 * rise_landed * sigma * eps), 1))
+# o VAE da seção 9: a inclinação de log p(x, z) - log q(z), sem os parâmetros
+vae_landed = vae_slope - vae_z + vae_eps / vae_sigma  # (G * S, 2)
+by_landing = grouped(along_path(vae_landed, vae_eps, vae_sigma))
 assert is_unbiased(by_landing, vae_exact)
-spread = resampled_variances(by_landing.mean(-1))  # (4, R)
-landing = torch.stack((spread[:2].sum(0), spread[2:].sum(0)))  # (2, R)
-ratios = resampled["path"] / landing
-middle = {"mu": ratios[0].median().item(), "logvar": ratios[1].median().item()}
-ends = [say("gradients-interval", **interval(ratio)) for ratio in ratios]
-print(say("gradients-landing", **middle, a=ends[0], b=ends[1]))
+
+# %% key="landing-told" jupyter={"source_hidden": true} tags=["hide-input"]
+# log p(x) - ELBO é KL(q || posteriori)
+gaps = exact.log_likelihood(on_cpu, images, extent=6) - elbos  # (400,)
+gains = many[:, 2] / many[:, 3]  # (400, 2): variância antes / depois
+for column, what in enumerate(("mean", "logvar")):
+    gain = gains[:, column]
+    told = over_images(gain) | {"least": gain.min().item()}
+    told |= {"what": say(f"gradients-{what}")}
+    told["share"] = (gain < 1).float().mean().item()
+    print(say("gradients-landing", **told))
+    assert gain.median() > (3.0, 1.8)[column]
+    assert 0 < told["share"] < 0.15
+    raised = gaps[gain < 1].median().item(), gaps[gain >= 1].median().item()
+    assert raised[0] > 3 * raised[1]
+    print(say("gradients-landing-gap", raised=raised[0], fell=raised[1]))
+
+# %% [markdown] key="landing-noticed"
+# Na imagem mediana, a variância cai a um terço ou menos nas médias e a cerca de metade nas log-variâncias. **Em algumas imagens, ela sobe.** O $q$ delas fica longe da posteriori: a $\mathrm{KL}(q \,\|\, p(z \mid x))$, conhecida pelo $\log p(x)$ exato, é várias vezes maior. Ali as inclinações de $\log p(x, z)$ e de $\log q(z)$ não se cancelam, e cada uma traz o próprio ruído.
 
 # %% [markdown] key="answer"
 # ## 14. A resposta
 #
-# Como um gradiente atravessa um sorteio? **Não atravessa: contorna.** O ruído é sorteado fora, os parâmetros trabalham dentro, e a média tem um gradiente que tanto a densidade quanto a trajetória podem levar. A próxima célula repete o que este caderno mediu.
+# Como um gradiente atravessa um sorteio? **Não atravessa: contorna.** O ruído é sorteado fora, os parâmetros trabalham dentro, e o gradiente da média pode ser obtido tanto pela densidade quanto pela trajetória. A célula repete o que este caderno mediu.
 
 # %% key="answer-measured"
-middle = vae_ratio.median().item()
-print(say("gradients-answer-ratio", ratio=middle, **interval(vae_ratio)))
-told = {way: runs[way, 2][:, -1].mean().item() for way in contests[2]}
+print(say("gradients-answer-ratio", **over_images(vae_ratios[:, 0, 0])))
+told = {way: ends[way, 2].mean().item() for way in contests[2]}
 print(say("gradients-answer-elbo", **told))
 
 # %% [markdown] key="next"
-# **Para ler.** Williams (1992) trouxe a função escore para o aprendizado. Kingma e Welling (2013) e Rezende, Mohamed e Wierstra (2014) trouxeram a trajetória para estes modelos. Roeder, Wu e Duvenaud (2017) tiraram o último ruído; Tucker et al. (2019) estenderam a ideia aos limites ponderados por importância. Jang, Gu e Poole (2017) e Maddison, Mnih e Teh (2017) amoleceram a categórica.
+# **Para ler.** Williams (1992) trouxe a função escore para o aprendizado. Kingma e Welling (2013) e Rezende, Mohamed e Wierstra (2014) trouxeram a trajetória para estes modelos. Roeder, Wu e Duvenaud (2017) tiraram o último ruído; Tucker et al. (2019) estenderam a ideia aos limites ponderados por importância. Jang, Gu e Poole (2017) e Maddison, Mnih e Teh (2017) relaxaram a categórica.
 #
 # O gradiente agora está na mão. A lição 04 pergunta com que rapidez se consegue calculá-lo.
 
@@ -915,11 +1034,15 @@ verdict
 # %% [markdown] key="exercise-baseline-text"
 # ### 2. Encontre o erro: a linha de base
 #
-# Esta função subtrai dos valores uma linha de base e multiplica pelo escore. A variância cai bastante, e o treinamento anda. Mas o gradiente não é o que ela diz ser. Encontre o erro e corrija-o sem abrir mão da linha de base. Os dois argumentos têm forma `(S,)`, e o resultado também.
+# A função `buggy_baseline` subtrai dos valores uma linha de base e multiplica pelo escore. A variância cai bastante, e o treinamento anda. Mas o gradiente não é o que ela diz ser. Escreva uma versão sem o erro e que ainda tenha linha de base: qualquer uma que deixe a média certa. Os dois argumentos têm forma `(S,)`, e o resultado também.
 
 # %% key="exercise-baseline" tags=["nbval-check-output"]
-def my_baseline(values, score):
+def buggy_baseline(values, score):
     return (values - values.mean()) * score
+
+
+def my_baseline(values, score):
+    ...
 
 
 checks.baseline(my_baseline)
@@ -935,7 +1058,7 @@ assert verdict
 verdict
 
 # %% [markdown] key="exercise-path-text"
-# ### 3. A trajetória de outra lei
+# ### 3. A trajetória de outra distribuição
 #
 # Uma exponencial de taxa $r$ que começa em $a$ tem função de distribuição $1 - e^{-r(z - a)}$ para $z > a$. Escreva a amostra dela como função de um ruído uniforme `u`, invertendo a função de distribuição: um `u` maior dá um `z` maior. O gradiente deve chegar a `start` e a `rate`.
 
@@ -956,14 +1079,18 @@ assert verdict
 verdict
 
 # %% [markdown] key="exercise-surrogate-text"
-# ### 4. Encontre o erro: a perda de fachada
+# ### 4. Encontre o erro: a perda substituta
 #
-# Na prática, não se escreve o escore; escreve-se um número cuja *derivada* é a estimativa, e chama-se `backward`. Aqui `z` veio de `rsample`, logo `z` e `values` dependem, os dois, de `mu` e `logvar`. A função abaixo cuida de um deles. O que o outro deixa passar? Corrija.
+# Na prática, não se escreve o escore; escreve-se um número cuja *derivada* é a estimativa, e chama-se `backward`. Aqui `z` veio de `rsample`, logo `z` e `values` dependem, os dois, de `mu` e `logvar`. A função `buggy_surrogate` desliga um deles do grafo. O que passa pelo outro? Escreva uma versão cuja derivada seja a média dos termos do exercício 1, sem linha de base.
 
 # %% key="exercise-surrogate" tags=["nbval-check-output"]
-def my_surrogate(values, z, mu, logvar):
+def buggy_surrogate(values, z, mu, logvar):
     log_q = Normal(mu, torch.exp(0.5 * logvar)).log_prob(z)  # (S,)
     return (values.detach() * log_q).mean()
+
+
+def my_surrogate(values, z, mu, logvar):
+    ...
 
 
 checks.surrogate(my_surrogate)
@@ -981,6 +1108,6 @@ verdict
 # %% [markdown] key="solution-surrogate-text"
 # <details><summary>O que o erro deixa passar</summary>
 #
-# Com `z` preso ao grafo, $\log q(z)$ muda por duas razões: porque o sino se move e porque a amostra se move com ele. Para $\mu$, as duas se cancelam exatamente: uma amostra carregada pelo seu sino conserva a sua densidade. O gradiente em $\mu$ é zero, em toda amostra.
+# Com `z` preso ao grafo, $\log q(z)$ muda por duas razões: porque a curva se move e porque a amostra se move com ela. Para $\mu$, as duas se cancelam exatamente: quando a amostra se desloca com a curva, a densidade nela não muda. O gradiente em $\mu$ é zero, em toda amostra.
 #
 # </details>

@@ -57,6 +57,12 @@ def leave_one_out_by_matrix(values, score):
     return (values - others @ values / (count - 1)) * score
 
 
+def others(values):
+    """Return a row for each draw, with the other draws in it: (S, S - 1)."""
+    count = len(values)
+    return values.expand(count, -1)[~torch.eye(count, dtype=bool)].view(count, -1)
+
+
 def quantile(start, rate, u):
     return start - torch.log(1 - u) / rate
 
@@ -79,6 +85,12 @@ RIGHT = {
         leave_one_out,
         leave_one_out_by_matrix,
         lambda f, s: (f - f.mean()) * s * len(f) / (len(f) - 1),
+        lambda f, s: (f + 3) * s,
+        lambda f, s: (f - f.roll(1)) * s,
+        lambda f, s: (f - others(f).median(-1).values) * s,
+        lambda f, s: (f - (others(f) * others(s) ** 2).sum(-1) / len(f)) * s,
+        lambda f, s: (f - (f.sum() - f) / len(f)) * s,
+        lambda f, s: (f - (f.sum() - f)) * s,
     ],
     checks.exponential_path: [
         quantile,
@@ -98,7 +110,12 @@ WRONG = [
     (checks.score_function, lambda *a: score(*a).mean(1), "already averaged"),
     (checks.score_function, lambda *a: score(*a).sum(1), "summed the draws"),
     (checks.score_function, lambda *a: score(*a).T, "swapped"),
+    (checks.score_function, lambda *a: score(*a).flip(0), "two rows are swapped"),
+    (checks.score_function, lambda f, z, m, v: score(f, z, m, 2 * v),
+     "exp(logvar) is the variance"),
     (checks.score_function, lambda *a: -score(*a), "flipped in both rows"),
+    (checks.score_function, rows(lambda *a: -upper(*a), lower), "first row alone"),
+    (checks.score_function, rows(upper, lambda *a: -lower(*a)), "second row alone"),
     (checks.score_function,
      lambda f, z, m, v: score(f, z, m, v) * Normal(m, (v / 2).exp()).log_prob(z).exp(),
      "by the density as well"),
@@ -115,10 +132,16 @@ WRONG = [
     (checks.score_function, lambda *a: score(*a) + 0.01, "values differ"),
     (checks.score_function, lambda *a: score(*a)[:, :2], "shape"),
     (checks.score_function, lambda f, z, m, v: score(f, z, m, v.log()), "infinities"),
-    (checks.baseline, lambda f, s: (f - f.mean()) * s, "still there"),
+    (checks.baseline, lambda f, s: (f - f.mean()) * s, "the same bug"),
     (checks.baseline, lambda f, s: f * s, "so is the baseline"),
-    (checks.baseline, lambda f, s: (f - (f.sum() - f) / len(f)) * s, "How many"),
-    (checks.baseline, lambda f, s: (f - (f.sum() - f)) * s, "not their mean"),
+    (checks.baseline, lambda f, s: (f - f.max()) * s, "when that draw changes"),
+    (checks.baseline, lambda f, s: (f - f.roll(1)) / f.std() * s, "when that draw"),
+    (checks.baseline, lambda f, s: (f - (f * s**2).sum() / (s**2).sum()) * s,
+     "when that draw changes"),
+    (checks.baseline, lambda f, s: (f - f.roll(1)) * s * (1 - 1 / len(f)),
+     "when that draw changes"),
+    (checks.baseline, lambda f, s: (f - s) * s, "when that draw changes"),
+    (checks.baseline, lambda f, s: ((f - f.roll(1)) * s)[1:], "shape"),
     (checks.baseline, lambda f, s: (f - f.sum()) * s, "subtracted the sum, and"),
     (checks.baseline, lambda f, s: (f - f.median()) * s, "median"),
     (checks.baseline, lambda f, s: leave_one_out(f, s) * len(f) / (len(f) - 1),
@@ -129,7 +152,7 @@ WRONG = [
     (checks.baseline, lambda f, s: (f - f.mean()) / f.std() * s, "standard deviation"),
     (checks.baseline, lambda f, s: leave_one_out(f, s).mean(), "averaged them"),
     (checks.baseline, lambda f, s: -leave_one_out(f, s), "sign is flipped"),
-    (checks.baseline, lambda f, s: leave_one_out(f, s) + 0.01, "values differ"),
+    (checks.baseline, lambda f, s: leave_one_out(f, s) + 0.01, "when that draw"),
     (checks.exponential_path, lambda a, r, u: quantile(a, 1 / r, u), "get shorter"),
     (checks.exponential_path, lambda a, r, u: a - u.log() / r, "your z shrinks"),
     (checks.exponential_path, lambda a, r, u: a + u.log() / r, "place of 1 - u"),
@@ -152,7 +175,16 @@ WRONG = [
     (checks.surrogate, lambda f, z, m, v: loss(f, z, m, 2 * v), "is the variance"),
     (checks.surrogate,
      lambda f, z, m, v: (f.detach() * Normal(m, (v / 2).exp()).log_prob(z)).mean(),
-     "still there"),
+     "the same bug"),
+    (checks.surrogate,
+     lambda f, z, m, v: (f * Normal(m, (v / 2).exp()).log_prob(z).detach()).mean(),
+     "You detached log q"),
+    (checks.surrogate,
+     lambda f, z, m, v: loss(f, z, m, v) * 0 + (
+         f.detach() * Normal(m.detach(), (v.detach() / 2).exp()).log_prob(z)
+     ).mean(), "the parameters inside log q"),
+    (checks.surrogate, lambda f, *a: loss(f - (f.sum() - f) / (len(f) - 1), *a),
+     "without a baseline"),
     (checks.surrogate,
      lambda f, z, m, v: (f * Normal(m, (v / 2).exp()).log_prob(z)).mean(),
      "three gradients"),
@@ -188,7 +220,7 @@ test_no_two_mistakes_look_alike = checking.tells_apart(MISTAKES)
 def test_a_known_mistake_is_told_in_portuguese():
     use_language("pt")
     verdict = checks.baseline(lambda f, s: (f - f.mean()) * s)
-    assert "O erro continua aí" in verdict.message
+    assert "É o mesmo erro" in verdict.message
     assert "Certo." in checks.baseline(leave_one_out).message
 
 

@@ -10,7 +10,18 @@ import torch
 from torch import Tensor
 from torch.distributions import Exponential, Normal
 
-from vae_teach.checks.verdicts import Answer, Case, Verdict, call, compare, fresh, wrong
+from vae_teach.checks.verdicts import (
+    Answer,
+    Case,
+    Verdict,
+    call,
+    close,
+    compare,
+    correct,
+    fresh,
+    values_of,
+    wrong,
+)
 
 
 def _draws() -> list[Case]:
@@ -68,7 +79,11 @@ SCORE_MISTAKES: dict[str, Answer] = {
     "gradients-score-averaged": lambda f, z, m, v: _by_score(f, z, m, v).mean(-1),
     "gradients-score-summed": lambda f, z, m, v: _by_score(f, z, m, v).sum(-1),
     "gradients-score-columns": lambda f, z, m, v: _by_score(f, z, m, v).T,
+    "gradients-score-rows": lambda f, z, m, v: _by_score(f, z, m, v).flip(0),
     "gradients-score-sign": lambda f, z, m, v: -_by_score(f, z, m, v),
+    "gradients-score-sign-first": _lines(lambda g, s, e: -g, _same_line),
+    "gradients-score-sign-second": _lines(_same_line, lambda g, s, e: -g),
+    "gradients-score-width": lambda f, z, m, v: _by_score(f, z, m, 2 * v),
     "gradients-score-density": lambda f, z, m, v: (
         _by_score(f, z, m, v) * Normal(m, v.exp().sqrt()).log_prob(z).exp()
     ),
@@ -107,8 +122,6 @@ def _by_others(values: Tensor, score: Tensor) -> Tensor:
 BASELINE_MISTAKES: dict[str, Answer] = {
     "gradients-baseline-itself": lambda f, s: (f - f.mean()) * s,
     "gradients-baseline-none": lambda f, s: f * s,
-    "gradients-baseline-divided": lambda f, s: (f - (f.sum() - f) / len(f)) * s,
-    "gradients-baseline-not-divided": lambda f, s: (f - (f.sum() - f)) * s,
     "gradients-baseline-sum": lambda f, s: (f - f.sum()) * s,
     "gradients-baseline-median": lambda f, s: (f - f.median()) * s,
     "gradients-baseline-twice": lambda f, s: (
@@ -125,17 +138,53 @@ BASELINE_MISTAKES: dict[str, Answer] = {
 
 
 def baseline(answer: Answer) -> Verdict:
-    """Check ``answer(values, score) -> (S,)``: terms with a leave-one-out baseline.
+    """Check ``answer(values, score) -> (S,)``: terms with a baseline, and no bias.
 
-    ``values`` (S,) are f at the draws and ``score`` (S,) the score there. The baseline
-    of each draw is the mean of the other draws' values.
+    ``values`` (S,) are f at the draws and ``score`` (S,) the score there. What is
+    subtracted from a draw's value may be anything, the mean of the others or a
+    constant, that stays the same when this draw alone changes.
     """
     cases = [
         (_values(z), _score(z, mu, logvar)[row])
         for row, (z, mu, logvar) in enumerate(_draws())
     ]
+    values = values_of(answer, cases)
+    if isinstance(values, Verdict):
+        return values
+    mistakes = dict(BASELINE_MISTAKES)
+    if all(a.shape == b.shape for a, (b, _) in zip(values, cases, strict=True)):
+        subtracted = [_subtracted(*each) for each in zip(values, cases, strict=True)]
+        if all(b.abs().max() > 1e-3 for b in subtracted) and not any(
+            _looks_at_itself(answer, *each)
+            for each in zip(cases, subtracted, strict=True)
+        ):
+            return correct("gradients-baseline-right")
+        again = iter(values)  # whatever is left is told what it does
+        mistakes["gradients-baseline-own"] = lambda f, s: next(again)
     right = "gradients-baseline-right"
-    return compare(answer, _by_others, BASELINE_MISTAKES, cases, right=right)
+    return compare(answer, _by_others, mistakes, cases, right=right)
+
+
+def _subtracted(terms: Tensor, case: Case) -> Tensor:
+    """Return what was subtracted from each value (S,) to give the terms (S,)."""
+    values, score = case
+    return values - terms / score
+
+
+def _looks_at_itself(answer: Answer, case: Case, subtracted: Tensor) -> bool:
+    """Return whether a draw's baseline differs when this draw alone is another one."""
+    values, score = case
+    for i in range(len(values)):
+        only = torch.arange(len(values)) == i
+        others = [(values + only * by, score) for by in (9.0, -9.0)]
+        others.append((values, torch.where(only, 0.4 - score, score)))
+        found = values_of(answer, others, like=values)
+        if isinstance(found, Verdict):
+            return True
+        for terms, changed in zip(found, others, strict=True):
+            if not close(_subtracted(terms, changed)[i], subtracted[i]):
+                return True
+    return False
 
 
 # --- 3. the path of another distribution ---------------------------------------------
@@ -196,6 +245,15 @@ SURROGATE_MISTAKES: dict[str, Answer] = {
     "gradients-surrogate-both": lambda f, z, m, v: (f * _log_q(z, m, v)).mean(),
     "gradients-surrogate-value": lambda f, z, m, v: (
         f * _log_q(z.detach(), m, v)
+    ).mean(),
+    "gradients-surrogate-log-q": lambda f, z, m, v: (
+        f * _log_q(z, m, v).detach()
+    ).mean(),
+    "gradients-surrogate-parameters": lambda f, z, m, v: (
+        f.detach() * _log_q(z, m.detach(), v.detach())
+    ).mean(),
+    "gradients-surrogate-baseline": lambda f, z, m, v: _by_others(
+        f.detach(), _log_q(z.detach(), m, v)
     ).mean(),
     "gradients-surrogate-path": lambda f, z, m, v: f.mean(),
     "gradients-surrogate-sum": lambda f, z, m, v: (
