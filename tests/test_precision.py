@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from vae_teach import annealing, bounds, exact, figures, sliders, train
 from vae_teach.checks.verdicts import as_tensor
 from vae_teach.data import Images
+from vae_teach.densities import kl_to_standard_normal, log_bernoulli
 from vae_teach.guards import DivergedError
 from vae_teach.nets import AE, VAE
 from vae_teach.words import CATALOGUE, say, use_language
@@ -30,9 +31,9 @@ def images_of(x):
     return Images(x, torch.arange(len(x)))
 
 
-def fit(model, x):
+def fit(model, x, **more):
     options = {"epochs": 1, "batch_size": 3, "device": "cpu", "progress": False}
-    return train.fit(model, images_of(x), test=images_of(x), **options)
+    return train.fit(model, images_of(x), test=images_of(x), **options | more)
 
 
 SMALL_CHAINS = {"chains": 2, "temperatures": 3, "leapfrogs": 2}
@@ -90,6 +91,22 @@ def test_fit_and_pictures_take_any_precision(weights, default):
                 draw(model, x)
     finally:
         torch.set_default_dtype(before)
+
+
+def test_an_objective_of_ones_own_gets_images_in_the_models_precision():
+    seen = set()
+
+    def by_hand(model, x):
+        logits, mu, logvar = model(x)  # which raises for another precision
+        seen.add(x.dtype)
+        terms = log_bernoulli(x, logits), kl_to_standard_normal(mu, logvar)
+        return bounds.Bound(terms[0] - terms[1], *terms)
+
+    for weights in DTYPES:
+        for pixels in DTYPES:
+            fit(small(weights), bits(dtype=pixels), objective=by_hand)
+        assert seen == {weights}
+        seen.clear()
 
 
 def test_exact_takes_the_finer_precision_of_the_two():
