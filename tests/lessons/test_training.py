@@ -90,6 +90,17 @@ def without_kl(model, optimizer, x, total):
     total += loss.detach()
 
 
+def on_its_device(model, optimizer, x, total):
+    """The same with a transfer that does nothing here, and clipped gradients."""
+    x = x.to(total.device).to(total.device, non_blocking=True)
+    loss = loss_of(model, x)
+    optimizer.zero_grad()
+    (loss / len(x)).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9)
+    optimizer.step()
+    total += loss.detach()
+
+
 def asking(ask):
     """Return the right step, which asks for a number besides."""
 
@@ -137,12 +148,30 @@ def cleared(loss, w, x, size):
     return w.grad
 
 
+def functional(loss, w, x, size):
+    """With PyTorch's function transforms, which know no backward."""
+    inner = torch.func.grad(lambda v, part: loss(v, part).sum())
+    return sum(inner(w.detach(), part) for part in x.split(size)) / len(x)
+
+
+def backward_at_the_end(loss, w, x, size):
+    total = sum(loss(w, part).sum() for part in x.split(size))
+    (total / len(x)).backward()
+    return w.grad
+
+
+def backward_later(loss, w, x, size):
+    for one in [loss(w, part).sum() / len(x) for part in x.split(size)]:
+        one.backward()
+    return w.grad
+
+
 def amdahl(share, factor):
     return 1 / (1 - share + share / factor)
 
 
 RIGHT = {
-    checks.step: [step, other_step],
+    checks.step: [step, other_step, on_its_device],
     checks.mean_elbo: [
         mean,
         lambda s, b: torch.cat([s(x) for x in b]).mean(),
@@ -152,6 +181,7 @@ RIGHT = {
     checks.accumulate: [
         gradient,
         backwards,
+        functional,
         lambda f, w, x, n: gradient(f, w, x, 1),
     ],
     checks.amdahl: [amdahl, lambda s, f: torch.tensor(f / (f - s * f + s))],
@@ -166,6 +196,10 @@ WRONG = [
     (checks.step, asking(lambda t: t.to("cpu")), "(to)"),
     (checks.step, asking(lambda t: t.isnan() and None), "asks the device"),
     (checks.step, asking(lambda t: f"{t:.2f}"), "asks the device"),
+    (checks.step, asking(lambda t: t.nonzero()), "(nonzero)"),
+    (checks.step, asking(lambda t: t[None][t[None] > 0]), "(index)"),
+    (checks.step, asking(lambda t: torch.equal(t, t)), "(equal)"),
+    (checks.step, asking(lambda t: t.to(device="cpu")), "(to)"),
     (checks.step, changed(noted=lambda loss, x: loss), "detach()"),
     (checks.step, summed, "descends the sum"),
     (checks.step, changed(scale=-1.0), "sign is flipped"),
@@ -207,6 +241,8 @@ WRONG = [
      lambda f, w, x, n: gradient(f, w, x, n) * len(x) / math.ceil(len(x) / n),
      "number of pieces instead"),
     (checks.accumulate, lambda f, w, x, n: gradient(f, w, x, n)[None], "shape"),
+    (checks.accumulate, backward_at_the_end, "graphs of earlier pieces"),
+    (checks.accumulate, backward_later, "graphs of earlier pieces"),
     (checks.amdahl, lambda s, f: f, "gain of the part"),
     (checks.amdahl, lambda s, f: s * f, "fraction times a factor"),
     (checks.amdahl, lambda s, f: 1 - s + s * f, "average of the speeds"),
@@ -214,6 +250,7 @@ WRONG = [
     (checks.amdahl, lambda s, f: 1 / amdahl(s, f), "the inverse"),
     (checks.amdahl, lambda s, f: amdahl(1 - s, f), "swapped"),
     (checks.amdahl, lambda s, f: f / s, "1 - share"),
+    (checks.amdahl, lambda s, f: 1 / (1 - s / f), "share - share / factor"),
     (checks.amdahl, lambda s, f: amdahl(s, f) + 1e-3, "values differ"),
 ]  # fmt: skip
 MISTAKES = {
@@ -292,6 +329,10 @@ def test_a_loop_with_item_asks_in_each_step():
         lambda t: t.to(torch.float64),
         lambda t: t.shape[0],
         lambda t: t.index_select(0, torch.tensor([0])),
+        lambda t: t[torch.tensor([0])],
+        lambda t: t.to(t.device),
+        lambda t: torch.nn.utils.clip_grad_norm_([t], 1.0),
+        lambda t: t.isfinite().all(),
         lambda t: torch.where(t > 0, t, 0),
     ],
 )
