@@ -483,7 +483,7 @@ elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (turns, 200
 #
 # When are two ELBOs *different*? From seed to seed, the ELBO of the usual loop moves by several nats, as the next cell prints. But our rungs share seeds and noise. So we take the difference **within each seed** first, and the standard error of *these differences* afterwards: a paired comparison. What all runs of a seed have in common cancels. The differences from image to image give a second error; the two add up in quadrature.
 #
-# **The rule.** A rung passes if the difference, with twice its error on either side, stays within half a nat. Who knows too little does not pass. And rungs that compute the same thing up to rounding must agree to 0.05 nats in *each* seed, on a CPU.
+# **The rule.** A rung passes if the difference, with twice its error on either side, stays within half a nat. A rung that we know too little about does not pass. And rungs that compute the same thing up to rounding must agree to 0.05 nats in *each* seed, on a CPU.
 
 # %% key="ruler-applied"
 first = elbo["usual"].mean(1)  # (turns,) nats
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### The table
 #
-# Images per second; as a multiple of the usual loop; as a share of the limit with all digits, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the paired standard error. Your speeds will differ from those stored here. Where is the largest jump? Which rung does not pass?
+# Images per second; as a multiple of the usual loop; as a share of the limit with all digits, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the paired standard error. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Where is the largest jump? Which rung does not pass?
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):

@@ -147,7 +147,7 @@ for precision, pace in limits.items():
     print(say("training-products", precision=precision, **values))
 
 # %% [markdown] key="digits"
-# `"medium"` é uma permissão, não uma ordem. Será que aqui ele abriu mão de dígitos? A próxima célula compara um produto com o mesmo produto em float64. Quando os dígitos se mantêm e mesmo assim a velocidade aumenta, o ganho vem da biblioteca: num processador AMD, a MKL, a primeira que o PyTorch procura, toma um caminho genérico; com `"medium"`, o PyTorch recorre à oneDNN.
+# `"medium"` é uma permissão, não uma ordem. Será que aqui se abriu mão de dígitos? A próxima célula compara um produto com o mesmo produto em float64. Quando os dígitos se mantêm e mesmo assim a velocidade aumenta, o ganho vem da biblioteca: num processador AMD, a MKL, a primeira que o PyTorch procura, toma um caminho genérico; com `"medium"`, o PyTorch recorre à oneDNN.
 
 # %% key="digits-compared" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -213,7 +213,7 @@ def usual(model, images):
 # %% [markdown] key="loader"
 # ### Um carregador de verdade
 #
-# É fácil ganhar daquele laço. O carregador do PyTorch sabe fazer melhor e, **quando os dados não cabem na memória, ele é indispensável**. Aqui embaixo, as imagens estão num arquivo, um byte por pixel. O arquivo é *mapeado*: o sistema lê só as páginas que alguém usa. O lote é lido inteiro, de uma vez. Enquanto isso, um trabalhador (*worker*), que é um processo à parte, já busca os próximos lotes. (No macOS e no Windows, o trabalhador não enxerga uma classe definida no caderno: ponha a classe num arquivo. Aqui, nesses sistemas, seguimos sem ele.)
+# É fácil ganhar daquele laço. O carregador do PyTorch sabe fazer melhor e, **quando os dados não cabem na memória, ele é indispensável**. Aqui embaixo, as imagens estão num arquivo, um byte por pixel. O arquivo é *mapeado*: o sistema lê só as páginas que alguém usa. O lote é lido inteiro, de uma vez. Enquanto isso, um processo auxiliar (*worker*) já busca os próximos lotes. (No macOS e no Windows, o processo auxiliar não enxerga uma classe definida no caderno: ponha a classe num arquivo. Aqui, nesses sistemas, seguimos sem ele.)
 #
 # *Numa GPU*, há mais duas opções. `pin_memory=True` põe cada lote onde a GPU consegue buscá-lo sozinha. Com `non_blocking=True`, a cópia acontece enquanto a CPU continua; sem a memória fixada, a CPU espera do mesmo jeito.
 
@@ -319,7 +319,7 @@ print(say("training-adam-operations", plain=len(plain), fused=len(in_one)))
 #
 # - `torch.set_float32_matmul_precision("medium")` permite bfloat16 dentro dos produtos. No pacote: `fit(..., precision="medium")`. *Numa GPU*, `"high"` usa TF32, de 11 bits.
 # - `torch.autocast(device.type, torch.bfloat16)` em volta de `model(x)` executa as camadas em bfloat16. Os pesos, o Adam e a perda continuam em float32: somas de 784 termos não são lugar de economizar dígitos.
-# - Com `torch.float16`, gradientes pequenos se arredondam para zero, porque o alcance do formato é curto. **Um escalador de gradientes** multiplica a perda por um número grande e divide os gradientes antes que o Adam os veja. Se algum estoura, ele salta o passo e divide esse número por dois.
+# - Com `torch.float16`, gradientes pequenos se arredondam para zero, porque o alcance do formato é curto. **Um escalador de gradientes** multiplica a perda por um número grande e divide os gradientes antes que o Adam os veja. Se algum estoura, ele pula o passo e divide esse número por dois.
 
 # %% key="half-scaled"
 bits_of = {kind: 1 - round(np.log2(torch.finfo(kind).eps)) for kind in
@@ -483,7 +483,7 @@ elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (rodadas, 2
 #
 # Quando dois ELBOs são *diferentes*? De uma semente a outra, o ELBO do laço usual varia alguns nats, como a próxima célula mostra. Mas os nossos degraus têm em comum as sementes e o ruído. Então calculamos primeiro a diferença **dentro de cada semente**, e depois o erro padrão *dessas diferenças*: é uma comparação pareada. O que todos os treinamentos de uma semente têm em comum se cancela. As diferenças de imagem a imagem dão um segundo erro; os dois se somam em quadratura.
 #
-# **A regra.** Um degrau passa se a diferença, com o dobro do erro para cada lado, fica dentro de meio nat. De quem se sabe pouco demais não passa. E os degraus que calculam a mesma coisa, a menos de arredondamentos, têm de concordar em 0,05 nat em *cada* semente, numa CPU.
+# **A regra.** Um degrau passa se a diferença, com o dobro do erro para cada lado, fica dentro de meio nat. Um degrau sobre o qual se sabe pouco demais não passa. E os degraus que calculam a mesma coisa, a menos de arredondamentos, têm de concordar em 0,05 nat em *cada* semente, numa CPU.
 
 # %% key="ruler-applied"
 first = elbo["usual"].mean(1)  # (rodadas,) nats
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### A tabela
 #
-# Imagens por segundo; quantas vezes a velocidade do laço usual; que fração do limite com todos os dígitos, que é a última linha. Depois, o ELBO de teste e a diferença para o laço usual; o que segue o ± é o dobro do erro padrão pareado. As suas velocidades serão diferentes das guardadas aqui. Onde está o maior salto? Que degrau não passa?
+# Imagens por segundo; quantas vezes a velocidade do laço usual; que fração do limite com todos os dígitos, que é a última linha. Depois, o ELBO de teste e a diferença para o laço usual; o que segue o ± é o dobro do erro padrão pareado. As suas velocidades serão diferentes das guardadas aqui; numa máquina ocupada, `fit` ganha também por acompanhar os núcleos livres (seção 13). Onde está o maior salto? Que degrau não passa?
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -644,7 +644,7 @@ for kind in ("cpu", "cuda"):
 # Um perfilador anota quando cada operação começa e termina. Há três maneiras de olhar:
 #
 # - `key_averages()` soma as operações de mesmo nome. A célula mostra as seis mais demoradas; `print(seen.key_averages().table())` mostra todas as colunas.
-# - `export_chrome_trace` grava um **traço** (*trace*), que se abre num visualizador como o [Perfetto](https://ui.perfetto.dev): o tempo corre para a direita, e as chamadas ficam umas sob as outras. *Numa GPU*, os vãos na linha dela são o dispositivo à espera de ordens. Para guardar o arquivo, dê outro caminho.
+# - `export_chrome_trace` grava um **registro** (*trace*), que se abre num visualizador como o [Perfetto](https://ui.perfetto.dev): o tempo corre para a direita, e as chamadas ficam umas sob as outras. *Numa GPU*, os vãos na linha dela são o dispositivo à espera de ordens. Para guardar o arquivo, dê outro caminho.
 # - Contar: quantas operações há num passo?
 
 # %% key="where-measured"
@@ -1110,7 +1110,7 @@ else:
 #
 # O PyTorch usa uma thread para cada núcleo, não importa quem mais esteja trabalhando. No fim de cada operação, as threads esperam umas pelas outras, e esperam *girando* (*spinning*): olham sem parar se as outras já terminaram. Se quatro leitores dividem dois núcleos, uma thread que gira pode ocupar justamente o núcleo de que precisa a thread pela qual ela espera.
 #
-# O curso manda dormir logo as threads que esperam (`GOMP_SPINCOUNT`, no OpenMP da GNU). Além disso, os laços longos do pacote olham quatro vezes por segundo quantos núcleos estão livres e usam esse número de threads; `OMP_NUM_THREADS` desliga isso. *Trabalho* é o que todos os leitores fazem por segundo, como fração do que um só faz; *espera* é o tempo de um pedaço de trabalho, medido na parte justa de cada um.
+# O curso manda dormir logo as threads que esperam (`GOMP_SPINCOUNT`, no OpenMP da GNU). Além disso, os laços longos do pacote olham quatro vezes por segundo quantos núcleos estão livres e usam esse número de threads; `OMP_NUM_THREADS` desliga isso. *Trabalho* é o que todos os leitores fazem por segundo, como fração do que um só faz; *espera* é o tempo de uma tarefa, em unidades da parte que caberia a cada um.
 
 # %% key="crowd-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("crowd")
