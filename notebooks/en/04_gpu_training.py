@@ -16,11 +16,11 @@
 #
 # You trained a small network and had time for a coffee. Was the arithmetic slow, or was the processor waiting for you?
 #
-# **By the end you will be able to** say how much arithmetic a training step is, measure how fast your machine could do it, and climb from the usual loop towards that limit, one change at a time. Beside every speed stands the test ELBO: **a rung that changes the answer is no rung.** You will also stop a run and resume it bit for bit, and share one batch among several processes.
+# **By the end you will be able to** say how much arithmetic a training step is, measure how fast your machine could do it, and climb from the usual loop towards that limit. Beside every speed stands the test ELBO: **a rung that changes the answer is no rung.** You will also resume a run bit for bit, and share one batch among processes.
 #
-# **You need** lesson 00 and a little PyTorch. A GPU is welcome and not necessary: the notebook is the same with and without one, and where one is there it shows more rungs.
+# **You need** lesson 00 and a little PyTorch. It has two readers: one with a laptop, one with a GPU. **We have timed nothing on a GPU**: what begins with *On a GPU* explains and claims no number.
 #
-# **Time:** 30 minutes of reading; about half a minute of computing on one core.
+# **Time:** 80 minutes of reading; about a minute of computing on two cores.
 
 # %% key="setup"
 import functools
@@ -34,20 +34,21 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ["KINETO_LOG_LEVEL"] = "99"  # before torch: its profiler writes a diary
+os.environ["KINETO_LOG_LEVEL"] = "99"  # before torch: its profiler writes a log
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.nn.utils import parameters_to_vector
 from torch.optim import Adam
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from vae_teach import data, densities, figures, nets, sliders, train
+from vae_teach import data, figures, nets, sliders, train
 from vae_teach.checks import training as checks
 from vae_teach.words import say, use_language
 
@@ -56,7 +57,7 @@ use_language("en")
 # %% [markdown] key="work"
 # ## 1. How much work is it?
 #
-# Before asking whether a program is slow, ask what it has to do. In our network nearly all of the arithmetic is in the products of matrices. A layer with $a$ inputs and $b$ outputs takes $a b$ multiplications and as many additions for each image: $2ab$ operations. The backward pass takes two products more: one for the gradient of the weights and one for that of the input. Only the first layer does without the second, because nobody asks for the gradient of the pixels.
+# In our network nearly all of the arithmetic is in the products of matrices. A layer with $a$ inputs and $b$ outputs takes $a b$ multiplications and as many additions for each image: $2ab$ operations. The backward pass takes two products more, for the gradients of the weights and of the input. Only the first layer does without the second, because nobody asks for the gradient of the pixels.
 #
 # The next cell counts by hand, and then lets PyTorch's own counter watch a real step. The two must agree.
 
@@ -74,9 +75,9 @@ assert counter.get_total_flops() == 128 * operations
 print(say("training-operations", forward=forward, backward=backward, total=operations))
 
 # %% [markdown] key="device"
-# Three million operations for an image. A processor does billions in a second; how many, we are about to measure. First the data.
+# Three million operations for an image. A processor does billions in a second; how many, we are about to measure. First the data: 6,400 images, seen once, in 50 steps of 128. Their bits are drawn here, once and for all.
 #
-# We take a small part, 6,400 images, and go through it once: 50 steps of 128. That is enough to time a loop, and leaves time to repeat it. The bits of each image are drawn here, once and for all. Each image will be seen only once, so this is the same as drawing them within the loop.
+# `torch.accelerator` finds the device: CUDA, or MPS on a Mac with Apple's chip. On MPS this notebook does the same as on a CPU, on the device, without the rungs in 16 bits. We have not run it there.
 
 # %% key="device-and-data"
 device = torch.device("cpu")
@@ -88,9 +89,6 @@ test_images = data.load(train_images.name, "test", device=device)
 bits = data.draw_bits(train_images.pixels[:6400], torch.Generator().manual_seed(0))
 few = data.Images(bits, train_images.labels[:6400].clone()).to(device)
 judges = data.Images(test_images.pixels[:2000], test_images.labels[:2000])
-grey = data.Images(  # drawn anew in each batch, for later
-    train_images.pixels[:2560].clone(), train_images.labels[:2560].clone(), dynamic=True
-).to(device)
 assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
 del train_images, test_images
 
@@ -100,9 +98,9 @@ print(say("training-machine", device=device.type, threads=torch.get_num_threads(
 # %% [markdown] key="limit"
 # ## 2. The limit
 #
-# No loop can finish an image sooner than its matrix products. So let us time the products alone: the same shapes as in a training step, nothing in between, results written to places that already exist. Their speed is **the limit**. The last number is for a large square product, the kind of work a processor likes best.
+# No loop can finish an image sooner than its matrix products. So we time the products alone: the same matrix shapes as in a training step, nothing in between. Their speed is **the limit**. The folded cell takes it with all digits of float32 (`"highest"`), and with bfloat16 allowed inside the products (`"medium"`).
 #
-# One detail separates a measurement from a guess. A GPU takes orders and returns at once, long before the work is done. Whoever stops the clock without waiting for the device has measured how fast one can give orders. Hence `synchronize`.
+# One detail separates a measurement from a guess. A GPU takes orders and returns at once, long before the work is done. Whoever stops the clock without waiting has measured how fast one can give orders. Hence `synchronize`.
 
 # %% key="limit-measured"
 def synchronize():
@@ -111,7 +109,7 @@ def synchronize():
 
 
 def seconds_of(work, repeats, rounds=5):
-    work()  # the first time loads code and makes room
+    work()  # the first time loads code and allocates memory
     seconds = []
     for _ in range(rounds):
         synchronize()
@@ -122,7 +120,7 @@ def seconds_of(work, repeats, rounds=5):
         seconds.append((time.perf_counter() - start) / repeats)
     return min(seconds)  # whatever disturbs can only slow down
 
-
+# %% key="limit-products" jupyter={"source_hidden": true} tags=["hide-input"]
 def products(batch_size):
     pairs = []
     for a, b in [(784, 400), (400, 4), (2, 400), (400, 784)]:  # mu beside logvar
@@ -137,29 +135,43 @@ def multiply(pairs):
         torch.mm(a, b, out=out)
 
 
-def limit_of(batch_size, multiply):
-    pairs = products(batch_size)
-    return batch_size / seconds_of(lambda: multiply(pairs), 20)  # images per second
+def limit_at(precision):
+    pairs = products(BATCH)
+    with train.products_at(precision):  # as torch.set_float32_matmul_precision
+        return BATCH / seconds_of(lambda: multiply(pairs), 20)  # images per second
 
 
-def square_speed(side):
-    a, b, out = torch.randn(3, side, side, device=device)
-    return 2 * side**3 / seconds_of(lambda: torch.mm(a, b, out=out), 2)
+limits = {precision: limit_at(precision) for precision in ("highest", "medium")}
+for precision, pace in limits.items():
+    values = {"speed": pace, "giga": pace * operations / 1e9}
+    print(say("training-products", precision=precision, **values))
+
+# %% [markdown] key="digits"
+# `"medium"` is a permission and not an order. Did it give digits away here? The next cell compares a product with the same one in float64. Where the digits stay and the speed rises all the same, the gain is the library's: on an AMD processor MKL, which PyTorch asks first, takes its generic path, and with `"medium"` PyTorch asks oneDNN instead.
+
+# %% key="digits-compared" jupyter={"source_hidden": true} tags=["hide-input"]
+torch.manual_seed(0)
+a, b = torch.randn(128, 784), torch.randn(784, 400)
+exact = a.double() @ b.double()
 
 
-ways = {"mm": multiply}
-limits = {name: limit_of(BATCH, way) for name, way in ways.items()}
-limit = max(limits.values())
-for name, seen in limits.items():
-    print(say(f"training-products-{name}", speed=seen, giga=seen * operations / 1e9))
-print(say("training-square", side=1024, giga=square_speed(1024) / 1e9))
+def distance_at(precision):
+    with train.products_at(precision):
+        product = (a.to(device) @ b.to(device)).cpu().double()
+    return ((product - exact).abs().max() / exact.abs().max()).item()
+
+
+full, allowed = distance_at("highest"), distance_at("medium")
+assert full < 1e-5
+verdict = say("training-digits-kept" if allowed < 1e-5 else "training-digits-given")
+print(say("training-digits", full=full, allowed=allowed, verdict=verdict))
 
 # %% [markdown] key="usual"
 # ## 3. The usual loop
 #
-# Here is the loop that many tutorials show. A `DataLoader` fetches images one at a time, and each becomes a picture, then a tensor, then part of a batch. The loss goes through a sigmoid. And `loss.item()` goes into a list, to draw a curve later.
+# This is the loop that many tutorials show. A `DataLoader` fetches images one at a time; each becomes a picture, then a tensor. The loss goes through a sigmoid. And `loss.item()` goes into a list, to draw a curve later.
 #
-# Two things are our own. The order of the images is drawn by us, and the loader gets a generator of its own. So every rung below will see **the same images in the same order, and draw the same noise**. Remember that; it will matter.
+# Two things are our own: we draw the order of the images, and the loader gets a generator of its own. So all rungs will see **the same images in the same order, and draw the same noise**. It will matter.
 
 # %% key="usual-loop"
 to_tensor = transforms.ToTensor()
@@ -168,19 +180,15 @@ to_tensor = transforms.ToTensor()
 class OneByOne(Dataset):
     def __init__(self, images):
         self.levels = (255 * images.pixels).byte().reshape(-1, 28, 28).cpu().numpy()
-        self.labels = images.labels.tolist()
 
     def __len__(self):
         return len(self.levels)
 
     def __getitem__(self, index):
-        picture = Image.fromarray(self.levels[index])
-        return to_tensor(picture).flatten(), self.labels[index]
+        return to_tensor(Image.fromarray(self.levels[index])).flatten()
 
 
-@functools.cache
-def stored(images):
-    return OneByOne(images)
+stored = functools.cache(OneByOne)
 
 
 def from_probabilities(x, logits, mu, logvar):
@@ -192,10 +200,9 @@ def from_probabilities(x, logits, mu, logvar):
 def usual(model, images):
     order = torch.randperm(len(images), device=device).tolist()
     own = torch.Generator()
-    loader = DataLoader(stored(images), BATCH, sampler=order, generator=own)
     optimizer = Adam(model.parameters(), lr=1e-3)
     curve = []
-    for x, _ in loader:
+    for x in DataLoader(stored(images), BATCH, sampler=order, generator=own):
         x = x.to(device)
         loss = from_probabilities(x, *model(x))
         optimizer.zero_grad()
@@ -203,56 +210,75 @@ def usual(model, images):
         optimizer.step()
         curve.append(loss.item())
 
+# %% [markdown] key="loader"
+# ### A loader that is no strawman
+#
+# That loop is easily beaten. PyTorch's loader can do better, and **where the data do not fit into memory it has to**. Below, the images lie in a file, one byte per pixel. The file is *mapped*: the system reads only the pages that are touched. A batch is taken as a whole. A worker, a process of its own, fetches the next batches meanwhile. (On macOS and Windows a worker cannot see a class that a notebook defines: put it into a file. Here we go on without workers.)
+#
+# *On a GPU* two options more: `pin_memory=True` puts each batch where the GPU can fetch it by itself. With `non_blocking=True` the copy then runs while the host goes on; without pinned memory, the host waits all the same.
+
+# %% key="loader-from-disk"
+class OnDisk(Dataset):
+    def __init__(self, path, count):
+        self.bytes = np.memmap(path, np.uint8, "r", shape=(count, 784))
+
+    def __getitem__(self, chosen):  # all indices of a batch
+        return torch.from_numpy(self.bytes[chosen])
+
+
+shelf = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+path = Path(shelf.name) / "images.bin"
+few.pixels.byte().cpu().numpy().tofile(path)
+workers = 1 if sys.platform == "linux" else 0
+order = []
+loader = DataLoader(
+    OnDisk(path, len(few)),
+    batch_size=None,  # the sampler makes the batches
+    sampler=BatchSampler(order, BATCH, drop_last=False),
+    num_workers=workers,
+    persistent_workers=workers > 0,  # the same process in each epoch
+    multiprocessing_context="fork" if workers else None,
+    pin_memory=device.type == "cuda",
+    generator=torch.Generator(),
+)
+
+
+def from_disk(images):
+    order[:] = torch.randperm(len(images), device=device).tolist()
+    for x in loader:
+        yield x.to(device, non_blocking=True).float()  # a byte per pixel is copied
 
 # %% [markdown] key="ladder"
 # ## 4. The ladder
 #
-# Each rung changes one thing of the one before. We write them first and measure them together, later.
+# Four changes lead from the usual loop to a fast one, each a rung of its own:
 #
-# ### The data live on the device
+# 1. **The data are on the device.** 60,000 images take 188 MB. A batch is one operation, `index_select`. If your data do not fit, stay with the loader above.
+# 2. **Nobody asks anything in the middle of a step.** To hand you `loss.item()`, the device has to finish everything it was asked for. *On a GPU*, the queue of orders runs empty in every step. On a CPU this rung is worth little. So add up where the numbers are, and ask at the end.
+# 3. **Logits.** The direct formula is shorter, and it is also the *right* one. Take a pixel that is off, while the decoder is sure that it is on, with a logit of 20. The exact price is $\log(1 + e^{20})$ nats. Through the sigmoid, the probability rounds to 1, and PyTorch limits to 100 a price that would be infinite.
+# 4. **Fused Adam.** Adam updates ten tensors, each by a series of small operations. `fused=True` reads each number once. The last cell of the three counts.
 #
-# The whole set fits in memory: 60,000 images take 188 MB. Then a batch is one operation, `index_select`, and it happens where the images are. No picture is opened twice, nothing travels.
+# The package's `fit` adds the gradient $x - \mathrm{sigmoid}(\ell)$ of the logits $\ell$, written by hand in `densities.log_bernoulli`: autograd need not find it.
 
-# %% key="rung-resident"
-def resident(model, images):
+# %% key="rung-climbed"
+def from_logits(x, logits, mu, logvar):
+    misfit = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")  # 3
+    kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+    return (misfit + kl) / len(x)
+
+
+def climbed(model, images):
     order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3)
-    curve = []
-    for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784), this is new
-        loss = from_probabilities(x, *model(x))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        curve.append(loss.item())
-
-
-# %% [markdown] key="unwatched"
-# ### Nobody asks anything in the middle of a step
-#
-# `loss.item()` looks innocent. But to hand you a number the device has to finish everything it was asked for, and meanwhile it receives no new orders. On a GPU, the queue runs dry fifty times in fifty steps. On a CPU, host and device are the same, and this rung is worth little.
-#
-# The cure is to add up where the numbers are, and to ask once, at the end.
-
-# %% key="rung-unwatched"
-def unwatched(model, images):
-    order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3)
+    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)  # 4
     total = torch.zeros((), device=device)
     for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784)
-        loss = from_probabilities(x, *model(x))
+        x = images.pixels.index_select(0, chosen)  # (B, 784)  1
+        loss = from_logits(x, *model(x))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        total += loss.detach()  # this is new: it stays on the device
+        total += loss.detach()  # 2
     return total
-
-
-# %% [markdown] key="logits"
-# ### Logits
-#
-# A sigmoid followed by a cross-entropy computes an exponential only to take its logarithm. The direct formula has fewer operations, and it is also the *right* one. Look at a pixel that is off, while the decoder is sure that it is on, with a logit of 20. The exact price is $\log(1 + e^{20})$ nats. Through the sigmoid, the probability rounds to 1 and PyTorch cuts the infinite price off at 100.
 
 # %% key="logits-matter" tags=["nbval-check-output"]
 sure, off = torch.tensor([20.0]), torch.tensor([0.0])
@@ -261,186 +287,164 @@ direct = F.binary_cross_entropy_with_logits(sure, off)
 through = F.binary_cross_entropy(torch.sigmoid(sure), off)
 
 assert torch.isclose(direct.double(), exact, atol=1e-6)
-assert through > 99
+assert through == 100
 values = {"exact": exact.item(), "direct": direct.item(), "through": through.item()}
 print(say("training-sigmoid", **values))
 
-
-# %% key="rung-logits"
-def from_logits(x, logits, mu, logvar):
-    misfit = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-    kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
-    return (misfit + kl) / len(x)
-
-
-def logits_rung(model, images):
-    order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3)
-    total = torch.zeros((), device=device)
-    for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784)
-        loss = from_logits(x, *model(x))  # this is new
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
-    return total
-
-
-# %% [markdown] key="fused"
-# ### Fused Adam
-#
-# Adam updates ten tensors, and for each it does a whole series of small operations. `fused=True` does everything in one go: the weights, the gradients and the two moments are read once instead of many times. On a GPU it also saves many orders in each step. The next cell counts the operations of one step of Adam, with and without.
-
 # %% key="rung-fused"
-PARAMETERS = [torch.zeros(3) for _ in nets.VAE().parameters()]
-
-
-def operations_of(optimizer):
-    for parameter in optimizer.param_groups[0]["params"]:
-        parameter.grad = torch.ones(3)
-    optimizer.step()  # the first step makes Adam's moments
+def operations_in(work):
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        optimizer.step()
-    return sum(event.name.startswith("aten::") for event in seen.events())
+        work()
+    return [event.name for event in seen.events() if event.name.startswith("aten::")]
 
 
-plain, in_one = (operations_of(Adam(PARAMETERS, fused=how)) for how in (False, True))
-assert len(PARAMETERS) == 10
-assert plain > in_one
-print(say("training-adam-operations", plain=plain, fused=in_one))
+def adam(fused):
+    parameters = [torch.ones(3) for _ in nets.VAE().parameters()]
+    for parameter in parameters:
+        parameter.grad = torch.ones(3)
+    optimizer = Adam(parameters, fused=fused)
+    optimizer.step()  # the first step makes Adam's moments
+    return operations_in(optimizer.step)
 
 
-def fused(model, images):
-    order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)  # this is new
-    total = torch.zeros((), device=device)
-    for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784)
-        loss = from_logits(x, *model(x))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
-    return total
+plain, in_one = adam(fused=False), adam(fused=True)
+assert len([*nets.VAE().parameters()]) == 10
+assert len(plain) > 2 * len(in_one)
+print(say("training-adam-operations", plain=len(plain), fused=len(in_one)))
 
-
-# %% [markdown] key="package"
-# ### The package, and what it adds
+# %% [markdown] key="precision"
+# ### Fewer digits
 #
-# `train.fit` is the loop above, and one thing more. For $\ell$ the logits, the gradient of the log-likelihood is $x - \mathrm{sigmoid}(\ell)$: one line. Left alone, autograd walks back through every operation of the value. `densities.log_bernoulli` tells it the line instead. The next cell checks that the gradient is the same.
+# A float32 has 24 bits of precision, a float16 has 11, a bfloat16 has 8. Half the bytes move, and a processor with units for them multiplies faster. One without may become slower. Three ways to ask:
+#
+# - `torch.set_float32_matmul_precision("medium")` allows bfloat16 inside the products. In the package: `fit(..., precision="medium")`. *On a GPU*, `"high"` uses TF32, with 11 bits.
+# - `torch.autocast(device.type, torch.bfloat16)` around `model(x)` runs the layers in bfloat16. The weights, Adam and the loss stay in float32: sums of 784 terms are no place to save digits.
+# - With `torch.float16` small gradients round to zero, because its range is narrow. **A gradient scaler** multiplies the loss by a large number, and divides the gradients before Adam sees them. If one overflows, it skips the step and halves its number.
 
-# %% key="rung-package"
-torch.manual_seed(0)
-x = (torch.rand(8, 784) < 0.3).double()
-logits = torch.randn(8, 784, dtype=torch.float64, requires_grad=True)
-value = densities.log_bernoulli(x, logits).sum()
-(ours,) = torch.autograd.grad(value, logits)
-usual_value = -F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-(theirs,) = torch.autograd.grad(usual_value, logits)
-assert torch.allclose(value, usual_value, rtol=1e-9)
-assert torch.allclose(ours, theirs, atol=1e-9)
-assert torch.allclose(ours, x - torch.sigmoid(logits), atol=1e-9)
+# %% key="half-scaled"
+bits_of = {kind: 1 - round(np.log2(torch.finfo(kind).eps)) for kind in
+           (torch.float32, torch.bfloat16, torch.float16)}
+assert [*bits_of.values()] == [24, 8, 11]
+
+tiny = torch.tensor(1e-8)
+assert tiny.bfloat16() > 0
+assert tiny.half() == 0
+assert torch.isclose((65_536 * tiny).half().float() / 65_536, tiny, rtol=1e-3)
+
+
+def scaled(model, images):
+    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
+    scaler = torch.amp.GradScaler(device.type)  # begins at 65,536
+    for x in images.pixels.split(BATCH):
+        with torch.autocast(device.type, torch.float16):
+            parts = model(x)  # logits (B, 784), mu and logvar (B, 2), in 16 bits
+        loss = from_logits(x, *(part.float() for part in parts))
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)  # divides; takes no step after an overflow
+        scaler.update()
+    return scaler.get_scale()
+
+
+some = data.Images(few.pixels[: 6 * BATCH], few.labels[: 6 * BATCH])
+if device.type in ("cpu", "cuda"):
+    torch.manual_seed(0)
+    scale = scaled(nets.VAE().to(device), some)
+    assert 1 <= scale < 65_536
+    print(say("training-scaler", scale=scale, skipped=round(np.log2(65_536 / scale))))
+
+# %% [markdown] key="compile-and-graphs"
+# The first steps of a run in float16 only look for the scale. Prefer bfloat16 where there is a choice.
+#
+# ### `torch.compile` and CUDA graphs
+#
+# *On a GPU*, an operation of a small network may end before the host has asked for the next one. Then the device waits for orders. There are two remedies.
+#
+# **`torch.compile`** writes the model anew, with neighbouring operations fused into one:
+#
+# ```python
+# compiled = torch.compile(model)                          # fewer, larger operations
+# compiled = torch.compile(model, mode="reduce-overhead")  # and CUDA graphs
+# compiled = torch.compile(model, mode="max-autotune")     # and the fastest of several kernels
+# ```
+#
+# Compiling takes far longer than our epoch; with a C++ compiler and some minutes, set `COMPILE = True` below. The new code draws other noise from the same seed. We have not measured the modes.
+#
+# **A CUDA graph** records the orders of one step and replays them with a single order. Nothing may change from step to step except the contents of tensors that stay in place:
+#
+# ```python
+# chosen = torch.zeros(BATCH, dtype=torch.int64, device="cuda")  # a fixed place
+# graph = torch.cuda.CUDAGraph()
+# with torch.cuda.graph(graph):  # records, computes nothing
+#     step(chosen)               # index_select to Adam(..., capturable=True)
+# for part in order.split(BATCH):
+#     chosen.copy_(part)
+#     graph.replay()             # one order for the whole step
+# ```
+#
+# Before recording, the step has to run a few times, and leave no trace in the weights, in Adam or in the noise: `vae_teach.speed.cuda_graph` restores all three. A step that calls `.item()` cannot be recorded. Where there is CUDA, `fit` uses the graph unless told `capture=False`. For want of a GPU, we have never run it.
+
+# %% key="rungs-between" jupyter={"source_hidden": true} tags=["hide-input"]
+def in_memory(images):
+    for chosen in torch.randperm(len(images), device=device).split(BATCH):
+        yield images.pixels.index_select(0, chosen)
+
+
+def between(loss_of, *, batches=in_memory, asks=False, fused=False, kind=None):
+    def loop(model, images):
+        optimizer = Adam(model.parameters(), lr=1e-3, fused=fused)
+        total, curve = torch.zeros((), device=device), []
+        for x in batches(images):
+            with torch.autocast(device.type, kind, enabled=kind is not None):
+                parts = model(x)
+            loss = loss_of(x, *(part.float() for part in parts))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if asks:
+                curve.append(loss.item())
+            else:
+                total += loss.detach()
+        return total
+
+    return loop
 
 
 def packaged(**options):
     how = {"epochs": 1, "device": device, "progress": False}
     return lambda model, images: train.fit(model, images, **how | options)
 
-
-# %% [markdown] key="precision"
-# ### Fewer digits
-#
-# A float32 has 24 bits of precision, a bfloat16 has 8. Half the bytes travel, and processors with units for it can multiply a good deal faster. There are two ways to ask for that:
-#
-# - `torch.set_float32_matmul_precision("medium")` keeps everything in float32 and lets the inside of the products use bfloat16. In the package: `fit(..., precision="medium")`.
-# - `torch.autocast` runs the layers in bfloat16 altogether. The weights, Adam and the loss stay in float32: sums of 784 terms are no place to save digits.
-#
-# On a GPU, `"high"` uses TF32, with 11 bits, in between. A processor without such units may well become slower. That is why one measures.
-#
-# And `"medium"` is a permission, not an order: where a processor gains nothing by it, all digits stay. The next cell looks whether they stay here, by the distance of a product from the same one in float64. If they do, whatever is gained is the library's doing: on an x86 processor PyTorch brings two that can multiply, MKL and oneDNN, and with `"medium"` it may ask the second.
-
-# %% key="rung-bfloat16"
-assert torch.finfo(torch.float32).eps == 2.0**-23  # 24 bits, the leading one included
-assert torch.finfo(torch.bfloat16).eps == 2.0**-7  # 8 bits
-
-torch.manual_seed(0)
-a, b = torch.randn(128, 784), torch.randn(784, 400)
-exact = a.double() @ b.double()
-
-
-def distance_at(precision):
-    torch.set_float32_matmul_precision(precision)
-    product = (a.to(device) @ b.to(device)).cpu().double()
-    torch.set_float32_matmul_precision("highest")
-    return ((product - exact).abs().max() / exact.abs().max()).item()
-
-
-full, allowed = distance_at("highest"), distance_at("medium")
-assert full < 1e-5
-verdict = say("training-digits-kept" if allowed < 1e-5 else "training-digits-given")
-print(say("training-digits", full=full, allowed=allowed, verdict=verdict))
-
-
-def bfloat16(model, images):
-    order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
-    total = torch.zeros((), device=device)
-    for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784)
-        with torch.autocast(device.type, torch.bfloat16):  # this is new
-            short = model(x)  # logits (B, 784), mu and logvar (B, 2), in 16 bits
-        loss = from_logits(x, *(part.float() for part in short))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
-    return total
-
-
-# %% [markdown] key="compile-and-graphs"
-# ### `torch.compile` and CUDA graphs
-#
-# On a GPU a network this small has a new problem. Each operation takes a few microseconds, which is less than the host needs to ask for the next one. The device waits for orders. Two remedies exist.
-#
-# **`torch.compile`** reads the step and writes it anew, with neighbouring operations melted into one. It takes one line:
-#
-# ```python
-# compiled = torch.compile(model)  # then call compiled(x) in the loop
-# ```
-#
-# We do not run it here: compiling takes far longer than the epoch that we want to time. For a large network that trains for hours it is nothing. (`benchmarks/training.py --compile` measures it.) Note that the fused code draws its noise in another way, so that the same seed gives another run.
-#
-# **A CUDA graph** records the orders of one step, and then replays all of them with a single order. Nothing may change from step to step except the contents of tensors that stay in place. `speed.cuda_graph.CapturedStep` does it in about thirty lines: it copies the indices of the batch to a fixed place and replays. Two things are easily forgotten. The recording needs some steps to warm up, and these must leave no trace in the weights, in Adam or in the random stream. And whoever calls `.item()` within the step cannot record it: the recording raises an error. `fit` uses the graph by itself wherever CUDA is there.
-
 # %% key="rungs"
+COMPILE = False  # True: some minutes more
+
 rungs = {
     "usual": usual,
-    "resident": resident,
-    "unwatched": unwatched,
-    "logits": logits_rung,
-    "fused": fused,
+    "loader": between(from_probabilities, batches=from_disk, asks=True),
+    "resident": between(from_probabilities, asks=True),
+    "unwatched": between(from_probabilities),
+    "logits": between(from_logits),
+    "fused": climbed,
+    "fit": packaged(capture=False),
 }
-rungs["fit"] = packaged(capture=False)
+same_digits = [*rungs]  # up to rounding, these are one computation
+if COMPILE:
+    rungs["compiled"] = lambda model, images: climbed(torch.compile(model), images)
 if device.type == "cuda":
     rungs |= {"graph": packaged(), "high": packaged(precision="high")}
 rungs["medium"] = packaged(precision="medium")
 if device.type in ("cpu", "cuda"):
-    rungs["bfloat16"] = bfloat16
-larger = {
-    "batch": packaged(batch_size=4 * BATCH),
-    "batch-rate": packaged(batch_size=4 * BATCH, learning_rate=4e-3),
-}
-names = {name: say(f"training-rung-{name}") for name in rungs | larger}
+    rungs["bfloat16"] = between(from_logits, fused=True, kind=torch.bfloat16)
+rungs["batch"] = packaged(batch_size=4 * BATCH)
+names = {name: say(f"training-rung-{name}") for name in rungs}
 
 # %% [markdown] key="climb"
 # ## 5. The climb
 #
-# Now all of them, in turns. A laptop slows down when it gets warm, and a server when a neighbour works on it. So we never time one contestant alone: each turn runs all of them once, in another order, and times the products alone once more, so that the limit has as many chances. What we report is each rung's fastest turn: whatever disturbs a turn can only slow it down. (`fit` brings a clock of its own, which leaves the preparations out.)
+# A laptop slows down when it gets warm, and a server when a neighbour works on it. So each turn runs all rungs once, in another order, and takes the limit once more. We report each rung's fastest turn: whatever disturbs can only slow down. (`fit` brings a clock of its own, which leaves the preparations out.)
 #
-# Each turn has a seed of its own, from which every rung starts: the same weights, the same order of images, the same noise. After its epoch each model is judged on 2,000 test images, with the same noise for all.
+# Each turn has a seed, from which every rung starts: the same weights, the same order of images, the same noise. After its epoch each model is evaluated on 2,000 test images.
 
-# %% key="climb-measured"
+# %% key="climb-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 def judged(model):
     torch.manual_seed(0)
     return train.evaluate(model, judges).elbo.cpu()  # (2000,)
@@ -455,64 +459,58 @@ def run_once(rung, seed):
     synchronize()
     seconds = time.perf_counter() - start
     if isinstance(history, train.History):  # fit's clock leaves preparations out
-        seconds = history.rows[0]["seconds"]
+        seconds = sum(history.column("seconds"))
     return len(few) / seconds, judged(model)
 
 
-turns = 3 if device.type == "cpu" else 8
-speeds = {name: [] for name in names}
-scores = {name: [] for name in names}
-contestants = [*(rungs | larger).items()]
+turns = 4 if device.type == "cpu" else 8
+speeds = {name: [] for name in rungs}
+scores = {name: [] for name in rungs}
+contestants = [*rungs.items()]
 shuffle = random.Random(0).shuffle
 for turn in range(turns):
-    limit = max(limit, *(limit_of(BATCH, way) for way in ways.values()))
+    limits = {name: max(pace, limit_at(name)) for name, pace in limits.items()}
     shuffle(contestants)
     for name, rung in contestants:
-        speed, elbo = run_once(rung, seed=turn)
-        speeds[name].append(speed)
-        scores[name].append(elbo)
+        pace, nats = run_once(rung, seed=turn)
+        speeds[name].append(pace)
+        scores[name].append(nats)
 speed = {name: max(seen) for name, seen in speeds.items()}
 elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (turns, 2000)
 
 # %% [markdown] key="ruler"
 # ### The ruler
 #
-# Before the table: when are two ELBOs *different*? Train the usual loop with another seed and it moves by some nats. A difference smaller than that says nothing, unless one is careful.
+# When are two ELBOs *different*? From seed to seed, the ELBO of the usual loop moves by several nats, as the next cell prints. But our rungs share seeds and noise. So we take the difference **within each seed** first, and the standard error of *these differences* afterwards: a paired comparison. What all runs of a seed have in common cancels. The differences from image to image give a second error; the two add up in quadrature.
 #
-# **The wide ruler.** Suppose that a rung draws noise of its own. Then its mean over $n$ seeds and that of the usual loop differ by chance, with standard error $s \sqrt{2/n}$, where $s$ is the standard deviation from seed to seed. The test images are a sample, too: the difference, image by image, has a standard error of its own. The two add up in squares. A rung passes if it stays within two of these errors.
-#
-# **The narrow ruler.** The wide one would let a rung pass that costs a whole nat. But ours draw *the same* noise. Up to rounding, two correct rungs must give the same model, and the difference must be near zero: not in the mean, but in each seed. On a CPU the next cell demands less than 0.05 nats of all the rungs whose products are in float32.
+# **The rule.** A rung passes if the difference, with twice its error on either side, stays within half a nat. A rung that we know too little about does not pass. And rungs that compute the same thing up to rounding must agree to 0.05 nats in *each* seed, on a CPU.
 
 # %% key="ruler-applied"
 first = elbo["usual"].mean(1)  # (turns,) nats
-spread = first.std().item()
 
 
-def difference(name):
-    each = (elbo[name] - elbo["usual"]).mean(0)  # (2000,) nats
-    by_seed, by_image = spread * (2 / turns) ** 0.5, train.standard_error(each)
-    return each.mean().item(), (by_seed**2 + by_image**2) ** 0.5
+def difference(ours, theirs):
+    each = ours - theirs  # (turns, 2000) nats
+    by_seed = train.standard_error(each.mean(1))
+    by_image = train.standard_error(each.mean(0))
+    return each.mean().item(), 2 * (by_seed**2 + by_image**2) ** 0.5
 
 
-for name in rungs:
-    far, error = difference(name)
-    assert abs(far) <= 2 * error, name
+gained = {name: difference(elbo[name], elbo["usual"]) for name in rungs}
+passed = {name: abs(far) + error < 0.5 for name, (far, error) in gained.items()}
+for name in passed:
+    assert passed[name] == (name != "batch") or name == "compiled", name
 if device.type == "cpu":
-    for name in (name for name in rungs if name not in ("medium", "bfloat16")):
-        far = elbo[name].mean(1) - first  # (turns,)
-        assert far.abs().max() < 0.05, name
-hand = torch.stack([elbo[name].mean(1) - first for name in rungs if name != "bfloat16"])
-values = {"error": 2 * difference("fused")[1], "narrow": hand.abs().max().item()}
-print(say("training-ruler", spread=spread, turns=turns, **values))
+    for name in same_digits:
+        assert (elbo[name].mean(1) - first).abs().max() < 0.05, name
+print(say("training-ruler", spread=first.std().item(), turns=turns))
 
 # %% [markdown] key="table"
 # ### The table
 #
-# Images per second, how many times the usual loop that is, and which share of the limit. Then the test ELBO, its difference from the usual loop and, after the ±, twice the standard error of that. The last two rows have larger batches, which we come to below. The limit is that of float32 products; with fewer digits one may get beyond it.
-#
-# Your numbers will differ from those stored here. What to look for: where the largest jump is, and whether the last column of the first rows deserves its two decimals.
+# Images per second; as a multiple of the usual loop; as a share of the limit with all digits, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the paired standard error. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Where is the largest jump? Which rung does not pass?
 
-# %% key="table-printed"
+# %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
     line = say("training-row", name=name, speed=speed, times=times, share=share)
     if elbo is not None:
@@ -522,35 +520,41 @@ def print_row(name, speed, times, share, elbo=None, far=None, error=None):
     print(line)
 
 
-print(say("training-head"))
-for name, shown in names.items():
-    far, error = difference(name)
-    values = {"times": speed[name] / speed["usual"], "share": speed[name] / limit}
-    values |= {"speed": speed[name], "elbo": elbo[name].mean().item()}
-    if name != "usual":
-        values |= {"far": far, "error": 2 * error}
-    print_row(shown, **values)
+def relative(pace):
+    return {"times": pace / speed["usual"], "share": pace / limits["highest"]}
 
-# %% key="table-drawn"
+
+print(say("training-head"))
+for name, (far, error) in gained.items():
+    values = relative(speed[name]) | {"elbo": elbo[name].mean().item()}
+    if name != "usual":
+        values |= {"far": far, "error": error}
+    print_row(names[name], speed[name], **values)
+for precision in ("medium", "highest"):
+    pace = limits[precision]
+    print_row(say(f"training-limit-{precision}"), pace, **relative(pace))
+
+# %% key="table-drawn" jupyter={"source_hidden": true} tags=["hide-input"]
 def draw_ladder(rows):
-    best = max(rungs, key=speed.get)
-    values = {"times": speed[best] / speed["usual"], "share": speed[best] / limit}
+    best = max((name for name in rungs if passed[name]), key=speed.get)
+    values = relative(speed[best]) | {"lost": -gained["batch"][0]}
     alt = say("training-alt-ladder", best=names[best], rungs=len(rows), **values)
     figure, (left, right) = figures.picture(alt, columns=2, width=9, height=4.2)
     places = range(len(rows))
     bars = left.barh(places, [speed[name] for name in rows], color="#bdbdbd")
     labels = [say("training-bar", value=speed[name]) for name in rows]
     left.bar_label(bars, labels, label_type="center", fontsize=9)
-    left.axvline(limit, color="black", linestyle="--", label=say("training-limit-line"))
+    line = say("training-limit-line")
+    left.axvline(limits["highest"], color="black", linestyle="--", label=line)
     left.set_yticks(places, [names[name] for name in rows])
-    left.set_xlim(0, 1.1 * max(limit, *speed.values()))
+    left.set_xlim(0, 1.1 * max(*limits.values(), *speed.values()))
     left.locator_params(axis="x", nbins=4)
     left.xaxis.set_major_formatter(lambda value, _: say("training-bar", value=value))
     left.set(xlabel=say("training-speed"))
     left.legend(fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     for place, name in zip(places, rows, strict=True):
-        far, error = difference(name)
-        right.errorbar(far, place, xerr=2 * error, fmt="o", color="black", capsize=3)
+        far, error = gained[name]
+        right.errorbar(far, place, xerr=error, fmt="o", color="black", capsize=3)
     right.axvline(0, color="black", linewidth=1)
     right.set_yticks(places, [])
     right.set(xlabel=say("training-far"))
@@ -564,24 +568,121 @@ draw_ladder([*names])
 # %% [markdown] key="larger"
 # ## 6. Larger batches, and what they cost
 #
-# With 512 images per step the products get larger and the processor likes them better: more images per second. It seems the easiest rung of all. Now look at its ELBO in the table. It lies far outside the ruler, and the next cell demands that it does. One epoch has a quarter of the steps, and each step has the same length: the model has simply learnt less.
+# With 512 images per step the products get larger. It seems the easiest rung of all. **By our rule it is none**: it loses tens of nats. An epoch has a quarter of the steps, and the model has learnt less.
 #
-# **By our own rule this is not a rung.** It is a trade: so many images per second for so many nats. Part of it can be bought back with longer steps. The average of four times as many images has half the noise, so the step may be longer; the row below it multiplies the learning rate by four, as the batch. The cell demands that this recovers more than half of the loss. There is no guarantee for other models: with Adam, some people take the square root instead. One measures.
+# Is the comparison fair? A rate of $10^{-3}$ need not suit both batch sizes. The average of four times as many images has half the noise, which argues for twice the rate; others multiply by four. So we try several rates for each batch size, with the same three seeds, and judge each **at its own best rate**. For 512 we also allow *two* epochs, since they are shorter.
 
 # %% key="larger-checked"
-(lost, error), (left_over, _) = difference("batch"), difference("batch-rate")
-assert lost < -2 * error
-assert left_over > 0.5 * lost
-print(say("training-larger", lost=-lost, left=-left_over))
+BATCHES, RATES = (32, 128, 512), (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+
+
+def trained_at(batch, rate, epochs=1):
+    rung = packaged(batch_size=batch, learning_rate=rate, epochs=epochs)
+    paces, nats = zip(*(run_once(rung, seed) for seed in range(3)), strict=True)
+    return max(paces) * epochs, torch.stack(nats)  # images per second, (3, 2000) nats
+
+
+tried = {(b, r): trained_at(b, r) for b in BATCHES for r in RATES}
+best = {b: max(RATES, key=lambda r: tried[b, r][1].mean()) for b in BATCHES}
+assert not {*best.values()} & {RATES[0], RATES[-1]}  # no best rate at an edge
+twice = trained_at(512, best[512], epochs=2)
+base = tried[128, best[128]][1]
+rows = {(b, 1): tried[b, best[b]] for b in BATCHES} | {(512, 2): twice}
+for (batch, epochs), (pace, nats) in rows.items():
+    far, error = difference(nats, base)
+    values = {"batch": batch, "epochs": epochs, "rate": best[batch], "far": far}
+    values |= {"seconds": len(few) / pace, "elbo": nats.mean().item(), "error": error}
+    print(say("training-tuned", **values))
+    assert batch != 512 or far < -error
+far, error = difference(base, tried[128, 1e-3][1])
+assert far - error > 10
+print(say("training-rate-gain", rate=best[128], base=1e-3, far=far, error=error))
+
+# %% [markdown] key="time-to-elbo"
+# The last line compares 128 with itself: the rate alone is worth more than ten nats. And each at its best rate, 512 still learns less than 128, even in two epochs.
+#
+# But 50 steps are a short run. What one wants to know is **time to ELBO**: how many seconds until a given test ELBO? The course's benchmark asks that with all 60,000 images. It tunes the rate of each batch size, then trains all in turns. The target is what batches of 128 reach after half of the epochs, seed by seed. Here the ± is a single standard error.
+
+# %% key="results-read" jupyter={"source_hidden": true} tags=["hide-input"]
+RESULTS = Path("../../benchmarks/results")
+
+
+def read(name):
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def print_source(measured, key="training-measured-on"):
+    machine = measured["machine"]
+    where = machine["accelerator"] or machine["processor"]
+    fields = ("date", "commit", "torch", "threads")
+    print(say(key, where=where, **{k: machine[k] for k in fields}))
+
+
+def print_times(kind):
+    measured = read(f"batches_{kind}")
+    if measured is None or "tuning" not in measured["results"]:
+        print(say("training-none-batches", kind=kind))
+        return
+    results = measured["results"]
+    print_source(measured)
+    about = {k: results[k] for k in ("seeds", "target", "target_epoch", "epochs")}
+    print(say("training-times-head", **about))
+    for row in results["rows"]:
+        if row["precision"] == "highest":
+            key = "reached" if row["seconds_to_target"] is not None else "missed"
+            print(say(f"training-times-{key}", **row | {"seeds": results["seeds"]}))
+
+# %% key="times-printed" jupyter={"source_hidden": true} tags=["hide-input"]
+for kind in ("cpu", "cuda"):
+    print_times(kind)
+    print()
 
 # %% [markdown] key="where"
 # ## 7. Where the time goes
 #
-# A profiler writes down when each operation begins and ends. Its lists are long; we want four numbers. So we climb from each operation to those that contain it, and put it into one of four boxes: **data**, **matrix products**, **optimizer**, and **the rest**, which is activations, loss, sums and noise. What is left of the clock is Python itself and, on a GPU, a device without orders.
+# A profiler writes down when each operation begins and ends. Three ways to look:
 #
-# Watching costs time, above all where operations are many and small. Read the bars as shares.
+# - `key_averages()` adds up the operations of one name. The cell prints the six that take longest; `print(seen.key_averages().table())` shows all columns.
+# - `export_chrome_trace` writes a **trace** for a viewer such as [Perfetto](https://ui.perfetto.dev): time to the right, calls below each other. *On a GPU*, the gaps in its row are the device waiting for orders. Give it a path of your own to keep the file.
+# - Counting: how many operations is a step?
 
 # %% key="where-measured"
+def profiled(rung):
+    torch.manual_seed(0)
+    model = nets.VAE().to(device)
+    rung(model, some)  # the first time allocates memory
+    kinds = [ProfilerActivity.CPU]
+    kinds += [ProfilerActivity.CUDA] if device.type == "cuda" else []
+    with profile(activities=kinds) as seen:
+        start = time.perf_counter()
+        rung(model, some)
+        synchronize()
+        clock = time.perf_counter() - start
+    return seen, clock
+
+
+steps = len(some) // BATCH
+seen, _ = profiled(climbed)
+for row in sorted(seen.key_averages(), key=lambda row: -row.self_cpu_time_total)[:6]:
+    values = {"calls": row.count / steps, "spent": row.self_cpu_time_total / steps}
+    print(say("training-operation", name=row.key, **values))
+
+trace = Path(shelf.name) / "trace.json"
+seen.export_chrome_trace(str(trace))
+assert json.loads(trace.read_text("utf-8"))["traceEvents"]
+
+counts = {
+    name: len(operations_in(lambda name=name: rungs[name](nets.VAE(), some))) // steps
+    for name in ("usual", "unwatched", "fused", "fit")
+    if device.type == "cpu"
+}
+by_hand = [*counts.values()][:3]
+assert by_hand == sorted(by_hand, reverse=True)
+for name, count in counts.items():
+    print(say("training-count", name=names[name], count=count))
+
+# %% key="where-boxes" jupyter={"source_hidden": true} tags=["hide-input"]
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear_pointwise"}
 
 
@@ -597,35 +698,24 @@ def box_of(event):
     return "rest"
 
 
-def watched(rung, images):
-    torch.manual_seed(0)
-    model = nets.VAE().to(device)
-    rung(model, images)  # the first time makes room
-    activities = [ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    synchronize()
-    with profile(activities=activities) as seen:
-        start = time.perf_counter()
-        rung(model, images)
-        synchronize()
-        clock = 1e6 * (time.perf_counter() - start)  # microseconds
+def watched(rung):
+    seen, clock = profiled(rung)
     own = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     boxes = dict.fromkeys(("data", "products", "optimiser", "rest"), 0.0)
     for event in seen.events():
         if event.device_type == torch.autograd.DeviceType.CPU:
-            boxes[box_of(event)] += getattr(event, own)
-    boxes["host"] = max(0.0, clock - sum(boxes.values()))
-    steps = -(-len(images) // BATCH)
-    return {name: spent / 1e3 / steps for name, spent in boxes.items()}  # ms a step
+            boxes[box_of(event)] += getattr(event, own) / 1e3 / steps  # ms a step
+    boxes["host"] = max(0.0, 1e3 * clock / steps - sum(boxes.values()))
+    return boxes
 
 
-some = data.Images(few.pixels[: 6 * BATCH], few.labels[: 6 * BATCH])
-spent = {
-    name: watched(rungs[name], some) for name in ("usual", "unwatched", "fused", "fit")
-}
+def fastest(rung):
+    return min((watched(rung) for _ in range(3)), key=lambda boxes: sum(boxes.values()))
 
-# %% key="where-drawn"
+
+spent = {name: fastest(rungs[name]) for name in ("usual", "unwatched", "fused", "fit")}
+
+# %% key="where-drawn" jupyter={"source_hidden": true} tags=["hide-input"]
 def draw_boxes(spent):
     kinds = [*spent["fused"]]
     share = spent["fit"]["products"] / sum(spent["fit"].values())
@@ -648,105 +738,59 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# The hatched bar is the useful work. All four loops multiply the same matrices, and the same library does it. So the bar should be equally long in all panels; where it is not, something else used the processor, and you see how far such a picture can be trusted. Every rung makes the *other* bars shorter. That is also why the ladder ends: when only the products are left, the next step is another processor, or other arithmetic.
+# The hatched bar is the useful work. All four loops multiply the same matrices with the same library; if their hatched bars differ, you see how far such a picture can be trusted. Within such errors a small bar may even grow from one loop to the next. The counts can be relied on: from rung to rung, the loops written by hand need fewer operations, as the cell demands. `fit` needs some more than the fused loop: it keeps three totals, and tries its objective once before it begins.
 #
-# ## 8. The device is never waited for
+# ## 8. Does a step wait?
 #
-# "No synchronization" is easily said. One forgotten `if loss > best:` and each step waits again, because Python needs the number to choose its way. How does one prove that a step asks for nothing?
-#
-# On CUDA, PyTorch has a switch: `torch.cuda.set_sync_debug_mode("error")` turns every wait into an exception. On a CPU there is no queue, but the same question can be asked. Every operation passes through PyTorch's *dispatcher*, and a dispatch mode sees them pass. A number reaches Python, nearly always, by one operation: `_local_scalar_dense`, which is what `.item()`, `float(...)` and `if ...:` become. And numbers leave an accelerator only by a copy. The guard below forbids both.
+# One forgotten `if loss > best:` and each step waits again, because Python needs the number to choose its way. *On a GPU*, `torch.cuda.set_sync_debug_mode("error")` turns such waits into errors. On a CPU there is no queue, but the same question can be asked. Every operation passes through PyTorch's *dispatcher*, and `checks.HostReads` watches it: who asks for a number (`.item()`, `float(...)`, `if ...:`), or for a shape that depends on numbers (`nonzero`)?
 
 # %% key="guard"
-class NeverWaits(TorchDispatchMode):
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._local_scalar_dense.default:
-            raise RuntimeError(func.name())
-        if func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
-            places = {a.device.type for a in args if isinstance(a, torch.Tensor)}
-            if result.device.type == "cpu" and places != {"cpu"}:
-                raise RuntimeError(func.name())
-        return result
+def asks(work):
+    with checks.HostReads() as reads:
+        work()
+    return bool(reads.asked)
 
 
-def waits(rung):
-    torch.manual_seed(0)
-    model = nets.VAE().to(device)
-    rung(model, some)  # the first time makes room
-    if device.type == "cuda":
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        with NeverWaits():
-            rung(model, some)
-    except RuntimeError:
-        return True
-    finally:
-        if device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("default")
-    return False
-
-
-def package_step(model, images):
+def steps_of_fit(model, images):
     run = train.Run(model, images)  # what fit calls
     for chosen in torch.arange(len(images), device=device).split(BATCH):
         run.step(chosen)
 
 
-found = {"resident": waits(resident), "fused": waits(fused), "fit": waits(package_step)}
-assert found == {"resident": True, "fused": False, "fit": False}
+watched_ones = {name: rungs[name] for name in ("resident", "unwatched", "fused")}
+watched_ones["fit"] = steps_of_fit
+found = {
+    name: asks(lambda rung=rung: rung(nets.VAE().to(device), some))
+    for name, rung in watched_ones.items()
+}
+assert found == {"resident": True, "unwatched": True, "fused": False, "fit": False}
 for name, answer in found.items():
     verdict = say("training-waits" if answer else "training-never-waits")
     print(say("training-guard", name=say(f"training-short-{name}"), verdict=verdict))
 
-# %% [markdown] key="guard-package"
-# The guard goes red for the loop with `.item()` and stays green for the other two: our hand-written one and the step of the package.
-#
-# What does it not see? On a CPU, `.tolist()` and `.numpy()` read the memory directly and pass by the dispatcher; on a GPU they are copies, and it sees them. `checks.HostReads` closes the gap with a second guard, above, which watches the methods that Python calls on a tensor. Neither sees operations such as `nonzero` and `torch.equal`, which wait on a GPU, too; there PyTorch's switch catches them. The guard also shows something that surprises: Adam, if it is *not* fused, asks too. It keeps a counter of its steps and reads it with `.item()`. On a GPU that counter lives with the host, and nobody waits.
+# %% [markdown] key="guard-limits"
+# A surprise: the loop without `.item()` asks as well. It is Adam. If it is *not* fused, it reads its counter of steps in Python; *on a GPU* that counter lies in the host's memory, and nobody waits. And **no guard sees everything.** On a CPU, fused Adam reads its counters too, in C++, where no dispatch mode looks. The profiler does:
 
-# %% key="guard-checked"
-def asked_by(work):
-    with checks.HostReads() as seen:
-        work()
-    return seen.asked
-
-
-number = torch.tensor(1.5, device=device)
-assert asked_by(lambda: number + 1) == []
-for ask in (number.item, number.tolist, number.cpu, lambda: bool(number > 0)):
-    assert asked_by(ask), ask
-
-weights = [torch.zeros(3, device=device, requires_grad=True)]
-weights[0].grad = torch.ones(3, device=device)
-optimizers = {is_fused: Adam(weights, fused=is_fused) for is_fused in (False, True)}
-counts = {f: len(asked_by(optimizer.step)) for f, optimizer in optimizers.items()}
-assert counts[True] == 0
-print(say("training-adam-asks", plain=counts[False], fused=counts[True]))
+# %% key="guard-checked" jupyter={"source_hidden": true} tags=["hide-input"]
+reads = {kind: seen.count("aten::item") for kind, seen in
+         (("plain", plain), ("fused", in_one))}
+assert reads == {"plain": 10, "fused": 10}  # once for each tensor
+print(say("training-adam-asks", **reads))
 
 # %% [markdown] key="stored"
 # ## 9. The same table, measured at leisure
 #
-# A small part and a few turns are enough to see the ladder, not to quote it. The benchmark of the course climbs nearly the same rungs with all 60,000 images, for several epochs and several seeds. The next cell reads what it wrote, and says on which machine it was written. The speeds are medians; the times and the shares are medians of the ratios within each turn, so they are not exactly the quotient of the speeds. There the bits are drawn anew in every batch, and the usual loop draws them in its own way, so its noise is not that of the others, which share theirs: it is the wide ruler that applies.
+# A few turns are enough to see the ladder, not to quote it. The course's benchmark climbs nearly the same rungs with all 60,000 images, for several epochs and seeds. Speeds are medians; times and shares are medians of the ratios within each turn. There the usual loop draws noise of its own: its pairs share only the first weights, and the errors are wider.
 
-# %% key="stored-table"
-RESULTS = Path("../../benchmarks/results")
-
-
-def read(name):
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
-
-
+# %% key="stored-table" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_stored(kind):
     measured = read(f"training_{kind}")
     if measured is None:
-        print(
-            say(f"training-none-{kind}" if RESULTS.is_dir() else "training-no-folder")
-        )
+        folder_is_there = RESULTS.is_dir()
+        print(say(f"training-none-{kind}" if folder_is_there else "training-no-folder"))
         return
-    results, machine = measured["results"], measured["machine"]
-    where = machine["accelerator"] or machine["processor"]
-    fields = ("date", "commit", "torch", "threads")
-    print(say("training-measured-on", where=where, **{k: machine[k] for k in fields}))
+    results = measured["results"]
+    print_source(measured)
     print(say("training-head"))
     for row in results["rows"]:
         name = say(f"training-stored-{row['name']}")
@@ -764,177 +808,166 @@ for kind in ("cpu", "cuda"):
     print()
 
 # %% [markdown] key="panel"
-# ## 10. The thing to pull: batch and precision
+# ## 10. The thing to pull: batch and rate
 #
-# Each point is a way to train: to the right, faster; upwards, a better test ELBO after the same number of epochs. Pull the sliders. The filled point is your choice; hollow ones are the others that were measured. The third slider says who measured them: the course's benchmark, or this notebook, on your machine, a moment ago (one turn, one short epoch).
+# One curve for each batch size: the test ELBO against the learning rate. The filled point is your choice. Measured by this notebook, a moment ago; if the course's benchmark was run, a third handle takes you to its numbers.
 #
-# Look for three things. How far to the right does a larger batch carry you, and how far down? Is there a batch size after which nothing is gained? On your machine, do fewer digits cost nats? And do they pay? Where a combination was not measured, the panel says so and guesses nothing.
+# Where is each curve's summit? Does it move to the right as the batch grows, and by as much? What would you conclude if you only knew the points at $10^{-3}$?
 
-# %% key="panel-measured"
-BATCHES, PRECISIONS = (32, 128, 512, 2048), train.PRECISIONS
-
-
-def just_now(tried):
-    points = {}
-    for size in BATCHES:
-        for precision in tried:
-            rung = packaged(batch_size=size, precision=precision)
-            seen, score = run_once(rung, seed=0)
-            points[size, precision] = (seen, score.mean().item())
+# %% key="panel-measured" jupyter={"source_hidden": true} tags=["hide-input"]
+def just_now():
+    points = {key: nats.mean().item() for key, (_, nats) in tried.items()}
     return {"points": points, "images": len(few), "epochs": 1}
 
 
-def from_grid(kind):
+def from_tuning(kind):
     measured = read(f"batches_{kind}")
-    if measured is None:
+    if measured is None or "tuning" not in measured["results"]:
         return None
-    results, points = measured["results"], {}
-    for row in results["rows"]:
-        point = (row["images_per_second"], row["test_elbo"])
-        points[row["batch_size"], row["precision"]] = point
-    return {"points": points, "images": results["images"], "epochs": results["epochs"]}
-
-
-def from_ladder(kind):
-    measured = read(f"training_{kind}")
-    if measured is None:
-        return None
-    results, points = measured["results"], {}
-    for row in results["rows"]:
-        _, _, change = row["name"].partition("-")
-        if row["name"].split("-")[0] == "fit":
-            size = int(change) if change.isdigit() else results["batch_size"]
-            precision = change if change in PRECISIONS else "highest"
-            pace = results["images"] / row["seconds"]
-            points[size, precision] = (pace, row["test_elbo"])
-    epochs = results["rows"][0]["epochs"]
+    results = measured["results"]
+    points = {
+        (row["batch_size"], row["learning_rate"]): row["test_elbo"]
+        for row in results["tuning"]
+    }
+    epochs = results["target_epoch"]
     return {"points": points, "images": results["images"], "epochs": epochs}
 
 
-sources = {}
-for kind in ("cuda", "cpu"):
-    sources[kind] = from_grid(kind) or from_ladder(kind)
-tried = PRECISIONS if device.type == "cuda" else ("highest", "medium")
-sources["now"] = just_now(tried)
+sources = {"now": just_now(), "cpu": from_tuning("cpu"), "cuda": from_tuning("cuda")}
 sources = {name: source for name, source in sources.items() if source}
-for source in sources.values():
-    assert all(size in BATCHES and p in PRECISIONS for size, p in source["points"])
-assert len(sources["now"]["points"]) == len(BATCHES) * len(tried)
+sizes, rates = (
+    sorted({key[i] for source in sources.values() for key in source["points"]})
+    for i in (0, 1)
+)
+assert len(sources["now"]["points"]) == len(BATCHES) * len(RATES)
 
-# %% key="panel-shown"
-MARKERS = dict(zip(PRECISIONS, "os^", strict=True))
-LINES = dict(zip(PRECISIONS, ("-", "--", ":"), strict=True))
+# %% key="panel-shown" jupyter={"source_hidden": true} tags=["hide-input"]
+STYLES = [("o", "-"), ("s", "--"), ("^", ":"), ("D", "-.")]
 
 
-def draw_choice(batch, precision, source):
-    measured = sources[source]
-    points, chosen = measured["points"], (batch, precision)
-    products_in = say(f"training-precision-{precision}")
-    setting = say("training-setting", batch=batch, precision=products_in)
-    about = {"images": measured["images"], "epochs": measured["epochs"]}
-    where = say(f"training-source-{source}")
-    if chosen in points:
-        values = {"speed": points[chosen][0], "elbo": points[chosen][1]}
-        alt = say(
-            "training-alt-chosen", setting=setting, where=where, **values, **about
-        )
-    else:
-        alt = say("training-alt-missing", setting=setting, where=where, **about)
+def draw_choice(batch, rate, source="now"):
+    points = sources[source]["points"]
+    setting = say("training-setting", batch=batch, rate=rate)
+    about = {"images": sources[source]["images"], "epochs": sources[source]["epochs"]}
+    about |= {"setting": setting, "where": say(f"training-source-{source}")}
+    there = (batch, rate) in points
+    key = "training-alt-chosen" if there else "training-alt-missing"
+    alt = say(key, elbo=points.get((batch, rate), 0.0), **about)
     figure, (ax,) = figures.picture(alt, width=6.6, height=3.6)
-    for kind in PRECISIONS:
-        own = sorted((size, point) for (size, p), point in points.items() if p == kind)
-        if own:
-            x, y = zip(*(point for _, point in own), strict=True)
-            label = say(f"training-precision-{kind}")
-            how = {"marker": MARKERS[kind], "linestyle": LINES[kind], "linewidth": 1}
-            ax.plot(x, y, **how, markerfacecolor="none", color="#666666", label=label)
-            for size, point in own:
-                if kind == "highest":
-                    ax.text(*point, f"   {size}", va="bottom", fontsize=8)
-    if chosen in points:
-        ax.plot(*points[chosen], MARKERS[precision], color="black", markersize=11)
-    missing = "" if chosen in points else " " + say("training-missing")
-    ax.set_title(setting + missing, loc="left", fontsize=10)
-    ax.set(xlabel=say("training-speed"), ylabel=say("training-elbo-axis"))
-    ax.margins(0.12)
-    ax.xaxis.set_major_formatter(lambda value, _: say("training-bar", value=value))
-    ax.legend(fontsize=8, loc="lower left")
+    for number, size in enumerate(sorted({b for b, _ in points})):
+        marker, line = STYLES[number % len(STYLES)]
+        own = sorted((r, e) for (b, r), e in points.items() if b == size)
+        x, y = zip(*own, strict=True)
+        how = {"marker": marker, "linestyle": line, "markerfacecolor": "none"}
+        label = say("training-batch", batch=size)
+        ax.plot(x, y, **how, color="#666666", linewidth=1, label=label)
+        if size == batch and there:
+            ax.plot(rate, points[batch, rate], marker, color="black", markersize=11)
+    ax.set_title(setting + ("" if there else " " + say("training-missing")), loc="left")
+    ax.set_xscale("log", base=2)
+    ticks = sorted({r for _, r in points})
+    ax.set_xticks(ticks, [say("training-rate", rate=r) for r in ticks])
+    ax.set(xlabel=say("training-rate-axis"), ylabel=say("training-elbo-axis"))
+    ax.legend(fontsize=8, loc="lower center")
     return figure
 
-
-panel = sliders.panel(
-    draw_choice,
-    batch=sliders.choice(say("training-choose-batch"), BATCHES, value=128),
-    precision=sliders.choice(
-        say("training-choose-precision"),
-        [(say(f"training-precision-{p}"), p) for p in PRECISIONS],
+# %% key="panel-moved" jupyter={"source_hidden": true} tags=["hide-input"]
+controls = {
+    "batch": sliders.choice(say("training-choose-batch"), sizes, value=128),
+    "rate": sliders.choice(
+        say("training-choose-rate"),
+        [(say("training-rate", rate=rate), rate) for rate in rates],
+        value=1e-3,
     ),
-    source=sliders.choice(
-        say("training-choose-source"),
-        [(say(f"training-source-{s}"), s) for s in sources]
-    ),
-)
+}
+if len(sources) > 1:
+    options = [(say(f"training-source-{name}"), name) for name in sources]
+    controls["source"] = sliders.choice(say("training-choose-source"), options)
+panel = sliders.panel(draw_choice, **controls)
+assert sliders.sweep(panel) >= 4  # both ends of each handle, and back
 panel
-
-# %% key="panel-moved"
-# both ends of each slider and back: each setting has a picture of its own
-seen = sliders.sweep(panel)
-assert seen == 4 + (len(sources) > 1)
 
 # %% [markdown] key="checkpoint"
 # ## 11. Stopped, and resumed
 #
-# A run that takes hours will be stopped: by the cat, by the power company, by whoever else booked the GPU. It can go on afterwards only if *everything* that decides the future was saved. The weights are not enough. Adam has two moments per weight and a counter, and the noise has a state. Forget one of them and the run goes on, but as another run.
-#
-# `fit(..., checkpoint=path)` saves all of it after each epoch, in one file that is moved into place only once it is whole. In the next cell somebody pulls the plug in the middle of the third epoch. A new model, born from another seed, finds the file and goes on. At the end we compare it with a run that nobody disturbed. Not nearly equal: **equal**.
+# A run that takes hours will be stopped: by the cat, by the power company, by whoever else booked the GPU. It can go on only if *everything* that decides the future was saved: the weights, Adam's moments and counters, the state of the noise. The next cell saves them, and resumes in a model born from another seed: once with everything, and once without each part.
 
 # %% key="checkpoint-resumed"
-class Unplugged(nets.VAE):
-    calls = 0
-
-    def encode(self, x):
-        self.calls += 1
-        if self.calls == 50:  # in the third epoch of 20 steps
-            raise KeyboardInterrupt
-        return super().encode(x)
+noise = torch if device.type == "cpu" else getattr(torch, device.type)  # torch.cuda
 
 
-def trained(model, seed, **options):
+def born(seed):
     torch.manual_seed(seed)
-    how = {"epochs": 3, "device": device, "progress": False, "capture": False}
-    history = train.fit(model, grey, **how | options)
-    return history, torch.cat([p.detach().flatten() for p in model.parameters()])
+    model = nets.VAE().to(device)
+    return model, Adam(model.parameters(), lr=1e-3, fused=True)
 
 
-def born(kind, seed):
-    torch.manual_seed(seed)
-    return kind()
+def epoch(model, optimizer):
+    for x in in_memory(some):  # order and noise come from PyTorch's stream
+        loss = from_logits(x, *model(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return parameters_to_vector(model.parameters()).detach().clone()
 
 
-_, undisturbed = trained(born(nets.VAE, 7), seed=8)
-with tempfile.TemporaryDirectory() as folder:
-    path = Path(folder) / "run.safetensors"
-    stopped, halfway = trained(born(Unplugged, 7), seed=8, checkpoint=path)
-    resumed, weights = trained(born(nets.VAE, 99), seed=100, checkpoint=path)
+def save(path, model, optimizer):
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    state["noise"] = noise.get_rng_state()
+    torch.save(state, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)  # whole, or not at all
 
-assert stopped.interrupted
-assert len(stopped) == 2
-assert len(resumed) == 3
-assert not torch.equal(halfway, undisturbed)
-assert torch.equal(weights, undisturbed)
+
+def resume(path, without=None):
+    model, optimizer = born(seed=99)  # what is not restored will show
+    state = torch.load(path, weights_only=True)  # tensors only, no code
+    if without != "model":
+        model.load_state_dict(state["model"])
+    if without != "optimizer":
+        optimizer.load_state_dict(state["optimizer"])
+    if without != "noise":
+        noise.set_rng_state(state["noise"])
+    return epoch(model, optimizer)
+
+
+path = Path(shelf.name) / "run.pt"
+run = born(seed=7)
+epoch(*run)
+save(path, *run)
+undisturbed = epoch(*run)
+for without in (None, "model", "optimizer", "noise"):
+    equal = torch.equal(resume(path, without), undisturbed)
+    assert equal == (without is None) or device.type != "cpu"
+    print(say(f"training-resumed-{without}", equal=say(f"training-equal-{equal}")))
 
 # %% [markdown] key="seeds"
+# In the package it is one argument: `fit(..., checkpoint=path)`.
+#
 # ### What a seed promises
 #
-# The cell above already used the promise: on one device, with one version of PyTorch and as many threads, the same seed gives the same run, bit for bit. The next cell demands it, and that another seed gives another run.
+# On one device, with one version of PyTorch and **one number of threads**, the same seed gives the same run, bit for bit. The next cell demands that of `fit`, resumed and not. It fixes the number of threads first, because `fit` follows the free cores (section 13).
 #
-# What a seed does *not* promise: the same run on another device, with another number of threads or another version. There the noise may come from another generator, and sums are split in other places. Floating-point addition is not associative, so that each split rounds in its own way. Three numbers are enough to see it.
+# Elsewhere it promises *nothing*. The noise may come from another generator, and sums are split in other places. Floating-point addition is not associative; three numbers show it. *On a GPU* even one device may add in a changing order. `torch.use_deterministic_algorithms(True)` demands a fixed one, with `CUBLAS_WORKSPACE_CONFIG=:4096:8` in the environment. We have tested the promise on CPUs only.
 
 # %% key="seeds-kept" tags=["nbval-check-output"]
-_, again = trained(born(nets.VAE, 7), seed=8)
-_, other = trained(born(nets.VAE, 7), seed=9)
-assert torch.equal(again, undisturbed)
-assert not torch.equal(other, undisturbed)
+def fitted(seed, **options):
+    model, _ = born(seed)
+    packaged(capture=False, **options)(model, some)
+    return parameters_to_vector(model.parameters()).detach()
+
+
+threads = torch.get_num_threads()
+torch.set_num_threads(1)
+path = Path(shelf.name) / "run.safetensors"
+whole = fitted(7, epochs=2)
+fitted(7, epochs=1, checkpoint=path)
+resumed = fitted(99, epochs=2, checkpoint=path)
+again, other = fitted(7, epochs=2), fitted(8, epochs=2)
+torch.set_num_threads(threads)
+assert not torch.equal(other, whole)
+if device.type == "cpu":
+    assert torch.equal(again, whole)
+    assert torch.equal(resumed, whole)
 
 a, b, c = torch.tensor([1e8, -1e8, 1.0])  # float32
 print(say("training-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()))
@@ -942,39 +975,49 @@ print(say("training-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()
 # %% [markdown] key="processes"
 # ## 12. Several processes
 #
-# One processor is full. How do several share the work? Each process holds a copy of the model and takes *its share of the batch*. It computes the gradient of its share. Then all of them average their gradients and take the same step. The average of the shares' gradients is the gradient of the whole batch, because the loss is a mean. If the shares are not equal, each must count in proportion to its images. First the arithmetic, in this process, with shares of 43, 43 and 42 images.
+# How do several processors share the work? Each process holds a copy of the model and computes the gradient of *its share of the batch*. Then all average their gradients and take the same step. The loss is a mean, so the average of the shares' gradients is the gradient of the whole batch: that is algebra, if each share counts in proportion to its images. First in this process, with shares of 43, 43 and 42 images.
 
 # %% key="processes-arithmetic"
-class Given(nets.VAE):
-    def forward(self, x, eps):  # the noise comes from outside, equal for all
-        mu, logvar = self.encode(x)
-        z = mu + torch.exp(0.5 * logvar) * eps
-        return self.decode_logits(z), mu, logvar
+def given():
+    import torch
+
+    from vae_teach import nets
+
+    class Given(nets.VAE):
+        def forward(self, x, eps):  # the noise comes from outside, equal for all
+            mu, logvar = self.encode(x)
+            return self.decode_logits(mu + torch.exp(0.5 * logvar) * eps), mu, logvar
+
+    return Given()
 
 
 def gradient_of(model, x, eps):
     loss = from_logits(x, *model(x, eps))
-    parts = torch.autograd.grad(loss, [*model.parameters()])
-    return torch.cat([part.flatten() for part in parts])
+    return parameters_to_vector(torch.autograd.grad(loss, [*model.parameters()]))
+
+
+def distance(gradient):
+    return ((gradient - whole).abs().max() / whole.abs().max()).item()
 
 
 torch.manual_seed(0)
-model, x, eps = Given(), few.pixels[:128].cpu(), torch.randn(128, 2)
+model, x, eps = given(), few.pixels[:128].cpu(), torch.randn(128, 2)
 whole = gradient_of(model, x, eps)
-
-shared = torch.zeros_like(whole)
-for rank in range(3):
-    share = slice(rank, None, 3)
-    weight = len(x[share]) / len(x)
-    shared += weight * gradient_of(model, x[share], eps[share])
-
-far = ((shared - whole).abs().max() / whole.abs().max()).item()
-assert far < 1e-6
+shares = [slice(rank, None, 3) for rank in range(3)]
+weights = [len(x[share]) / len(x) for share in shares]
+gradients = [gradient_of(model, x[share], eps[share]) for share in shares]
+shared = sum(w * g for w, g in zip(weights, gradients, strict=True))
+assert distance(shared) < 1e-6
+assert distance(sum(gradients) / 3) > 1e-4  # the plain mean is another gradient
 assert len(whole) == 631_188  # as many as weights
-print(say("training-shares-far", far=far))
+print(say("training-shares-far", far=distance(shared)))
 
 # %% [markdown] key="torchrun"
-# Now really. `torchrun` starts the processes and tells each of them, through environment variables, its number (`RANK`) and how many they are (`WORLD_SIZE`). `DistributedDataParallel` wraps the model: during `backward`, as soon as a group of gradients is ready, it is averaged with those of the others while the layers below are still computing. The function in the next cell is what each process runs. We write it to a file and start two.
+# Now really. `torchrun` starts the processes and tells each its number (`RANK`) and how many they are (`WORLD_SIZE`). Each runs the function in the next cell. Three parts of PyTorch do the work:
+#
+# - `DistributedSampler` says which images are mine. It repeats some to make the shares equal: harmless in training, wrong in a mean over a test set. If it shuffles, call `set_epoch`, or every epoch has the same order.
+# - `DistributedDataParallel` averages the gradients during `backward`, a group at a time, while the layers below are still computing.
+# - `no_sync` postpones that. Who takes a share in pieces (exercise 3) should talk once, at the last piece.
 
 # %% key="torchrun-run"
 def worker(folder):
@@ -983,35 +1026,37 @@ def worker(folder):
     import torch.nn.functional as F
     from safetensors.torch import load_file, save_file
     from torch.nn.parallel import DistributedDataParallel
-
-    from vae_teach import nets
-
-    class Given(nets.VAE):
-        def forward(self, x, eps):
-            mu, logvar = self.encode(x)
-            return self.decode_logits(mu + torch.exp(0.5 * logvar) * eps), mu, logvar
+    from torch.utils.data.distributed import DistributedSampler
 
     dist.init_process_group("gloo")  # "nccl" between GPUs
-    rank, size = dist.get_rank(), dist.get_world_size()
-    model, batch = Given(), load_file(f"{folder}/batch.safetensors")
+    batch, model = load_file(f"{folder}/batch.safetensors"), given()
     model.load_state_dict(load_file(f"{folder}/model.safetensors"))
     several = DistributedDataParallel(model)
-    x, eps = batch["x"][rank::size], batch["eps"][rank::size]  # my share
-    logits, mu, logvar = several(x, eps)
-    misfit = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-    kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
-    ((misfit + kl) / len(x)).backward()  # here the processes talk
+    mine = [*DistributedSampler(range(len(batch["x"])), shuffle=False)]
+
+    def backward(chosen):
+        x, eps = batch["x"][chosen], batch["eps"][chosen]
+        logits, mu, logvar = several(x, eps)
+        misfit = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+        ((misfit + kl) / len(mine)).backward()
+
+    half = len(mine) // 2
+    with several.no_sync():  # adds up here and sends nothing
+        backward(mine[:half])
+    backward(mine[half:])  # here the processes talk
     gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
-    save_file({"gradient": gradient}, f"{folder}/{rank}.safetensors")
+    save_file({"gradient": gradient}, f"{folder}/{dist.get_rank()}.safetensors")
     dist.destroy_process_group()
 
-
+# %% key="torchrun-launched" jupyter={"source_hidden": true} tags=["hide-input"]
 def launch(folder, processes):
     save_file({"x": x, "eps": eps}, folder / "batch.safetensors")
     save_file(model.state_dict(), folder / "model.safetensors")
     program = folder / "worker.py"
-    call = f"\n\nworker({str(folder)!r})\n"
-    program.write_text(inspect.getsource(worker) + call, encoding="utf-8")
+    source = [inspect.getsource(given), inspect.getsource(worker)]
+    source.append(f"worker({str(folder)!r})\n")
+    program.write_text("\n\n".join(source), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", str(program)]
     how = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "capture_output": True}
@@ -1027,70 +1072,83 @@ with tempfile.TemporaryDirectory() as folder:
     gradients = launch(Path(folder), processes=2)
 
 if gradients:
-    far = ((gradients[0] - whole).abs().max() / whole.abs().max()).item()
     assert torch.equal(*gradients)
-    assert far < 1e-6
-    print(say("training-two-processes", far=far))
+    assert distance(gradients[0]) < 1e-6
+    print(say("training-two-processes", far=distance(gradients[0])))
 else:
     print(say("training-no-processes"))
 
 # %% [markdown] key="torchrun-commands"
-# The package's command trains this way without a change. On one machine, one process per GPU:
+# The package's command trains this way without a change, on one machine or on two:
 #
 # ```
 # torchrun --standalone --nproc-per-node 4 -m vae_teach.train --batch-size 512
+# torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m vae_teach.train --batch-size 512
 # ```
 #
-# On two machines, the same command on each, with a common meeting point:
+# `--batch-size` is the size over all processes: 512 shared by four is 128 for each. Those who keep 128 *per process* and add processes climb the false rung of section 6, without noticing.
 #
-# ```
-# torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint first-machine:29500 -m vae_teach.train --batch-size 512
-# ```
-#
-# `--batch-size` is the size over all processes. That is what makes the answer the same: 512 shared by four is 128 for each, and a batch of 512 is what section 6 says it is. Those who keep 128 *per process* and add processes climb the same false rung, without noticing.
-#
-# And the speed? Processes have to talk in every step, here 631,188 numbers, one for each weight. For a network this small the talk may well cost more than the sharing gains. The computing grows with the batch of each process, and the talking does not. Sharing pays with larger batches per process, or in layers that use each weight many times, such as convolutions. The next cell reads what was measured; there, ± is a single standard error.
+# And the speed? Processes talk in every step, here 631,188 numbers, one for each weight. Computing grows with the batch of each process, and talking does not. So sharing pays with larger batches per process, or in layers that use each weight many times, such as convolutions. For a network this small it can cost more than it gains; the next cell reads what was measured on a CPU (± is a single standard error).
 
-# %% key="processes-measured"
+# %% key="processes-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("growth_cpu")
 if measured is None:
     print(say("training-no-growth"))
 else:
-    machine, results = measured["machine"], measured["results"]
-    where = {"where": machine["processor"], "date": machine["date"]}
-    print(say("training-growth-on", **where, commit=machine["commit"]))
+    results = measured["results"]
+    print_source(measured, "training-growth-on")
     seconds = {row["name"]: row["seconds"] for row in results["rows"]}
     for row in results["processes"]:
+        own = seconds[f"processes {row['processes']}"]
         values = {"elbo": row["test_elbo"], "error": row["standard_error"]}
-        pace = results["base"]["images"] / seconds[f"processes {row['processes']}"]
-        print(say("training-growth-row", count=row["processes"], speed=pace, **values))
+        values |= {"speed": results["base"]["images"] / own}
+        values |= {"times": seconds["processes 1"] / own}
+        print(say("training-growth-row", count=row["processes"], **values))
+
+# %% [markdown] key="crowd"
+# ## 13. A crowd on the same cores
+#
+# PyTorch takes a thread for each core, whoever else is at work. At the end of each operation its threads wait for each other, and they wait by *spinning*: they look again and again whether the others are done. If four readers share two cores, a spinning thread may hold the very core that the thread it waits for needs.
+#
+# The course tells waiting threads to sleep soon (`GOMP_SPINCOUNT`, for GNU's OpenMP). And the package's long loops look four times a second how many cores are free, and take as many threads; `OMP_NUM_THREADS` switches that off. *Work* is what all readers do per second, as a share of what one alone does; *wait* is the time of a piece of work in units of its fair share.
+
+# %% key="crowd-measured" jupyter={"source_hidden": true} tags=["hide-input"]
+measured = read("crowd")
+if measured is None:
+    print(say("training-no-crowd"))
+else:
+    print_source(measured)
+    for row in measured["results"]["rows"]:
+        if row["readers"] == 4:
+            kind, policy = (say(f"training-crowd-{row[k]}") for k in ("kind", "policy"))
+            values = {"work": row["work"], "wait": row["wait"]}
+            print(say("training-crowd-row", kind=kind, policy=policy, **values))
 
 # %% [markdown] key="answer"
-# ## 13. The answer
+# ## 14. The answer
 #
-# What does it take to keep the processor busy? Data that are already there. Orders that do not wait for answers. Few large operations instead of many small ones. A library that suits the processor. Only as many digits as the answer needs. And a ruler beside the clock. On the machine where this notebook was run last, that came to:
+# What does it take to keep the processor busy? Data that are already there. Orders that do not wait for answers. Few large operations. Only as many digits as the answer needs. And a ruler beside the clock. On the machine where this notebook ran last:
 
 # %% key="answer-measured"
-best = max(rungs, key=speed.get)
-values = {"times": speed[best] / speed["usual"], "share": speed[best] / limit}
-values |= {"before": speed["usual"] / limit, "after": speed["fit"] / limit}
-far, error = difference(best)
-assert abs(far) <= 2 * error
-print(say("training-answer", best=names[best], far=far, error=2 * error, **values))
+top = max((name for name in rungs if passed[name]), key=speed.get)
+far, error = gained[top]
+values = relative(speed[top]) | {"before": relative(speed["usual"])["share"]}
+values |= {"after": relative(speed["fit"])["share"]}
+print(say("training-answer", best=names[top], far=far, error=error, **values))
 
 # %% [markdown] key="next"
-# **To read.** Burda, Grosse and Salakhutdinov (2015) trained a somewhat larger network with batches of 20 for 3,280 epochs. Work out how long your machine would take for that with ours. In PyTorch's documentation, the pages on CUDA semantics, on the profiler and on `torchrun`.
+# **To read.** Burda, Grosse and Salakhutdinov (2015) trained a somewhat larger network with batches of 20 for 3,280 epochs. How long would your machine take for that with ours? In PyTorch's documentation: CUDA semantics, automatic mixed precision, the profiler, `torchrun`.
 #
 # **In the course.** Lesson 05 asks what the trained model has learnt. Lesson 06 has the processor do one large product where others take ten thousand small ones.
 
 # %% [markdown] key="exercises"
 # ## Exercises
 #
-# Write your answer in place of the ellipsis and run the cell. The check answers at once: right, or a hint. The solutions are folded right below each question; open them only after you have tried.
+# Write your answer in place of the ellipsis and run the cell. The check answers at once: right, or a hint. The solutions are folded right below each question.
 #
 # ### 1. A step that never waits
 #
-# Write one training step. It gets the `model`, which maps `x` to `logits, mu, logvar`, the `optimizer`, a batch `x` of shape `(B, D)` and `total`, a tensor without axes. It should descend the *mean* loss of the batch, add the *summed* loss of the batch to `total` in place, and return nothing. The check runs it under the guard: it must not ask for a single number.
+# Write one training step. It gets the `model`, which maps `x` to `logits, mu, logvar`, the `optimizer`, a batch `x` of shape `(B, D)` and `total`, a tensor without axes. It should lower the *mean* loss of the batch, add the *summed* loss to `total` in place, and return nothing. The check watches it as in section 8: it must not ask for a single number.
 
 # %% key="exercise-step" tags=["nbval-check-output"]
 def my_step(model, optimizer, x, total):
@@ -1115,15 +1173,21 @@ verdict
 # %% [markdown] key="exercise-mean-text"
 # ### 2. Find the bugs
 #
-# This function is to return the mean ELBO of all images. `score(x)` gives one number per image, `(B,)`. It has made the rounds in published code: it runs, and the number looks plausible. There are two bugs, one behind the other. The second shows only when the first is gone, and only if the last batch is smaller than the others.
+# This function is to return the mean ELBO of all images; `score(x)` gives one number per image, `(B,)`. It has made the rounds in published code: it runs, and the number looks plausible.
+#
+# ```python
+# def mean_elbo(score, batches):
+#     total = 0.0
+#     for x in batches:
+#         total += score(x).mean()
+#         return total / len(batches)
+# ```
+#
+# There are two bugs, one hidden behind the other. The second shows only when the first is gone, and only if the last batch is smaller than the others. Write the function as it should be.
 
 # %% key="exercise-mean" tags=["nbval-check-output"]
 def my_mean_elbo(score, batches):
-    total = 0.0
-    for x in batches:
-        total += score(x).mean()
-        return total / len(batches)
-    return total  # there was no batch
+    ...
 
 
 checks.mean_elbo(my_mean_elbo)
@@ -1144,7 +1208,7 @@ verdict
 # %% [markdown] key="exercise-shares-text"
 # ### 3. A batch that does not fit
 #
-# The batch you want does not fit into the memory of your GPU. Take it in pieces: compute the gradient of the *mean* of `loss(w, x)` over all images of `x`, `(B, D)`, while you never call `loss` with more than `size` images. `loss` gives one number per image, `w` has shape `(D,)` and requires a gradient. Return the gradient, `(D,)`. It must equal that of the whole batch, whether `size` divides `B` or not.
+# The batch you want does not fit into the memory of your GPU. Take it in pieces: compute the gradient of the *mean* of `loss(w, x)` over all images of `x`, `(B, D)`. Never call `loss` with more than `size` images, and keep no graph from one piece to the next. `loss` gives one number per image, `w` has shape `(D,)` and requires a gradient. Return the gradient, `(D,)`. It must equal that of the whole batch, whether `size` divides `B` or not.
 
 # %% key="exercise-shares" tags=["nbval-check-output"]
 def my_gradient(loss, w, x, size):

@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # O que é preciso para manter o processador ocupado?
 #
-# Você treinou uma rede pequena e deu tempo de passar um café. A conta era demorada, ou o processador estava esperando por você?
+# Você treinou uma rede pequena e deu tempo de passar um café. O cálculo era demorado, ou o processador estava esperando por você?
 #
-# **Ao final você saberá** dizer quanta conta há num passo de treinamento, medir em quanto tempo a sua máquina poderia fazê-la, e subir do laço usual até perto desse limite, uma mudança por vez. Ao lado de cada velocidade fica o ELBO de teste: **um degrau que muda a resposta não é degrau.** Você também vai interromper um treinamento e retomá-lo bit a bit, e repartir um mesmo lote entre vários processos.
+# **Ao final, você saberá** dizer quantas operações há num passo de treinamento, medir em quanto tempo a sua máquina poderia fazê-las e subir do laço usual até perto desse limite. Ao lado de cada velocidade fica o ELBO de teste: **um degrau que muda a resposta não é degrau.** Você também vai retomar um treinamento bit a bit e repartir um mesmo lote entre processos.
 #
-# **Você precisa da** lição 00 e de um pouco de PyTorch. Uma GPU é bem-vinda, mas não é necessária: o caderno é o mesmo com ela e sem ela e, onde ela existe, mostra mais degraus.
+# **Você precisa da** lição 00 e de um pouco de PyTorch. A lição tem dois leitores: um com um laptop, outro com uma GPU. **Nunca medimos nada numa GPU**: o que começa por *Numa GPU* explica, sem afirmar número nenhum.
 #
-# **Tempo:** 30 minutos de leitura; cerca de meio minuto de máquina em um núcleo.
+# **Tempo:** 80 minutos de leitura; cerca de um minuto de máquina em dois núcleos.
 
 # %% key="setup"
 import functools
@@ -34,29 +34,30 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ["KINETO_LOG_LEVEL"] = "99"  # antes do torch: o perfilador escreve um diário
+os.environ["KINETO_LOG_LEVEL"] = "99"  # antes do torch: o perfilador escreve um log
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.nn.utils import parameters_to_vector
 from torch.optim import Adam
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from vae_teach import data, densities, figures, nets, sliders, train
+from vae_teach import data, figures, nets, sliders, train
 from vae_teach.checks import training as checks
 from vae_teach.words import say, use_language
 
 use_language("pt")
 
 # %% [markdown] key="work"
-# ## 1. Quanta conta é?
+# ## 1. Quanto cálculo é?
 #
-# Antes de perguntar se um programa é lento, pergunte o que ele tem de fazer. Na nossa rede, quase toda a conta está nos produtos de matrizes. Uma camada de $a$ entradas e $b$ saídas faz, para cada imagem, $a b$ multiplicações e outras tantas somas: $2ab$ operações. A passagem de volta faz mais dois produtos: um para o gradiente dos pesos, outro para o da entrada. Só a primeira camada dispensa o segundo, porque ninguém pede o gradiente dos pixels.
+# Na nossa rede, quase todo o cálculo está nos produtos de matrizes. Uma camada de $a$ entradas e $b$ saídas faz, para cada imagem, $a b$ multiplicações e outras tantas somas: $2ab$ operações. A passagem de volta faz mais dois produtos, para os gradientes dos pesos e da entrada. Só a primeira camada dispensa o segundo, porque ninguém pede o gradiente dos pixels.
 #
 # A próxima célula conta à mão e depois deixa o contador do próprio PyTorch observar um passo de verdade. Os dois têm de concordar.
 
@@ -74,9 +75,9 @@ assert counter.get_total_flops() == 128 * operations
 print(say("training-operations", forward=forward, backward=backward, total=operations))
 
 # %% [markdown] key="device"
-# Três milhões de operações por imagem. Um processador faz bilhões por segundo; quantos, já vamos medir. Primeiro, os dados.
+# Três milhões de operações por imagem. Um processador faz bilhões por segundo; quantos, já vamos medir. Primeiro, os dados: 6.400 imagens, vistas uma vez, em 50 passos de 128. Os bits delas são sorteados aqui, uma vez só.
 #
-# Tomamos uma parte pequena, 6.400 imagens, e passamos por ela uma vez: 50 passos de 128. Basta para cronometrar um laço, e sobra tempo para repetir. Os bits de cada imagem são sorteados aqui, uma vez só. Como cada imagem será vista uma única vez, é o mesmo que sorteá-los dentro do laço.
+# `torch.accelerator` encontra o dispositivo: CUDA, ou MPS num Mac com chip da Apple. Com MPS, este caderno faz o mesmo que numa CPU, só que no dispositivo e sem os degraus de 16 bits. Ainda não o executamos lá.
 
 # %% key="device-and-data"
 device = torch.device("cpu")
@@ -88,9 +89,6 @@ test_images = data.load(train_images.name, "test", device=device)
 bits = data.draw_bits(train_images.pixels[:6400], torch.Generator().manual_seed(0))
 few = data.Images(bits, train_images.labels[:6400].clone()).to(device)
 judges = data.Images(test_images.pixels[:2000], test_images.labels[:2000])
-grey = data.Images(  # sorteadas de novo a cada lote, para depois
-    train_images.pixels[:2560].clone(), train_images.labels[:2560].clone(), dynamic=True
-).to(device)
 assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
 del train_images, test_images
 
@@ -100,9 +98,9 @@ print(say("training-machine", device=device.type, threads=torch.get_num_threads(
 # %% [markdown] key="limit"
 # ## 2. O limite
 #
-# Nenhum laço termina uma imagem antes dos seus produtos de matrizes. Então cronometremos só os produtos: as mesmas formas de um passo de treinamento, nada no meio, e o resultado escrito em lugares que já existem. A velocidade deles é **o limite**. O último número é de um produto quadrado e grande, o tipo de trabalho de que um processador mais gosta.
+# Nenhum laço termina uma imagem antes dos produtos de matrizes dela. Então cronometramos só os produtos: os mesmos formatos de matriz de um passo de treinamento, nada no meio. A velocidade deles é **o limite**. A célula recolhida o mede com todos os dígitos do float32 (`"highest"`) e com bfloat16 permitido dentro dos produtos (`"medium"`).
 #
-# Um detalhe separa a medida do palpite. Uma GPU recebe ordens e responde na hora, muito antes de o trabalho ficar pronto. Quem para o relógio sem esperar pelo dispositivo mediu a rapidez com que se dão ordens. Daí o `synchronize`.
+# Um detalhe distingue uma medição de um palpite. Uma GPU recebe ordens e responde na hora, muito antes de o trabalho ficar pronto. Quem para o relógio sem esperar mediu a rapidez com que se dão ordens. Daí o `synchronize`.
 
 # %% key="limit-measured"
 def synchronize():
@@ -111,7 +109,7 @@ def synchronize():
 
 
 def seconds_of(work, repeats, rounds=5):
-    work()  # a primeira vez carrega código e abre espaço
+    work()  # a primeira vez carrega código e aloca memória
     seconds = []
     for _ in range(rounds):
         synchronize()
@@ -122,7 +120,7 @@ def seconds_of(work, repeats, rounds=5):
         seconds.append((time.perf_counter() - start) / repeats)
     return min(seconds)  # o que atrapalha só consegue atrasar
 
-
+# %% key="limit-products" jupyter={"source_hidden": true} tags=["hide-input"]
 def products(batch_size):
     pairs = []
     for a, b in [(784, 400), (400, 4), (2, 400), (400, 784)]:  # mu ao lado de logvar
@@ -137,29 +135,43 @@ def multiply(pairs):
         torch.mm(a, b, out=out)
 
 
-def limit_of(batch_size, multiply):
-    pairs = products(batch_size)
-    return batch_size / seconds_of(lambda: multiply(pairs), 20)  # imagens por segundo
+def limit_at(precision):
+    pairs = products(BATCH)
+    with train.products_at(precision):  # como torch.set_float32_matmul_precision
+        return BATCH / seconds_of(lambda: multiply(pairs), 20)  # imagens por segundo
 
 
-def square_speed(side):
-    a, b, out = torch.randn(3, side, side, device=device)
-    return 2 * side**3 / seconds_of(lambda: torch.mm(a, b, out=out), 2)
+limits = {precision: limit_at(precision) for precision in ("highest", "medium")}
+for precision, pace in limits.items():
+    values = {"speed": pace, "giga": pace * operations / 1e9}
+    print(say("training-products", precision=precision, **values))
+
+# %% [markdown] key="digits"
+# `"medium"` é uma permissão, não uma ordem. Será que aqui se abriu mão de dígitos? A próxima célula compara um produto com o mesmo produto em float64. Quando os dígitos se mantêm e mesmo assim a velocidade aumenta, o ganho vem da biblioteca: num processador AMD, a MKL, a primeira que o PyTorch procura, toma um caminho genérico; com `"medium"`, o PyTorch recorre à oneDNN.
+
+# %% key="digits-compared" jupyter={"source_hidden": true} tags=["hide-input"]
+torch.manual_seed(0)
+a, b = torch.randn(128, 784), torch.randn(784, 400)
+exact = a.double() @ b.double()
 
 
-ways = {"mm": multiply}
-limits = {name: limit_of(BATCH, way) for name, way in ways.items()}
-limit = max(limits.values())
-for name, seen in limits.items():
-    print(say(f"training-products-{name}", speed=seen, giga=seen * operations / 1e9))
-print(say("training-square", side=1024, giga=square_speed(1024) / 1e9))
+def distance_at(precision):
+    with train.products_at(precision):
+        product = (a.to(device) @ b.to(device)).cpu().double()
+    return ((product - exact).abs().max() / exact.abs().max()).item()
+
+
+full, allowed = distance_at("highest"), distance_at("medium")
+assert full < 1e-5
+verdict = say("training-digits-kept" if allowed < 1e-5 else "training-digits-given")
+print(say("training-digits", full=full, allowed=allowed, verdict=verdict))
 
 # %% [markdown] key="usual"
 # ## 3. O laço usual
 #
-# Este é o laço que muitos tutoriais mostram. Um `DataLoader` busca as imagens uma a uma, e cada uma vira figura, depois tensor, depois parte de um lote. A perda passa por uma sigmoide. E `loss.item()` vai para uma lista, para depois desenhar uma curva.
+# Este é o laço que muitos tutoriais mostram. Um `DataLoader` busca as imagens uma a uma, e cada uma vira um objeto de imagem (PIL), depois um tensor. A perda passa por uma sigmoide. E `loss.item()` vai para uma lista, para depois desenhar uma curva.
 #
-# Duas coisas são nossas. Somos nós que sorteamos a ordem das imagens, e o carregador ganha um gerador só dele. Assim, todos os degraus abaixo verão **as mesmas imagens na mesma ordem, e sortearão o mesmo ruído**. Guarde isso: vai fazer diferença.
+# Duas coisas são nossas: somos nós que sorteamos a ordem das imagens, e o carregador ganha um gerador só dele. Assim, todos os degraus verão **as mesmas imagens na mesma ordem, e sortearão o mesmo ruído**. Isso vai fazer diferença.
 
 # %% key="usual-loop"
 to_tensor = transforms.ToTensor()
@@ -168,19 +180,15 @@ to_tensor = transforms.ToTensor()
 class OneByOne(Dataset):
     def __init__(self, images):
         self.levels = (255 * images.pixels).byte().reshape(-1, 28, 28).cpu().numpy()
-        self.labels = images.labels.tolist()
 
     def __len__(self):
         return len(self.levels)
 
     def __getitem__(self, index):
-        picture = Image.fromarray(self.levels[index])
-        return to_tensor(picture).flatten(), self.labels[index]
+        return to_tensor(Image.fromarray(self.levels[index])).flatten()
 
 
-@functools.cache
-def stored(images):
-    return OneByOne(images)
+stored = functools.cache(OneByOne)
 
 
 def from_probabilities(x, logits, mu, logvar):
@@ -192,10 +200,9 @@ def from_probabilities(x, logits, mu, logvar):
 def usual(model, images):
     order = torch.randperm(len(images), device=device).tolist()
     own = torch.Generator()
-    loader = DataLoader(stored(images), BATCH, sampler=order, generator=own)
     optimizer = Adam(model.parameters(), lr=1e-3)
     curve = []
-    for x, _ in loader:
+    for x in DataLoader(stored(images), BATCH, sampler=order, generator=own):
         x = x.to(device)
         loss = from_probabilities(x, *model(x))
         optimizer.zero_grad()
@@ -203,56 +210,75 @@ def usual(model, images):
         optimizer.step()
         curve.append(loss.item())
 
+# %% [markdown] key="loader"
+# ### Um carregador de verdade
+#
+# É fácil ganhar daquele laço. O carregador do PyTorch sabe fazer melhor e, **quando os dados não cabem na memória, ele é indispensável**. Aqui embaixo, as imagens estão num arquivo, um byte por pixel. O arquivo é *mapeado*: o sistema lê só as páginas que alguém usa. O lote é lido inteiro, de uma vez. Enquanto isso, um processo auxiliar (*worker*) já busca os próximos lotes. (No macOS e no Windows, o processo auxiliar não enxerga uma classe definida no caderno: ponha a classe num arquivo. Aqui, nesses sistemas, seguimos sem ele.)
+#
+# *Numa GPU*, há mais duas opções. `pin_memory=True` põe cada lote onde a GPU consegue buscá-lo sozinha. Com `non_blocking=True`, a cópia acontece enquanto a CPU continua; sem a memória fixada, a CPU espera do mesmo jeito.
+
+# %% key="loader-from-disk"
+class OnDisk(Dataset):
+    def __init__(self, path, count):
+        self.bytes = np.memmap(path, np.uint8, "r", shape=(count, 784))
+
+    def __getitem__(self, chosen):  # todos os índices de um lote
+        return torch.from_numpy(self.bytes[chosen])
+
+
+shelf = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+path = Path(shelf.name) / "images.bin"
+few.pixels.byte().cpu().numpy().tofile(path)
+workers = 1 if sys.platform == "linux" else 0
+order = []
+loader = DataLoader(
+    OnDisk(path, len(few)),
+    batch_size=None,  # quem faz os lotes é o sampler
+    sampler=BatchSampler(order, BATCH, drop_last=False),
+    num_workers=workers,
+    persistent_workers=workers > 0,  # o mesmo processo em todas as épocas
+    multiprocessing_context="fork" if workers else None,
+    pin_memory=device.type == "cuda",
+    generator=torch.Generator(),
+)
+
+
+def from_disk(images):
+    order[:] = torch.randperm(len(images), device=device).tolist()
+    for x in loader:
+        yield x.to(device, non_blocking=True).float()  # copia-se um byte por pixel
 
 # %% [markdown] key="ladder"
 # ## 4. A escada
 #
-# Cada degrau muda uma coisa em relação ao anterior. Primeiro escrevemos todos; depois os medimos juntos.
+# Quatro mudanças levam do laço usual a um laço rápido, e cada uma é um degrau:
 #
-# ### Os dados moram no dispositivo
+# 1. **Os dados residem no dispositivo.** 60.000 imagens ocupam 188 MB. Um lote passa a ser uma única operação, `index_select`. Se os seus dados não couberem, fique com o carregador acima.
+# 2. **Ninguém pergunta nada no meio do passo.** Para lhe entregar `loss.item()`, o dispositivo precisa terminar tudo o que lhe pediram. *Numa GPU*, a fila de ordens se esvazia a cada passo. Numa CPU, este degrau vale pouco. Então some onde os números estão e pergunte no fim.
+# 3. **Logits.** A fórmula direta é mais curta e, além disso, é a *certa*. Veja um pixel apagado quando o decodificador tem certeza de que ele está aceso, com logit 20. O preço exato é $\log(1 + e^{20})$ nats. Pela sigmoide, a probabilidade se arredonda para 1, e o PyTorch limita a 100 um preço que seria infinito.
+# 4. **Adam fundido.** O Adam atualiza dez tensores e faz em cada um uma série de operações pequenas. `fused=True` lê cada número uma vez só. A última das três células conta as operações.
 #
-# O conjunto inteiro cabe na memória: 60.000 imagens ocupam 188 MB. Um lote passa a ser uma única operação, `index_select`, que acontece onde as imagens estão. Nenhuma figura é aberta duas vezes, nada viaja.
+# O `fit` do pacote acrescenta o gradiente $x - \mathrm{sigmoid}(\ell)$ em relação aos logits $\ell$, escrito à mão em `densities.log_bernoulli`: o autograd não precisa descobri-lo.
 
-# %% key="rung-resident"
-def resident(model, images):
+# %% key="rung-climbed"
+def from_logits(x, logits, mu, logvar):
+    misfit = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")  # 3
+    kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+    return (misfit + kl) / len(x)
+
+
+def climbed(model, images):
     order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3)
-    curve = []
-    for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784), isto é novo
-        loss = from_probabilities(x, *model(x))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        curve.append(loss.item())
-
-
-# %% [markdown] key="unwatched"
-# ### Ninguém pergunta nada no meio do passo
-#
-# `loss.item()` parece inocente. Mas, para lhe entregar um número, o dispositivo precisa terminar tudo o que lhe pediram, e enquanto isso não recebe ordens novas. Numa GPU, a fila seca cinquenta vezes em cinquenta passos. Numa CPU, quem manda e quem executa são o mesmo, e este degrau vale pouco.
-#
-# A cura é somar onde os números estão e perguntar uma vez só, no fim.
-
-# %% key="rung-unwatched"
-def unwatched(model, images):
-    order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3)
+    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)  # 4
     total = torch.zeros((), device=device)
     for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784)
-        loss = from_probabilities(x, *model(x))
+        x = images.pixels.index_select(0, chosen)  # (B, 784)  1
+        loss = from_logits(x, *model(x))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        total += loss.detach()  # isto é novo: fica no dispositivo
+        total += loss.detach()  # 2
     return total
-
-
-# %% [markdown] key="logits"
-# ### Logits
-#
-# Uma sigmoide seguida de uma entropia cruzada calcula uma exponencial só para tirar o logaritmo dela. A fórmula direta tem menos operações e, além disso, é a *certa*. Veja um pixel apagado quando o decodificador está seguro de que ele está aceso, com logit 20. O preço exato é $\log(1 + e^{20})$ nats. Pela sigmoide, a probabilidade se arredonda para 1, e o PyTorch corta em 100 um preço que seria infinito.
 
 # %% key="logits-matter" tags=["nbval-check-output"]
 sure, off = torch.tensor([20.0]), torch.tensor([0.0])
@@ -261,186 +287,164 @@ direct = F.binary_cross_entropy_with_logits(sure, off)
 through = F.binary_cross_entropy(torch.sigmoid(sure), off)
 
 assert torch.isclose(direct.double(), exact, atol=1e-6)
-assert through > 99
+assert through == 100
 values = {"exact": exact.item(), "direct": direct.item(), "through": through.item()}
 print(say("training-sigmoid", **values))
 
-
-# %% key="rung-logits"
-def from_logits(x, logits, mu, logvar):
-    misfit = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-    kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
-    return (misfit + kl) / len(x)
-
-
-def logits_rung(model, images):
-    order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3)
-    total = torch.zeros((), device=device)
-    for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784)
-        loss = from_logits(x, *model(x))  # isto é novo
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
-    return total
-
-
-# %% [markdown] key="fused"
-# ### Adam fundido
-#
-# O Adam atualiza dez tensores e faz, em cada um, uma série inteira de operações pequenas. Com `fused=True`, faz tudo de uma vez: os pesos, os gradientes e os dois momentos são lidos uma vez, e não muitas. Numa GPU, isso ainda poupa muitas ordens por passo. A próxima célula conta as operações de um passo do Adam, com e sem.
-
 # %% key="rung-fused"
-PARAMETERS = [torch.zeros(3) for _ in nets.VAE().parameters()]
-
-
-def operations_of(optimizer):
-    for parameter in optimizer.param_groups[0]["params"]:
-        parameter.grad = torch.ones(3)
-    optimizer.step()  # o primeiro passo cria os momentos do Adam
+def operations_in(work):
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        optimizer.step()
-    return sum(event.name.startswith("aten::") for event in seen.events())
+        work()
+    return [event.name for event in seen.events() if event.name.startswith("aten::")]
 
 
-plain, in_one = (operations_of(Adam(PARAMETERS, fused=how)) for how in (False, True))
-assert len(PARAMETERS) == 10
-assert plain > in_one
-print(say("training-adam-operations", plain=plain, fused=in_one))
+def adam(fused):
+    parameters = [torch.ones(3) for _ in nets.VAE().parameters()]
+    for parameter in parameters:
+        parameter.grad = torch.ones(3)
+    optimizer = Adam(parameters, fused=fused)
+    optimizer.step()  # o primeiro passo cria os momentos do Adam
+    return operations_in(optimizer.step)
 
 
-def fused(model, images):
-    order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)  # isto é novo
-    total = torch.zeros((), device=device)
-    for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784)
-        loss = from_logits(x, *model(x))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
-    return total
+plain, in_one = adam(fused=False), adam(fused=True)
+assert len([*nets.VAE().parameters()]) == 10
+assert len(plain) > 2 * len(in_one)
+print(say("training-adam-operations", plain=len(plain), fused=len(in_one)))
 
-
-# %% [markdown] key="package"
-# ### O pacote, e o que ele acrescenta
+# %% [markdown] key="precision"
+# ### Menos dígitos
 #
-# `train.fit` é o laço acima e mais uma coisa. Se $\ell$ são os logits, o gradiente da log-verossimilhança é $x - \mathrm{sigmoid}(\ell)$: uma linha. Deixado por conta própria, o autograd volta por cada operação do valor. `densities.log_bernoulli` lhe entrega a linha pronta. A próxima célula confere que o gradiente é o mesmo.
+# Um float32 tem 24 bits de precisão; um float16, 11; um bfloat16, 8. Metade dos bytes trafega, e um processador com unidades para esses formatos multiplica mais depressa. Um processador sem elas pode até ficar mais lento. Há três maneiras de pedir:
+#
+# - `torch.set_float32_matmul_precision("medium")` permite bfloat16 dentro dos produtos. No pacote: `fit(..., precision="medium")`. *Numa GPU*, `"high"` usa TF32, de 11 bits.
+# - `torch.autocast(device.type, torch.bfloat16)` em volta de `model(x)` executa as camadas em bfloat16. Os pesos, o Adam e a perda continuam em float32: somas de 784 termos não são lugar de economizar dígitos.
+# - Com `torch.float16`, gradientes pequenos se arredondam para zero, porque o alcance do formato é curto. **Um escalador de gradientes** multiplica a perda por um número grande e divide os gradientes antes que o Adam os veja. Se algum estoura, ele pula o passo e divide esse número por dois.
 
-# %% key="rung-package"
-torch.manual_seed(0)
-x = (torch.rand(8, 784) < 0.3).double()
-logits = torch.randn(8, 784, dtype=torch.float64, requires_grad=True)
-value = densities.log_bernoulli(x, logits).sum()
-(ours,) = torch.autograd.grad(value, logits)
-usual_value = -F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-(theirs,) = torch.autograd.grad(usual_value, logits)
-assert torch.allclose(value, usual_value, rtol=1e-9)
-assert torch.allclose(ours, theirs, atol=1e-9)
-assert torch.allclose(ours, x - torch.sigmoid(logits), atol=1e-9)
+# %% key="half-scaled"
+bits_of = {kind: 1 - round(np.log2(torch.finfo(kind).eps)) for kind in
+           (torch.float32, torch.bfloat16, torch.float16)}
+assert [*bits_of.values()] == [24, 8, 11]
+
+tiny = torch.tensor(1e-8)
+assert tiny.bfloat16() > 0
+assert tiny.half() == 0
+assert torch.isclose((65_536 * tiny).half().float() / 65_536, tiny, rtol=1e-3)
+
+
+def scaled(model, images):
+    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
+    scaler = torch.amp.GradScaler(device.type)  # começa em 65.536
+    for x in images.pixels.split(BATCH):
+        with torch.autocast(device.type, torch.float16):
+            parts = model(x)  # logits (B, 784), mu e logvar (B, 2), em 16 bits
+        loss = from_logits(x, *(part.float() for part in parts))
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)  # divide; não dá o passo depois de um estouro
+        scaler.update()
+    return scaler.get_scale()
+
+
+some = data.Images(few.pixels[: 6 * BATCH], few.labels[: 6 * BATCH])
+if device.type in ("cpu", "cuda"):
+    torch.manual_seed(0)
+    scale = scaled(nets.VAE().to(device), some)
+    assert 1 <= scale < 65_536
+    print(say("training-scaler", scale=scale, skipped=round(np.log2(65_536 / scale))))
+
+# %% [markdown] key="compile-and-graphs"
+# Os primeiros passos de um treinamento em float16 só procuram a escala. Prefira bfloat16 quando puder escolher.
+#
+# ### `torch.compile` e grafos CUDA
+#
+# *Numa GPU*, uma operação de uma rede pequena pode terminar antes que a CPU peça a seguinte. O dispositivo fica então à espera de ordens. Há dois remédios.
+#
+# **`torch.compile`** escreve o modelo de novo, com as operações vizinhas fundidas numa só:
+#
+# ```python
+# compiled = torch.compile(model)                          # menos operações, e maiores
+# compiled = torch.compile(model, mode="reduce-overhead")  # e grafos CUDA
+# compiled = torch.compile(model, mode="max-autotune")     # e o mais rápido de vários kernels
+# ```
+#
+# Compilar demora muito mais que a nossa época. Se você tiver um compilador de C++ e alguns minutos, escreva `COMPILE = True` mais abaixo. O código novo sorteia outro ruído com a mesma semente. Não medimos os modos.
+#
+# **Um grafo CUDA** grava as ordens de um passo e depois repete todas com uma única ordem. Nada pode mudar de um passo para outro, a não ser o conteúdo de tensores que ficam no mesmo lugar:
+#
+# ```python
+# chosen = torch.zeros(BATCH, dtype=torch.int64, device="cuda")  # um lugar fixo
+# graph = torch.cuda.CUDAGraph()
+# with torch.cuda.graph(graph):  # grava, não calcula nada
+#     step(chosen)               # de index_select a Adam(..., capturable=True)
+# for part in order.split(BATCH):
+#     chosen.copy_(part)
+#     graph.replay()             # uma ordem para o passo inteiro
+# ```
+#
+# Antes da gravação, o passo precisa ser executado algumas vezes, sem deixar rastro nos pesos, no Adam nem no ruído: `vae_teach.speed.cuda_graph` devolve os três ao que eram. Um passo que chama `.item()` não pode ser gravado. Onde há CUDA, `fit` usa o grafo, a menos que se peça `capture=False`. Por falta de uma GPU, nunca o executamos.
+
+# %% key="rungs-between" jupyter={"source_hidden": true} tags=["hide-input"]
+def in_memory(images):
+    for chosen in torch.randperm(len(images), device=device).split(BATCH):
+        yield images.pixels.index_select(0, chosen)
+
+
+def between(loss_of, *, batches=in_memory, asks=False, fused=False, kind=None):
+    def loop(model, images):
+        optimizer = Adam(model.parameters(), lr=1e-3, fused=fused)
+        total, curve = torch.zeros((), device=device), []
+        for x in batches(images):
+            with torch.autocast(device.type, kind, enabled=kind is not None):
+                parts = model(x)
+            loss = loss_of(x, *(part.float() for part in parts))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if asks:
+                curve.append(loss.item())
+            else:
+                total += loss.detach()
+        return total
+
+    return loop
 
 
 def packaged(**options):
     how = {"epochs": 1, "device": device, "progress": False}
     return lambda model, images: train.fit(model, images, **how | options)
 
-
-# %% [markdown] key="precision"
-# ### Menos dígitos
-#
-# Um float32 tem 24 bits de precisão; um bfloat16, 8. Viaja metade dos bytes, e os processadores que têm unidades para isso podem multiplicar bem mais depressa. Há duas maneiras de pedir:
-#
-# - `torch.set_float32_matmul_precision("medium")` mantém tudo em float32 e permite bfloat16 dentro dos produtos. No pacote: `fit(..., precision="medium")`.
-# - `torch.autocast` executa as camadas inteiras em bfloat16. Os pesos, o Adam e a perda continuam em float32: somas de 784 termos não são lugar de economizar dígitos.
-#
-# Numa GPU, `"high"` usa TF32, de 11 bits, no meio do caminho. Um processador sem essas unidades pode até ficar mais lento. É para isso que se mede.
-#
-# E `"medium"` é uma permissão, não uma ordem: se o processador não ganha nada com isso, todos os dígitos ficam. A próxima célula verifica se ficam aqui, pela distância entre um produto e o mesmo produto em float64. Se ficam, o que se ganha é obra da biblioteca: num processador x86, o PyTorch traz duas que multiplicam, a MKL e a oneDNN, e com `"medium"` pode recorrer à segunda.
-
-# %% key="rung-bfloat16"
-assert torch.finfo(torch.float32).eps == 2.0**-23  # 24 bits, contado o primeiro
-assert torch.finfo(torch.bfloat16).eps == 2.0**-7  # 8 bits
-
-torch.manual_seed(0)
-a, b = torch.randn(128, 784), torch.randn(784, 400)
-exact = a.double() @ b.double()
-
-
-def distance_at(precision):
-    torch.set_float32_matmul_precision(precision)
-    product = (a.to(device) @ b.to(device)).cpu().double()
-    torch.set_float32_matmul_precision("highest")
-    return ((product - exact).abs().max() / exact.abs().max()).item()
-
-
-full, allowed = distance_at("highest"), distance_at("medium")
-assert full < 1e-5
-verdict = say("training-digits-kept" if allowed < 1e-5 else "training-digits-given")
-print(say("training-digits", full=full, allowed=allowed, verdict=verdict))
-
-
-def bfloat16(model, images):
-    order = torch.randperm(len(images), device=device)
-    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
-    total = torch.zeros((), device=device)
-    for chosen in order.split(BATCH):
-        x = images.pixels.index_select(0, chosen)  # (B, 784)
-        with torch.autocast(device.type, torch.bfloat16):  # isto é novo
-            short = model(x)  # logits (B, 784), mu e logvar (B, 2), em 16 bits
-        loss = from_logits(x, *(part.float() for part in short))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.detach()
-    return total
-
-
-# %% [markdown] key="compile-and-graphs"
-# ### `torch.compile` e grafos CUDA
-#
-# Numa GPU, uma rede pequena assim tem um problema novo. Cada operação leva poucos microssegundos, menos do que o Python precisa para pedir a próxima. O dispositivo fica à espera de ordens. Há dois remédios.
-#
-# **`torch.compile`** lê o passo e o escreve de novo, com as operações vizinhas derretidas numa só. Custa uma linha:
-#
-# ```python
-# compiled = torch.compile(model)  # depois, chame compiled(x) no laço
-# ```
-#
-# Aqui não o executamos: compilar demora muito mais que a época que queremos cronometrar. Para uma rede grande, que treina por horas, não é nada. (`benchmarks/training.py --compile` mede.) Repare que o código fundido sorteia o ruído de outro jeito, de modo que a mesma semente dá outro treinamento.
-#
-# **Um grafo CUDA** grava as ordens de um passo e depois repete todas com uma única ordem. Nada pode mudar de um passo para outro, a não ser o conteúdo de tensores que ficam no lugar. `speed.cuda_graph.CapturedStep` faz isso em umas trinta linhas: copia os índices do lote para um lugar fixo e repete. Duas coisas se esquecem com facilidade. A gravação precisa de uns passos de aquecimento, que não podem deixar rastro nos pesos, no Adam nem na sequência aleatória. E quem chama `.item()` dentro do passo não consegue gravá-lo: a gravação dá erro. `fit` usa o grafo por conta própria onde houver CUDA.
-
 # %% key="rungs"
+COMPILE = False  # True: alguns minutos a mais
+
 rungs = {
     "usual": usual,
-    "resident": resident,
-    "unwatched": unwatched,
-    "logits": logits_rung,
-    "fused": fused,
+    "loader": between(from_probabilities, batches=from_disk, asks=True),
+    "resident": between(from_probabilities, asks=True),
+    "unwatched": between(from_probabilities),
+    "logits": between(from_logits),
+    "fused": climbed,
+    "fit": packaged(capture=False),
 }
-rungs["fit"] = packaged(capture=False)
+same_digits = [*rungs]  # a menos de arredondamentos, são um cálculo só
+if COMPILE:
+    rungs["compiled"] = lambda model, images: climbed(torch.compile(model), images)
 if device.type == "cuda":
     rungs |= {"graph": packaged(), "high": packaged(precision="high")}
 rungs["medium"] = packaged(precision="medium")
 if device.type in ("cpu", "cuda"):
-    rungs["bfloat16"] = bfloat16
-larger = {
-    "batch": packaged(batch_size=4 * BATCH),
-    "batch-rate": packaged(batch_size=4 * BATCH, learning_rate=4e-3),
-}
-names = {name: say(f"training-rung-{name}") for name in rungs | larger}
+    rungs["bfloat16"] = between(from_logits, fused=True, kind=torch.bfloat16)
+rungs["batch"] = packaged(batch_size=4 * BATCH)
+names = {name: say(f"training-rung-{name}") for name in rungs}
 
 # %% [markdown] key="climb"
 # ## 5. A subida
 #
-# Agora todos eles, em turnos. Um notebook desacelera quando esquenta; um servidor, quando um vizinho trabalha nele. Por isso, nunca se cronometra um concorrente sozinho: cada turno executa todos uma vez, em outra ordem, e cronometra de novo só os produtos, para que o limite tenha as mesmas chances. O que se relata é o turno mais rápido de cada degrau: o que atrapalha um turno só consegue atrasá-lo. (O `fit` traz o seu próprio relógio, que não conta os preparativos.)
+# Um laptop desacelera quando esquenta; um servidor, quando um vizinho trabalha nele. Por isso, cada rodada executa todos os degraus uma vez, em outra ordem, e mede o limite de novo. O que se relata é a rodada mais rápida de cada degrau: o que atrapalha só consegue atrasar. (O `fit` traz um relógio próprio, que não conta os preparativos.)
 #
-# Cada turno tem a sua semente, da qual partem todos os degraus: os mesmos pesos, a mesma ordem das imagens, o mesmo ruído. Depois da sua época, cada modelo é julgado em 2.000 imagens de teste, com o mesmo ruído para todos.
+# Cada rodada tem uma semente, da qual partem todos os degraus: os mesmos pesos, a mesma ordem das imagens, o mesmo ruído. Depois da sua época, cada modelo é avaliado em 2.000 imagens de teste.
 
-# %% key="climb-measured"
+# %% key="climb-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 def judged(model):
     torch.manual_seed(0)
     return train.evaluate(model, judges).elbo.cpu()  # (2000,)
@@ -454,65 +458,59 @@ def run_once(rung, seed):
     history = rung(model, few)
     synchronize()
     seconds = time.perf_counter() - start
-    if isinstance(history, train.History):  # o relógio de fit não os conta
-        seconds = history.rows[0]["seconds"]
+    if isinstance(history, train.History):  # o relógio de fit não conta os preparativos
+        seconds = sum(history.column("seconds"))
     return len(few) / seconds, judged(model)
 
 
-turns = 3 if device.type == "cpu" else 8
-speeds = {name: [] for name in names}
-scores = {name: [] for name in names}
-contestants = [*(rungs | larger).items()]
+turns = 4 if device.type == "cpu" else 8
+speeds = {name: [] for name in rungs}
+scores = {name: [] for name in rungs}
+contestants = [*rungs.items()]
 shuffle = random.Random(0).shuffle
 for turn in range(turns):
-    limit = max(limit, *(limit_of(BATCH, way) for way in ways.values()))
+    limits = {name: max(pace, limit_at(name)) for name, pace in limits.items()}
     shuffle(contestants)
     for name, rung in contestants:
-        speed, elbo = run_once(rung, seed=turn)
-        speeds[name].append(speed)
-        scores[name].append(elbo)
+        pace, nats = run_once(rung, seed=turn)
+        speeds[name].append(pace)
+        scores[name].append(nats)
 speed = {name: max(seen) for name, seen in speeds.items()}
-elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (turnos, 2000)
+elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (rodadas, 2000)
 
 # %% [markdown] key="ruler"
 # ### A régua
 #
-# Antes da tabela: quando dois ELBOs são *diferentes*? Treine o laço usual com outra semente, e ele varia alguns nats. Uma diferença menor que essa não diz nada, a menos que se tome cuidado.
+# Quando dois ELBOs são *diferentes*? De uma semente a outra, o ELBO do laço usual varia alguns nats, como a próxima célula mostra. Mas os nossos degraus têm em comum as sementes e o ruído. Então calculamos primeiro a diferença **dentro de cada semente**, e depois o erro padrão *dessas diferenças*: é uma comparação pareada. O que todos os treinamentos de uma semente têm em comum se cancela. As diferenças de imagem a imagem dão um segundo erro; os dois se somam em quadratura.
 #
-# **A régua larga.** Suponha que um degrau sorteie um ruído só dele. Então a sua média sobre $n$ sementes e a do laço usual diferem por acaso, com erro padrão $s \sqrt{2/n}$, em que $s$ é o desvio padrão de uma semente a outra. As imagens de teste também são uma amostra: a diferença, imagem a imagem, tem o seu próprio erro padrão. Os dois se somam pelos quadrados. Um degrau passa se fica a menos de dois desses erros.
-#
-# **A régua estreita.** A larga deixaria passar um degrau que custasse um nat inteiro. Mas os nossos sorteiam *o mesmo* ruído. A menos de arredondamentos, dois degraus corretos têm de dar o mesmo modelo, e a diferença tem de ser quase zero: não na média, mas em cada semente. Numa CPU, a próxima célula exige menos de 0,05 nat de todos os degraus cujos produtos são em float32.
+# **A regra.** Um degrau passa se a diferença, com o dobro do erro para cada lado, fica dentro de meio nat. Um degrau sobre o qual se sabe pouco demais não passa. E os degraus que calculam a mesma coisa, a menos de arredondamentos, têm de concordar em 0,05 nat em *cada* semente, numa CPU.
 
 # %% key="ruler-applied"
-first = elbo["usual"].mean(1)  # (turnos,) nats
-spread = first.std().item()
+first = elbo["usual"].mean(1)  # (rodadas,) nats
 
 
-def difference(name):
-    each = (elbo[name] - elbo["usual"]).mean(0)  # (2000,) nats
-    by_seed, by_image = spread * (2 / turns) ** 0.5, train.standard_error(each)
-    return each.mean().item(), (by_seed**2 + by_image**2) ** 0.5
+def difference(ours, theirs):
+    each = ours - theirs  # (rodadas, 2000) nats
+    by_seed = train.standard_error(each.mean(1))
+    by_image = train.standard_error(each.mean(0))
+    return each.mean().item(), 2 * (by_seed**2 + by_image**2) ** 0.5
 
 
-for name in rungs:
-    far, error = difference(name)
-    assert abs(far) <= 2 * error, name
+gained = {name: difference(elbo[name], elbo["usual"]) for name in rungs}
+passed = {name: abs(far) + error < 0.5 for name, (far, error) in gained.items()}
+for name in passed:
+    assert passed[name] == (name != "batch") or name == "compiled", name
 if device.type == "cpu":
-    for name in (name for name in rungs if name not in ("medium", "bfloat16")):
-        far = elbo[name].mean(1) - first  # (turnos,)
-        assert far.abs().max() < 0.05, name
-hand = torch.stack([elbo[name].mean(1) - first for name in rungs if name != "bfloat16"])
-values = {"error": 2 * difference("fused")[1], "narrow": hand.abs().max().item()}
-print(say("training-ruler", spread=spread, turns=turns, **values))
+    for name in same_digits:
+        assert (elbo[name].mean(1) - first).abs().max() < 0.05, name
+print(say("training-ruler", spread=first.std().item(), turns=turns))
 
 # %% [markdown] key="table"
 # ### A tabela
 #
-# Imagens por segundo, quantas vezes o laço usual isso é, e que fração do limite. Depois o ELBO de teste, a diferença para o laço usual e, depois do ±, o dobro do seu erro padrão. As duas últimas linhas têm lotes maiores, dos quais falamos logo abaixo. O limite é o dos produtos em float32; com menos dígitos, dá para passar dele.
-#
-# Os seus números serão diferentes dos guardados aqui. O que procurar: onde está o maior salto, e se a última coluna das primeiras linhas merece as suas duas casas decimais.
+# Imagens por segundo; quantas vezes a velocidade do laço usual; que fração do limite com todos os dígitos, que é a última linha. Depois, o ELBO de teste e a diferença para o laço usual; o que segue o ± é o dobro do erro padrão pareado. As suas velocidades serão diferentes das guardadas aqui; numa máquina ocupada, `fit` ganha também por acompanhar os núcleos livres (seção 13). Onde está o maior salto? Que degrau não passa?
 
-# %% key="table-printed"
+# %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
     line = say("training-row", name=name, speed=speed, times=times, share=share)
     if elbo is not None:
@@ -522,35 +520,41 @@ def print_row(name, speed, times, share, elbo=None, far=None, error=None):
     print(line)
 
 
-print(say("training-head"))
-for name, shown in names.items():
-    far, error = difference(name)
-    values = {"times": speed[name] / speed["usual"], "share": speed[name] / limit}
-    values |= {"speed": speed[name], "elbo": elbo[name].mean().item()}
-    if name != "usual":
-        values |= {"far": far, "error": 2 * error}
-    print_row(shown, **values)
+def relative(pace):
+    return {"times": pace / speed["usual"], "share": pace / limits["highest"]}
 
-# %% key="table-drawn"
+
+print(say("training-head"))
+for name, (far, error) in gained.items():
+    values = relative(speed[name]) | {"elbo": elbo[name].mean().item()}
+    if name != "usual":
+        values |= {"far": far, "error": error}
+    print_row(names[name], speed[name], **values)
+for precision in ("medium", "highest"):
+    pace = limits[precision]
+    print_row(say(f"training-limit-{precision}"), pace, **relative(pace))
+
+# %% key="table-drawn" jupyter={"source_hidden": true} tags=["hide-input"]
 def draw_ladder(rows):
-    best = max(rungs, key=speed.get)
-    values = {"times": speed[best] / speed["usual"], "share": speed[best] / limit}
+    best = max((name for name in rungs if passed[name]), key=speed.get)
+    values = relative(speed[best]) | {"lost": -gained["batch"][0]}
     alt = say("training-alt-ladder", best=names[best], rungs=len(rows), **values)
     figure, (left, right) = figures.picture(alt, columns=2, width=9, height=4.2)
     places = range(len(rows))
     bars = left.barh(places, [speed[name] for name in rows], color="#bdbdbd")
     labels = [say("training-bar", value=speed[name]) for name in rows]
     left.bar_label(bars, labels, label_type="center", fontsize=9)
-    left.axvline(limit, color="black", linestyle="--", label=say("training-limit-line"))
+    line = say("training-limit-line")
+    left.axvline(limits["highest"], color="black", linestyle="--", label=line)
     left.set_yticks(places, [names[name] for name in rows])
-    left.set_xlim(0, 1.1 * max(limit, *speed.values()))
+    left.set_xlim(0, 1.1 * max(*limits.values(), *speed.values()))
     left.locator_params(axis="x", nbins=4)
     left.xaxis.set_major_formatter(lambda value, _: say("training-bar", value=value))
     left.set(xlabel=say("training-speed"))
     left.legend(fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     for place, name in zip(places, rows, strict=True):
-        far, error = difference(name)
-        right.errorbar(far, place, xerr=2 * error, fmt="o", color="black", capsize=3)
+        far, error = gained[name]
+        right.errorbar(far, place, xerr=error, fmt="o", color="black", capsize=3)
     right.axvline(0, color="black", linewidth=1)
     right.set_yticks(places, [])
     right.set(xlabel=say("training-far"))
@@ -564,24 +568,121 @@ draw_ladder([*names])
 # %% [markdown] key="larger"
 # ## 6. Lotes maiores, e quanto custam
 #
-# Com 512 imagens por passo, os produtos ficam maiores e o processador gosta mais deles: mais imagens por segundo. Parece o degrau mais fácil de todos. Agora olhe o ELBO dele na tabela. Está muito fora da régua, e a próxima célula exige que esteja. Uma época tem um quarto dos passos, e cada passo tem o mesmo comprimento: o modelo simplesmente aprendeu menos.
+# Com 512 imagens por passo, os produtos ficam maiores. Parece o degrau mais fácil de todos. **Pela nossa regra, não é degrau**: perde dezenas de nats. Uma época tem um quarto dos passos, e o modelo aprendeu menos.
 #
-# **Pela nossa própria regra, isto não é um degrau.** É uma troca: tantas imagens por segundo por tantos nats. Parte dela se recompra com passos mais longos. A média do quádruplo de imagens tem metade do ruído, logo o passo pode ser maior; a linha seguinte da tabela multiplica a taxa de aprendizado por quatro, como o lote. A célula exige que isso recupere mais da metade da perda. Para outros modelos não há garantia: com Adam, há quem use a raiz quadrada. Mede-se.
+# A comparação é justa? Uma taxa de $10^{-3}$ não precisa servir para os dois tamanhos de lote. A média do quádruplo de imagens tem metade do ruído, o que sugere o dobro da taxa; há quem multiplique por quatro. Então experimentamos várias taxas para cada tamanho de lote, com as mesmas três sementes, e avaliamos cada um **na sua melhor taxa**. Ao lote de 512 damos também *duas* épocas, porque as dele são mais curtas.
 
 # %% key="larger-checked"
-(lost, error), (left_over, _) = difference("batch"), difference("batch-rate")
-assert lost < -2 * error
-assert left_over > 0.5 * lost
-print(say("training-larger", lost=-lost, left=-left_over))
+BATCHES, RATES = (32, 128, 512), (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+
+
+def trained_at(batch, rate, epochs=1):
+    rung = packaged(batch_size=batch, learning_rate=rate, epochs=epochs)
+    paces, nats = zip(*(run_once(rung, seed) for seed in range(3)), strict=True)
+    return max(paces) * epochs, torch.stack(nats)  # imagens por segundo, (3, 2000) nats
+
+
+tried = {(b, r): trained_at(b, r) for b in BATCHES for r in RATES}
+best = {b: max(RATES, key=lambda r: tried[b, r][1].mean()) for b in BATCHES}
+assert not {*best.values()} & {RATES[0], RATES[-1]}  # nenhuma melhor taxa na ponta
+twice = trained_at(512, best[512], epochs=2)
+base = tried[128, best[128]][1]
+rows = {(b, 1): tried[b, best[b]] for b in BATCHES} | {(512, 2): twice}
+for (batch, epochs), (pace, nats) in rows.items():
+    far, error = difference(nats, base)
+    values = {"batch": batch, "epochs": epochs, "rate": best[batch], "far": far}
+    values |= {"seconds": len(few) / pace, "elbo": nats.mean().item(), "error": error}
+    print(say("training-tuned", **values))
+    assert batch != 512 or far < -error
+far, error = difference(base, tried[128, 1e-3][1])
+assert far - error > 10
+print(say("training-rate-gain", rate=best[128], base=1e-3, far=far, error=error))
+
+# %% [markdown] key="time-to-elbo"
+# A última linha compara o lote de 128 com ele mesmo: só a taxa já vale mais de dez nats. E, cada um na sua melhor taxa, o lote de 512 ainda aprende menos que o de 128, mesmo em duas épocas.
+#
+# Mas 50 passos são um treinamento curto. O que interessa saber é o **tempo até um ELBO**: em quantos segundos se chega a um dado ELBO de teste? O programa de medição do curso faz essa pergunta com as 60.000 imagens. Ele ajusta a taxa de cada tamanho de lote e depois treina todos, em rodadas. O alvo é o que os lotes de 128 alcançam depois de metade das épocas, semente a semente. Aqui, o ± é um único erro padrão.
+
+# %% key="results-read" jupyter={"source_hidden": true} tags=["hide-input"]
+RESULTS = Path("../../benchmarks/results")
+
+
+def read(name):
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def print_source(measured, key="training-measured-on"):
+    machine = measured["machine"]
+    where = machine["accelerator"] or machine["processor"]
+    fields = ("date", "commit", "torch", "threads")
+    print(say(key, where=where, **{k: machine[k] for k in fields}))
+
+
+def print_times(kind):
+    measured = read(f"batches_{kind}")
+    if measured is None or "tuning" not in measured["results"]:
+        print(say("training-none-batches", kind=kind))
+        return
+    results = measured["results"]
+    print_source(measured)
+    about = {k: results[k] for k in ("seeds", "target", "target_epoch", "epochs")}
+    print(say("training-times-head", **about))
+    for row in results["rows"]:
+        if row["precision"] == "highest":
+            key = "reached" if row["seconds_to_target"] is not None else "missed"
+            print(say(f"training-times-{key}", **row | {"seeds": results["seeds"]}))
+
+# %% key="times-printed" jupyter={"source_hidden": true} tags=["hide-input"]
+for kind in ("cpu", "cuda"):
+    print_times(kind)
+    print()
 
 # %% [markdown] key="where"
 # ## 7. Para onde vai o tempo
 #
-# Um perfilador anota quando cada operação começa e termina. As suas listas são longas; queremos quatro números. Então subimos de cada operação até as que a contêm e a pomos numa de quatro caixas: **dados**, **produtos** de matrizes, **otimizador** e **o resto**, que são ativações, perda, somas e ruído. O que sobra do relógio é o próprio Python e, numa GPU, um dispositivo sem ordens.
+# Um perfilador anota quando cada operação começa e termina. Há três maneiras de olhar:
 #
-# Observar custa tempo, sobretudo onde as operações são muitas e pequenas. Leia as barras como frações.
+# - `key_averages()` soma as operações de mesmo nome. A célula mostra as seis mais demoradas; `print(seen.key_averages().table())` mostra todas as colunas.
+# - `export_chrome_trace` grava um **registro** (*trace*), que se abre num visualizador como o [Perfetto](https://ui.perfetto.dev): o tempo corre para a direita, e as chamadas ficam umas sob as outras. *Numa GPU*, os vãos na linha dela são o dispositivo à espera de ordens. Para guardar o arquivo, dê outro caminho.
+# - Contar: quantas operações há num passo?
 
 # %% key="where-measured"
+def profiled(rung):
+    torch.manual_seed(0)
+    model = nets.VAE().to(device)
+    rung(model, some)  # a primeira vez aloca memória
+    kinds = [ProfilerActivity.CPU]
+    kinds += [ProfilerActivity.CUDA] if device.type == "cuda" else []
+    with profile(activities=kinds) as seen:
+        start = time.perf_counter()
+        rung(model, some)
+        synchronize()
+        clock = time.perf_counter() - start
+    return seen, clock
+
+
+steps = len(some) // BATCH
+seen, _ = profiled(climbed)
+for row in sorted(seen.key_averages(), key=lambda row: -row.self_cpu_time_total)[:6]:
+    values = {"calls": row.count / steps, "spent": row.self_cpu_time_total / steps}
+    print(say("training-operation", name=row.key, **values))
+
+trace = Path(shelf.name) / "trace.json"
+seen.export_chrome_trace(str(trace))
+assert json.loads(trace.read_text("utf-8"))["traceEvents"]
+
+counts = {
+    name: len(operations_in(lambda name=name: rungs[name](nets.VAE(), some))) // steps
+    for name in ("usual", "unwatched", "fused", "fit")
+    if device.type == "cpu"
+}
+by_hand = [*counts.values()][:3]
+assert by_hand == sorted(by_hand, reverse=True)
+for name, count in counts.items():
+    print(say("training-count", name=names[name], count=count))
+
+# %% key="where-boxes" jupyter={"source_hidden": true} tags=["hide-input"]
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear_pointwise"}
 
 
@@ -597,35 +698,24 @@ def box_of(event):
     return "rest"
 
 
-def watched(rung, images):
-    torch.manual_seed(0)
-    model = nets.VAE().to(device)
-    rung(model, images)  # a primeira vez abre espaço
-    activities = [ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    synchronize()
-    with profile(activities=activities) as seen:
-        start = time.perf_counter()
-        rung(model, images)
-        synchronize()
-        clock = 1e6 * (time.perf_counter() - start)  # microssegundos
+def watched(rung):
+    seen, clock = profiled(rung)
     own = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     boxes = dict.fromkeys(("data", "products", "optimiser", "rest"), 0.0)
     for event in seen.events():
         if event.device_type == torch.autograd.DeviceType.CPU:
-            boxes[box_of(event)] += getattr(event, own)
-    boxes["host"] = max(0.0, clock - sum(boxes.values()))
-    steps = -(-len(images) // BATCH)
-    return {name: spent / 1e3 / steps for name, spent in boxes.items()}  # ms por passo
+            boxes[box_of(event)] += getattr(event, own) / 1e3 / steps  # ms por passo
+    boxes["host"] = max(0.0, 1e3 * clock / steps - sum(boxes.values()))
+    return boxes
 
 
-some = data.Images(few.pixels[: 6 * BATCH], few.labels[: 6 * BATCH])
-spent = {
-    name: watched(rungs[name], some) for name in ("usual", "unwatched", "fused", "fit")
-}
+def fastest(rung):
+    return min((watched(rung) for _ in range(3)), key=lambda boxes: sum(boxes.values()))
 
-# %% key="where-drawn"
+
+spent = {name: fastest(rungs[name]) for name in ("usual", "unwatched", "fused", "fit")}
+
+# %% key="where-drawn" jupyter={"source_hidden": true} tags=["hide-input"]
 def draw_boxes(spent):
     kinds = [*spent["fused"]]
     share = spent["fit"]["products"] / sum(spent["fit"].values())
@@ -648,105 +738,59 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# A barra hachurada é o trabalho útil. Os quatro laços multiplicam as mesmas matrizes, com a mesma biblioteca. A barra deveria ter, portanto, o mesmo comprimento em todos os painéis; onde não tem, outra coisa usou o processador, e você vê até onde uma figura destas merece confiança. Todos os degraus encurtam as *outras* barras. É também por isso que a escada acaba: quando só restam os produtos, o próximo degrau é outro processador, ou outra conta.
+# A barra hachurada é o trabalho útil. Os quatro laços multiplicam as mesmas matrizes, com a mesma biblioteca. Se as barras hachuradas diferem, você vê até onde uma figura destas merece confiança. Dentro desse erro, uma barra pequena pode até crescer de um laço para o seguinte. Já nas contagens se pode confiar: de degrau em degrau, os laços escritos à mão precisam de menos operações, como a célula exige. O `fit` precisa de mais algumas que o laço fundido: mantém três totais e, antes de começar, experimenta uma vez o seu objetivo.
 #
-# ## 8. Nunca se espera pelo dispositivo
+# ## 8. O passo espera por alguém?
 #
-# "Sem sincronização" é fácil de dizer. Um `if loss > best:` esquecido, e cada passo volta a esperar, porque o Python precisa do número para escolher o caminho. Como provar que um passo não pede nada?
-#
-# Em CUDA, o PyTorch tem uma chave: `torch.cuda.set_sync_debug_mode("error")` transforma cada espera em exceção. Numa CPU não há fila, mas a mesma pergunta pode ser feita. Toda operação passa pelo despachante (*dispatcher*) do PyTorch, e um modo de despacho as vê passar. O número chega ao Python, quase sempre, por uma única operação: `_local_scalar_dense`, que é o que se tornam `.item()`, `float(...)` e `if ...:`. E números só saem de um acelerador por uma cópia. O guarda abaixo proíbe as duas coisas.
+# Basta um `if loss > best:` esquecido, e cada passo volta a esperar, porque o Python precisa do número para escolher o caminho. *Numa GPU*, `torch.cuda.set_sync_debug_mode("error")` transforma essas esperas em erros. Numa CPU não há fila, mas a mesma pergunta pode ser feita. Toda operação passa pelo despachador (*dispatcher*) do PyTorch, e `checks.HostReads` o observa: quem pede um número (`.item()`, `float(...)`, `if ...:`), ou um formato que depende dos números (`nonzero`)?
 
 # %% key="guard"
-class NeverWaits(TorchDispatchMode):
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._local_scalar_dense.default:
-            raise RuntimeError(func.name())
-        if func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
-            places = {a.device.type for a in args if isinstance(a, torch.Tensor)}
-            if result.device.type == "cpu" and places != {"cpu"}:
-                raise RuntimeError(func.name())
-        return result
+def asks(work):
+    with checks.HostReads() as reads:
+        work()
+    return bool(reads.asked)
 
 
-def waits(rung):
-    torch.manual_seed(0)
-    model = nets.VAE().to(device)
-    rung(model, some)  # a primeira vez abre espaço
-    if device.type == "cuda":
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        with NeverWaits():
-            rung(model, some)
-    except RuntimeError:
-        return True
-    finally:
-        if device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("default")
-    return False
-
-
-def package_step(model, images):
+def steps_of_fit(model, images):
     run = train.Run(model, images)  # o que fit chama
     for chosen in torch.arange(len(images), device=device).split(BATCH):
         run.step(chosen)
 
 
-found = {"resident": waits(resident), "fused": waits(fused), "fit": waits(package_step)}
-assert found == {"resident": True, "fused": False, "fit": False}
+watched_ones = {name: rungs[name] for name in ("resident", "unwatched", "fused")}
+watched_ones["fit"] = steps_of_fit
+found = {
+    name: asks(lambda rung=rung: rung(nets.VAE().to(device), some))
+    for name, rung in watched_ones.items()
+}
+assert found == {"resident": True, "unwatched": True, "fused": False, "fit": False}
 for name, answer in found.items():
     verdict = say("training-waits" if answer else "training-never-waits")
     print(say("training-guard", name=say(f"training-short-{name}"), verdict=verdict))
 
-# %% [markdown] key="guard-package"
-# O guarda fica vermelho com o laço que usa `.item()` e verde com os outros dois: o nosso, escrito à mão, e o passo do pacote.
-#
-# O que ele não vê? Numa CPU, `.tolist()` e `.numpy()` leem a memória diretamente e não passam pelo despacho; numa GPU são cópias, e ele as vê. `checks.HostReads` fecha a brecha com um segundo guarda, mais acima, que observa os métodos que o Python chama num tensor. Nenhum dos dois vê operações como `nonzero` e `torch.equal`, que numa GPU também esperam; lá, quem as pega é a chave do PyTorch. O guarda ainda revela uma surpresa: o Adam, quando *não* é fundido, também pergunta. Ele mantém um contador de passos e o lê com `.item()`. Numa GPU, esse contador mora na memória da CPU, e ninguém espera.
+# %% [markdown] key="guard-limits"
+# Uma surpresa: o laço sem `.item()` também pergunta. É o Adam. Quando *não* é fundido, ele lê em Python o seu contador de passos; *numa GPU*, esse contador fica na memória da CPU, e ninguém espera. E **nenhum guarda vê tudo.** Numa CPU, o Adam fundido também lê os seus contadores, só que em C++, onde nenhum modo de despacho olha. O perfilador vê:
 
-# %% key="guard-checked"
-def asked_by(work):
-    with checks.HostReads() as seen:
-        work()
-    return seen.asked
-
-
-number = torch.tensor(1.5, device=device)
-assert asked_by(lambda: number + 1) == []
-for ask in (number.item, number.tolist, number.cpu, lambda: bool(number > 0)):
-    assert asked_by(ask), ask
-
-weights = [torch.zeros(3, device=device, requires_grad=True)]
-weights[0].grad = torch.ones(3, device=device)
-optimizers = {is_fused: Adam(weights, fused=is_fused) for is_fused in (False, True)}
-counts = {f: len(asked_by(optimizer.step)) for f, optimizer in optimizers.items()}
-assert counts[True] == 0
-print(say("training-adam-asks", plain=counts[False], fused=counts[True]))
+# %% key="guard-checked" jupyter={"source_hidden": true} tags=["hide-input"]
+reads = {kind: seen.count("aten::item") for kind, seen in
+         (("plain", plain), ("fused", in_one))}
+assert reads == {"plain": 10, "fused": 10}  # uma vez por tensor
+print(say("training-adam-asks", **reads))
 
 # %% [markdown] key="stored"
 # ## 9. A mesma tabela, medida com calma
 #
-# Uma parte pequena e poucos turnos bastam para ver a escada, não para citá-la. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. A próxima célula lê o que ele escreveu e diz em que máquina foi escrito. As velocidades são medianas; as vezes e as frações, medianas das razões de cada turno, e por isso não são exatamente o quociente das velocidades. Lá, os bits são sorteados de novo a cada lote, e o laço usual os sorteia do seu jeito, de modo que o ruído dele não é o dos outros, que é um só: a régua que vale é a larga.
+# Poucas rodadas bastam para ver a escada, não para citá-la. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; as vezes e as frações, medianas das razões de cada rodada. Lá, o laço usual sorteia um ruído só dele: seus pares têm em comum apenas os pesos iniciais, e os erros são maiores.
 
-# %% key="stored-table"
-RESULTS = Path("../../benchmarks/results")
-
-
-def read(name):
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
-
-
+# %% key="stored-table" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_stored(kind):
     measured = read(f"training_{kind}")
     if measured is None:
-        print(
-            say(f"training-none-{kind}" if RESULTS.is_dir() else "training-no-folder")
-        )
+        folder_is_there = RESULTS.is_dir()
+        print(say(f"training-none-{kind}" if folder_is_there else "training-no-folder"))
         return
-    results, machine = measured["results"], measured["machine"]
-    where = machine["accelerator"] or machine["processor"]
-    fields = ("date", "commit", "torch", "threads")
-    print(say("training-measured-on", where=where, **{k: machine[k] for k in fields}))
+    results = measured["results"]
+    print_source(measured)
     print(say("training-head"))
     for row in results["rows"]:
         name = say(f"training-stored-{row['name']}")
@@ -764,177 +808,166 @@ for kind in ("cpu", "cuda"):
     print()
 
 # %% [markdown] key="panel"
-# ## 10. Para puxar: lote e precisão
+# ## 10. Para mexer: lote e taxa
 #
-# Cada ponto é um modo de treinar: para a direita, mais rápido; para cima, um ELBO de teste melhor depois do mesmo número de épocas. Mova os controles. O ponto cheio é a sua escolha; os vazados são os outros que foram medidos. O terceiro controle diz quem mediu: o programa do curso, ou este caderno, na sua máquina, há pouco (um turno, uma época curta).
+# Uma curva para cada tamanho de lote: o ELBO de teste em função da taxa de aprendizado. O ponto cheio é a sua escolha. Quem mediu foi este caderno, há pouco; se o programa do curso já foi executado, um terceiro controle leva aos números dele.
 #
-# Procure três coisas. Até onde um lote maior leva você para a direita, e quanto para baixo? Há um tamanho de lote a partir do qual nada mais se ganha? Na sua máquina, menos dígitos custam nats? E compensam? Onde uma combinação não foi medida, o painel diz isso e não inventa nada.
+# Onde fica o topo de cada curva? Ele vai para a direita quando o lote cresce, e na mesma proporção? O que você concluiria se só conhecesse os pontos em $10^{-3}$?
 
-# %% key="panel-measured"
-BATCHES, PRECISIONS = (32, 128, 512, 2048), train.PRECISIONS
-
-
-def just_now(tried):
-    points = {}
-    for size in BATCHES:
-        for precision in tried:
-            rung = packaged(batch_size=size, precision=precision)
-            seen, score = run_once(rung, seed=0)
-            points[size, precision] = (seen, score.mean().item())
+# %% key="panel-measured" jupyter={"source_hidden": true} tags=["hide-input"]
+def just_now():
+    points = {key: nats.mean().item() for key, (_, nats) in tried.items()}
     return {"points": points, "images": len(few), "epochs": 1}
 
 
-def from_grid(kind):
+def from_tuning(kind):
     measured = read(f"batches_{kind}")
-    if measured is None:
+    if measured is None or "tuning" not in measured["results"]:
         return None
-    results, points = measured["results"], {}
-    for row in results["rows"]:
-        point = (row["images_per_second"], row["test_elbo"])
-        points[row["batch_size"], row["precision"]] = point
-    return {"points": points, "images": results["images"], "epochs": results["epochs"]}
-
-
-def from_ladder(kind):
-    measured = read(f"training_{kind}")
-    if measured is None:
-        return None
-    results, points = measured["results"], {}
-    for row in results["rows"]:
-        _, _, change = row["name"].partition("-")
-        if row["name"].split("-")[0] == "fit":
-            size = int(change) if change.isdigit() else results["batch_size"]
-            precision = change if change in PRECISIONS else "highest"
-            pace = results["images"] / row["seconds"]
-            points[size, precision] = (pace, row["test_elbo"])
-    epochs = results["rows"][0]["epochs"]
+    results = measured["results"]
+    points = {
+        (row["batch_size"], row["learning_rate"]): row["test_elbo"]
+        for row in results["tuning"]
+    }
+    epochs = results["target_epoch"]
     return {"points": points, "images": results["images"], "epochs": epochs}
 
 
-sources = {}
-for kind in ("cuda", "cpu"):
-    sources[kind] = from_grid(kind) or from_ladder(kind)
-tried = PRECISIONS if device.type == "cuda" else ("highest", "medium")
-sources["now"] = just_now(tried)
+sources = {"now": just_now(), "cpu": from_tuning("cpu"), "cuda": from_tuning("cuda")}
 sources = {name: source for name, source in sources.items() if source}
-for source in sources.values():
-    assert all(size in BATCHES and p in PRECISIONS for size, p in source["points"])
-assert len(sources["now"]["points"]) == len(BATCHES) * len(tried)
+sizes, rates = (
+    sorted({key[i] for source in sources.values() for key in source["points"]})
+    for i in (0, 1)
+)
+assert len(sources["now"]["points"]) == len(BATCHES) * len(RATES)
 
-# %% key="panel-shown"
-MARKERS = dict(zip(PRECISIONS, "os^", strict=True))
-LINES = dict(zip(PRECISIONS, ("-", "--", ":"), strict=True))
+# %% key="panel-shown" jupyter={"source_hidden": true} tags=["hide-input"]
+STYLES = [("o", "-"), ("s", "--"), ("^", ":"), ("D", "-.")]
 
 
-def draw_choice(batch, precision, source):
-    measured = sources[source]
-    points, chosen = measured["points"], (batch, precision)
-    products_in = say(f"training-precision-{precision}")
-    setting = say("training-setting", batch=batch, precision=products_in)
-    about = {"images": measured["images"], "epochs": measured["epochs"]}
-    where = say(f"training-source-{source}")
-    if chosen in points:
-        values = {"speed": points[chosen][0], "elbo": points[chosen][1]}
-        alt = say(
-            "training-alt-chosen", setting=setting, where=where, **values, **about
-        )
-    else:
-        alt = say("training-alt-missing", setting=setting, where=where, **about)
+def draw_choice(batch, rate, source="now"):
+    points = sources[source]["points"]
+    setting = say("training-setting", batch=batch, rate=rate)
+    about = {"images": sources[source]["images"], "epochs": sources[source]["epochs"]}
+    about |= {"setting": setting, "where": say(f"training-source-{source}")}
+    there = (batch, rate) in points
+    key = "training-alt-chosen" if there else "training-alt-missing"
+    alt = say(key, elbo=points.get((batch, rate), 0.0), **about)
     figure, (ax,) = figures.picture(alt, width=6.6, height=3.6)
-    for kind in PRECISIONS:
-        own = sorted((size, point) for (size, p), point in points.items() if p == kind)
-        if own:
-            x, y = zip(*(point for _, point in own), strict=True)
-            label = say(f"training-precision-{kind}")
-            how = {"marker": MARKERS[kind], "linestyle": LINES[kind], "linewidth": 1}
-            ax.plot(x, y, **how, markerfacecolor="none", color="#666666", label=label)
-            for size, point in own:
-                if kind == "highest":
-                    ax.text(*point, f"   {size}", va="bottom", fontsize=8)
-    if chosen in points:
-        ax.plot(*points[chosen], MARKERS[precision], color="black", markersize=11)
-    missing = "" if chosen in points else " " + say("training-missing")
-    ax.set_title(setting + missing, loc="left", fontsize=10)
-    ax.set(xlabel=say("training-speed"), ylabel=say("training-elbo-axis"))
-    ax.margins(0.12)
-    ax.xaxis.set_major_formatter(lambda value, _: say("training-bar", value=value))
-    ax.legend(fontsize=8, loc="lower left")
+    for number, size in enumerate(sorted({b for b, _ in points})):
+        marker, line = STYLES[number % len(STYLES)]
+        own = sorted((r, e) for (b, r), e in points.items() if b == size)
+        x, y = zip(*own, strict=True)
+        how = {"marker": marker, "linestyle": line, "markerfacecolor": "none"}
+        label = say("training-batch", batch=size)
+        ax.plot(x, y, **how, color="#666666", linewidth=1, label=label)
+        if size == batch and there:
+            ax.plot(rate, points[batch, rate], marker, color="black", markersize=11)
+    ax.set_title(setting + ("" if there else " " + say("training-missing")), loc="left")
+    ax.set_xscale("log", base=2)
+    ticks = sorted({r for _, r in points})
+    ax.set_xticks(ticks, [say("training-rate", rate=r) for r in ticks])
+    ax.set(xlabel=say("training-rate-axis"), ylabel=say("training-elbo-axis"))
+    ax.legend(fontsize=8, loc="lower center")
     return figure
 
-
-panel = sliders.panel(
-    draw_choice,
-    batch=sliders.choice(say("training-choose-batch"), BATCHES, value=128),
-    precision=sliders.choice(
-        say("training-choose-precision"),
-        [(say(f"training-precision-{p}"), p) for p in PRECISIONS],
+# %% key="panel-moved" jupyter={"source_hidden": true} tags=["hide-input"]
+controls = {
+    "batch": sliders.choice(say("training-choose-batch"), sizes, value=128),
+    "rate": sliders.choice(
+        say("training-choose-rate"),
+        [(say("training-rate", rate=rate), rate) for rate in rates],
+        value=1e-3,
     ),
-    source=sliders.choice(
-        say("training-choose-source"),
-        [(say(f"training-source-{s}"), s) for s in sources]
-    ),
-)
+}
+if len(sources) > 1:
+    options = [(say(f"training-source-{name}"), name) for name in sources]
+    controls["source"] = sliders.choice(say("training-choose-source"), options)
+panel = sliders.panel(draw_choice, **controls)
+assert sliders.sweep(panel) >= 4  # às duas pontas de cada controle, e de volta
 panel
-
-# %% key="panel-moved"
-# às duas pontas de cada controle e de volta: cada ajuste tem a sua figura
-seen = sliders.sweep(panel)
-assert seen == 4 + (len(sources) > 1)
 
 # %% [markdown] key="checkpoint"
 # ## 11. Interrompido, e retomado
 #
-# Um treinamento de horas vai ser interrompido: pelo gato, pela companhia de luz, por quem mais reservou a GPU. Ele só pode continuar se foi salvo *tudo* o que decide o futuro. Os pesos não bastam. O Adam tem dois momentos por peso e um contador, e o ruído tem um estado. Esqueça um deles, e o treinamento continua, mas é outro treinamento.
-#
-# `fit(..., checkpoint=path)` salva tudo isso depois de cada época, num arquivo que só vai para o seu lugar quando está inteiro: o *ponto de salvamento*. Na próxima célula, alguém puxa a tomada no meio da terceira época. Um modelo novo, nascido de outra semente, encontra o arquivo e continua. No fim, comparamos com um treinamento que ninguém perturbou. Não quase iguais: **iguais**.
+# Um treinamento de horas vai ser interrompido: pelo gato, pela companhia de luz, por quem mais reservou a GPU. Ele só pode continuar se foi salvo *tudo* o que decide o futuro: os pesos, os momentos e contadores do Adam, o estado do ruído. É o *ponto de verificação*. A próxima célula o grava e retoma o treinamento num modelo nascido de outra semente: uma vez com tudo, e uma vez sem cada parte.
 
 # %% key="checkpoint-resumed"
-class Unplugged(nets.VAE):
-    calls = 0
-
-    def encode(self, x):
-        self.calls += 1
-        if self.calls == 50:  # na terceira época, de 20 passos cada
-            raise KeyboardInterrupt
-        return super().encode(x)
+noise = torch if device.type == "cpu" else getattr(torch, device.type)  # torch.cuda
 
 
-def trained(model, seed, **options):
+def born(seed):
     torch.manual_seed(seed)
-    how = {"epochs": 3, "device": device, "progress": False, "capture": False}
-    history = train.fit(model, grey, **how | options)
-    return history, torch.cat([p.detach().flatten() for p in model.parameters()])
+    model = nets.VAE().to(device)
+    return model, Adam(model.parameters(), lr=1e-3, fused=True)
 
 
-def born(kind, seed):
-    torch.manual_seed(seed)
-    return kind()
+def epoch(model, optimizer):
+    for x in in_memory(some):  # ordem e ruído vêm da sequência do PyTorch
+        loss = from_logits(x, *model(x))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return parameters_to_vector(model.parameters()).detach().clone()
 
 
-_, undisturbed = trained(born(nets.VAE, 7), seed=8)
-with tempfile.TemporaryDirectory() as folder:
-    path = Path(folder) / "run.safetensors"
-    stopped, halfway = trained(born(Unplugged, 7), seed=8, checkpoint=path)
-    resumed, weights = trained(born(nets.VAE, 99), seed=100, checkpoint=path)
+def save(path, model, optimizer):
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    state["noise"] = noise.get_rng_state()
+    torch.save(state, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)  # inteiro, ou nada
 
-assert stopped.interrupted
-assert len(stopped) == 2
-assert len(resumed) == 3
-assert not torch.equal(halfway, undisturbed)
-assert torch.equal(weights, undisturbed)
+
+def resume(path, without=None):
+    model, optimizer = born(seed=99)  # o que não for restaurado vai aparecer
+    state = torch.load(path, weights_only=True)  # só tensores, nenhum código
+    if without != "model":
+        model.load_state_dict(state["model"])
+    if without != "optimizer":
+        optimizer.load_state_dict(state["optimizer"])
+    if without != "noise":
+        noise.set_rng_state(state["noise"])
+    return epoch(model, optimizer)
+
+
+path = Path(shelf.name) / "run.pt"
+run = born(seed=7)
+epoch(*run)
+save(path, *run)
+undisturbed = epoch(*run)
+for without in (None, "model", "optimizer", "noise"):
+    equal = torch.equal(resume(path, without), undisturbed)
+    assert equal == (without is None) or device.type != "cpu"
+    print(say(f"training-resumed-{without}", equal=say(f"training-equal-{equal}")))
 
 # %% [markdown] key="seeds"
+# No pacote, basta um argumento: `fit(..., checkpoint=path)`.
+#
 # ### O que uma semente promete
 #
-# A célula acima já usou a promessa: no mesmo dispositivo, com a mesma versão do PyTorch e o mesmo número de threads, a mesma semente dá o mesmo treinamento, bit a bit. A próxima célula exige isso, e também que outra semente dê outro.
+# No mesmo dispositivo, com a mesma versão do PyTorch e **o mesmo número de threads**, a mesma semente dá o mesmo treinamento, bit a bit. A próxima célula exige isso de `fit`, retomado ou não. Antes, ela fixa o número de threads, porque `fit` acompanha os núcleos livres (seção 13).
 #
-# O que uma semente *não* promete: o mesmo treinamento em outro dispositivo, com outro número de threads ou em outra versão. Ali o ruído pode vir de outro gerador, e as somas são repartidas em outros lugares. A soma em ponto flutuante não é associativa, e cada repartição arredonda do seu jeito. Bastam três números para ver isso.
+# Fora daí, a semente *não promete nada*. O ruído pode vir de outro gerador, e as somas são repartidas em outros lugares. A soma em ponto flutuante não é associativa, como mostram três números. *Numa GPU*, até o mesmo dispositivo pode somar em ordem variável. `torch.use_deterministic_algorithms(True)` exige uma ordem fixa, com `CUBLAS_WORKSPACE_CONFIG=:4096:8` no ambiente. Só testamos a promessa em CPUs.
 
 # %% key="seeds-kept" tags=["nbval-check-output"]
-_, again = trained(born(nets.VAE, 7), seed=8)
-_, other = trained(born(nets.VAE, 7), seed=9)
-assert torch.equal(again, undisturbed)
-assert not torch.equal(other, undisturbed)
+def fitted(seed, **options):
+    model, _ = born(seed)
+    packaged(capture=False, **options)(model, some)
+    return parameters_to_vector(model.parameters()).detach()
+
+
+threads = torch.get_num_threads()
+torch.set_num_threads(1)
+path = Path(shelf.name) / "run.safetensors"
+whole = fitted(7, epochs=2)
+fitted(7, epochs=1, checkpoint=path)
+resumed = fitted(99, epochs=2, checkpoint=path)
+again, other = fitted(7, epochs=2), fitted(8, epochs=2)
+torch.set_num_threads(threads)
+assert not torch.equal(other, whole)
+if device.type == "cpu":
+    assert torch.equal(again, whole)
+    assert torch.equal(resumed, whole)
 
 a, b, c = torch.tensor([1e8, -1e8, 1.0])  # float32
 print(say("training-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()))
@@ -942,39 +975,49 @@ print(say("training-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()
 # %% [markdown] key="processes"
 # ## 12. Vários processos
 #
-# Um processador está cheio. Como vários repartem o trabalho? Cada processo tem uma cópia do modelo e fica com *a sua parte do lote*. Calcula o gradiente da sua parte. Depois, todos tiram a média dos gradientes e dão o mesmo passo. A média dos gradientes das partes é o gradiente do lote inteiro, porque a perda é uma média. Se as partes não são iguais, cada uma deve pesar conforme o número das suas imagens. Primeiro a conta, neste processo mesmo, com partes de 43, 43 e 42 imagens.
+# Como vários processadores repartem o trabalho? Cada processo tem uma cópia do modelo e calcula o gradiente da *sua parte do lote*. Depois, todos tiram a média dos gradientes e dão o mesmo passo. A perda é uma média, e por isso a média dos gradientes das partes é o gradiente do lote inteiro: é álgebra, desde que cada parte pese conforme o número de imagens que tem. Primeiro neste processo, com partes de 43, 43 e 42 imagens.
 
 # %% key="processes-arithmetic"
-class Given(nets.VAE):
-    def forward(self, x, eps):  # o ruído vem de fora, igual para todos
-        mu, logvar = self.encode(x)
-        z = mu + torch.exp(0.5 * logvar) * eps
-        return self.decode_logits(z), mu, logvar
+def given():
+    import torch
+
+    from vae_teach import nets
+
+    class Given(nets.VAE):
+        def forward(self, x, eps):  # o ruído vem de fora, igual para todos
+            mu, logvar = self.encode(x)
+            return self.decode_logits(mu + torch.exp(0.5 * logvar) * eps), mu, logvar
+
+    return Given()
 
 
 def gradient_of(model, x, eps):
     loss = from_logits(x, *model(x, eps))
-    parts = torch.autograd.grad(loss, [*model.parameters()])
-    return torch.cat([part.flatten() for part in parts])
+    return parameters_to_vector(torch.autograd.grad(loss, [*model.parameters()]))
+
+
+def distance(gradient):
+    return ((gradient - whole).abs().max() / whole.abs().max()).item()
 
 
 torch.manual_seed(0)
-model, x, eps = Given(), few.pixels[:128].cpu(), torch.randn(128, 2)
+model, x, eps = given(), few.pixels[:128].cpu(), torch.randn(128, 2)
 whole = gradient_of(model, x, eps)
-
-shared = torch.zeros_like(whole)
-for rank in range(3):
-    share = slice(rank, None, 3)
-    weight = len(x[share]) / len(x)
-    shared += weight * gradient_of(model, x[share], eps[share])
-
-far = ((shared - whole).abs().max() / whole.abs().max()).item()
-assert far < 1e-6
+shares = [slice(rank, None, 3) for rank in range(3)]
+weights = [len(x[share]) / len(x) for share in shares]
+gradients = [gradient_of(model, x[share], eps[share]) for share in shares]
+shared = sum(w * g for w, g in zip(weights, gradients, strict=True))
+assert distance(shared) < 1e-6
+assert distance(sum(gradients) / 3) > 1e-4  # a média simples é outro gradiente
 assert len(whole) == 631_188  # tantos quantos os pesos
-print(say("training-shares-far", far=far))
+print(say("training-shares-far", far=distance(shared)))
 
 # %% [markdown] key="torchrun"
-# Agora de verdade. O `torchrun` inicia os processos e diz a cada um, por variáveis de ambiente, o seu número (`RANK`) e quantos são (`WORLD_SIZE`). `DistributedDataParallel` envolve o modelo: durante o `backward`, assim que um grupo de gradientes fica pronto, tira-se a média com os dos outros, enquanto as camadas de baixo ainda calculam. A função da próxima célula é o que cada processo executa. Nós a escrevemos num arquivo e iniciamos dois.
+# Agora de verdade. O `torchrun` inicia os processos e diz a cada um o seu número (`RANK`) e quantos são (`WORLD_SIZE`). Cada um executa a função da próxima célula. Três peças do PyTorch fazem o trabalho:
+#
+# - `DistributedSampler` diz quais imagens são minhas. Ele repete algumas para igualar as partes: no treinamento não faz mal, numa média sobre o conjunto de teste é um erro. Se ele embaralha, chame `set_epoch`, ou todas as épocas terão a mesma ordem.
+# - `DistributedDataParallel` tira a média dos gradientes durante o `backward`, um grupo de cada vez, enquanto as camadas de baixo ainda calculam.
+# - `no_sync` adia isso. Quem processa a sua parte em pedaços (exercício 3) deve se comunicar uma vez só, no último pedaço.
 
 # %% key="torchrun-run"
 def worker(folder):
@@ -983,35 +1026,37 @@ def worker(folder):
     import torch.nn.functional as F
     from safetensors.torch import load_file, save_file
     from torch.nn.parallel import DistributedDataParallel
-
-    from vae_teach import nets
-
-    class Given(nets.VAE):
-        def forward(self, x, eps):
-            mu, logvar = self.encode(x)
-            return self.decode_logits(mu + torch.exp(0.5 * logvar) * eps), mu, logvar
+    from torch.utils.data.distributed import DistributedSampler
 
     dist.init_process_group("gloo")  # "nccl" entre GPUs
-    rank, size = dist.get_rank(), dist.get_world_size()
-    model, batch = Given(), load_file(f"{folder}/batch.safetensors")
+    batch, model = load_file(f"{folder}/batch.safetensors"), given()
     model.load_state_dict(load_file(f"{folder}/model.safetensors"))
     several = DistributedDataParallel(model)
-    x, eps = batch["x"][rank::size], batch["eps"][rank::size]  # a minha parte
-    logits, mu, logvar = several(x, eps)
-    misfit = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-    kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
-    ((misfit + kl) / len(x)).backward()  # aqui os processos conversam
+    mine = [*DistributedSampler(range(len(batch["x"])), shuffle=False)]
+
+    def backward(chosen):
+        x, eps = batch["x"][chosen], batch["eps"][chosen]
+        logits, mu, logvar = several(x, eps)
+        misfit = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+        ((misfit + kl) / len(mine)).backward()
+
+    half = len(mine) // 2
+    with several.no_sync():  # soma aqui e não envia nada
+        backward(mine[:half])
+    backward(mine[half:])  # aqui os processos se comunicam
     gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
-    save_file({"gradient": gradient}, f"{folder}/{rank}.safetensors")
+    save_file({"gradient": gradient}, f"{folder}/{dist.get_rank()}.safetensors")
     dist.destroy_process_group()
 
-
+# %% key="torchrun-launched" jupyter={"source_hidden": true} tags=["hide-input"]
 def launch(folder, processes):
     save_file({"x": x, "eps": eps}, folder / "batch.safetensors")
     save_file(model.state_dict(), folder / "model.safetensors")
     program = folder / "worker.py"
-    call = f"\n\nworker({str(folder)!r})\n"
-    program.write_text(inspect.getsource(worker) + call, encoding="utf-8")
+    source = [inspect.getsource(given), inspect.getsource(worker)]
+    source.append(f"worker({str(folder)!r})\n")
+    program.write_text("\n\n".join(source), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", str(program)]
     how = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "capture_output": True}
@@ -1027,70 +1072,83 @@ with tempfile.TemporaryDirectory() as folder:
     gradients = launch(Path(folder), processes=2)
 
 if gradients:
-    far = ((gradients[0] - whole).abs().max() / whole.abs().max()).item()
     assert torch.equal(*gradients)
-    assert far < 1e-6
-    print(say("training-two-processes", far=far))
+    assert distance(gradients[0]) < 1e-6
+    print(say("training-two-processes", far=distance(gradients[0])))
 else:
     print(say("training-no-processes"))
 
 # %% [markdown] key="torchrun-commands"
-# O comando do pacote treina assim sem mudança nenhuma. Numa máquina, um processo por GPU:
+# O comando do pacote treina assim sem mudança nenhuma, numa máquina ou em duas:
 #
 # ```
 # torchrun --standalone --nproc-per-node 4 -m vae_teach.train --batch-size 512
+# torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m vae_teach.train --batch-size 512
 # ```
 #
-# Em duas máquinas, o mesmo comando em cada uma, com um ponto de encontro comum:
+# `--batch-size` é o tamanho somado sobre todos os processos: 512 repartidos por quatro são 128 para cada um. Quem mantém 128 *por processo* e acrescenta processos sobe o falso degrau da seção 6, sem perceber.
 #
-# ```
-# torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint primeira-maquina:29500 -m vae_teach.train --batch-size 512
-# ```
-#
-# `--batch-size` é o tamanho somado sobre todos os processos. É isso que mantém a resposta: 512 repartidos por quatro são 128 para cada um, e um lote de 512 é o que a seção 6 diz que é. Quem mantém 128 *por processo* e acrescenta processos sobe o mesmo falso degrau, sem perceber.
-#
-# E a velocidade? Os processos precisam conversar a cada passo, aqui sobre 631.188 números, um por peso. Para uma rede tão pequena, a conversa pode custar mais do que a divisão rende. A conta cresce com o lote de cada processo, e a conversa não. A divisão compensa com lotes maiores por processo, ou em camadas que usam cada peso muitas vezes, como as convoluções. A próxima célula lê o que foi medido; nela, o ± é um erro padrão só.
+# E a velocidade? Os processos se comunicam a cada passo, aqui com 631.188 números, um por peso. O cálculo cresce com o lote de cada processo, e a comunicação não. Por isso, a divisão compensa com lotes maiores por processo, ou em camadas que usam cada peso muitas vezes, como as convoluções. Numa rede tão pequena, ela pode custar mais do que rende; a próxima célula lê o que foi medido numa CPU (o ± é um único erro padrão).
 
-# %% key="processes-measured"
+# %% key="processes-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("growth_cpu")
 if measured is None:
     print(say("training-no-growth"))
 else:
-    machine, results = measured["machine"], measured["results"]
-    where = {"where": machine["processor"], "date": machine["date"]}
-    print(say("training-growth-on", **where, commit=machine["commit"]))
+    results = measured["results"]
+    print_source(measured, "training-growth-on")
     seconds = {row["name"]: row["seconds"] for row in results["rows"]}
     for row in results["processes"]:
+        own = seconds[f"processes {row['processes']}"]
         values = {"elbo": row["test_elbo"], "error": row["standard_error"]}
-        pace = results["base"]["images"] / seconds[f"processes {row['processes']}"]
-        print(say("training-growth-row", count=row["processes"], speed=pace, **values))
+        values |= {"speed": results["base"]["images"] / own}
+        values |= {"times": seconds["processes 1"] / own}
+        print(say("training-growth-row", count=row["processes"], **values))
+
+# %% [markdown] key="crowd"
+# ## 13. Muita gente nos mesmos núcleos
+#
+# O PyTorch usa uma thread para cada núcleo, não importa quem mais esteja trabalhando. No fim de cada operação, as threads esperam umas pelas outras, e esperam *girando* (*spinning*): olham sem parar se as outras já terminaram. Se quatro leitores dividem dois núcleos, uma thread que gira pode ocupar justamente o núcleo de que precisa a thread pela qual ela espera.
+#
+# O curso manda dormir logo as threads que esperam (`GOMP_SPINCOUNT`, no OpenMP da GNU). Além disso, os laços longos do pacote olham quatro vezes por segundo quantos núcleos estão livres e usam esse número de threads; `OMP_NUM_THREADS` desliga isso. *Trabalho* é o que todos os leitores fazem por segundo, como fração do que um só faz; *espera* é o tempo de uma tarefa, em unidades da parte que caberia a cada um.
+
+# %% key="crowd-measured" jupyter={"source_hidden": true} tags=["hide-input"]
+measured = read("crowd")
+if measured is None:
+    print(say("training-no-crowd"))
+else:
+    print_source(measured)
+    for row in measured["results"]["rows"]:
+        if row["readers"] == 4:
+            kind, policy = (say(f"training-crowd-{row[k]}") for k in ("kind", "policy"))
+            values = {"work": row["work"], "wait": row["wait"]}
+            print(say("training-crowd-row", kind=kind, policy=policy, **values))
 
 # %% [markdown] key="answer"
-# ## 13. A resposta
+# ## 14. A resposta
 #
-# O que é preciso para manter o processador ocupado? Dados que já estão lá. Ordens que não esperam por respostas. Poucas operações grandes em vez de muitas pequenas. Uma biblioteca que combine com o processador. Só os dígitos de que a resposta precisa. E uma régua ao lado do relógio. Na máquina em que este caderno foi executado por último, deu nisto:
+# O que é preciso para manter o processador ocupado? Dados que já estão lá. Ordens que não esperam por respostas. Poucas operações, e grandes. Só os dígitos de que a resposta precisa. E uma régua ao lado do relógio. Na máquina em que este caderno foi executado por último:
 
 # %% key="answer-measured"
-best = max(rungs, key=speed.get)
-values = {"times": speed[best] / speed["usual"], "share": speed[best] / limit}
-values |= {"before": speed["usual"] / limit, "after": speed["fit"] / limit}
-far, error = difference(best)
-assert abs(far) <= 2 * error
-print(say("training-answer", best=names[best], far=far, error=2 * error, **values))
+top = max((name for name in rungs if passed[name]), key=speed.get)
+far, error = gained[top]
+values = relative(speed[top]) | {"before": relative(speed["usual"])["share"]}
+values |= {"after": relative(speed["fit"])["share"]}
+print(say("training-answer", best=names[top], far=far, error=error, **values))
 
 # %% [markdown] key="next"
-# **Para ler.** Burda, Grosse e Salakhutdinov (2015) treinaram uma rede um pouco maior, com lotes de 20, por 3.280 épocas. Calcule quanto tempo a sua máquina levaria para isso com a nossa. Na documentação do PyTorch, as páginas sobre a semântica de CUDA, sobre o perfilador e sobre o `torchrun`.
+# **Para ler.** Burda, Grosse e Salakhutdinov (2015) treinaram uma rede um pouco maior, com lotes de 20, por 3.280 épocas. Quanto tempo a sua máquina levaria para isso com a nossa? Na documentação do PyTorch: a semântica de CUDA, a precisão mista automática, o perfilador e o `torchrun`.
 #
 # **No curso.** A lição 05 pergunta o que o modelo treinado aprendeu. A lição 06 manda o processador fazer um produto grande onde outros fazem dez mil pequenos.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
 #
-# Escreva a sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: certo, ou uma pista. As soluções estão recolhidas logo abaixo de cada questão; abra-as só depois de tentar.
+# Escreva a sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: certo, ou uma pista. As soluções estão recolhidas logo abaixo de cada questão.
 #
 # ### 1. Um passo que nunca espera
 #
-# Escreva um passo de treinamento. Ele recebe `model`, que leva `x` a `logits, mu, logvar`; `optimizer`; um lote `x` de forma `(B, D)`; e `total`, um tensor sem eixos. Ele deve descer a perda *média* do lote, somar a `total`, no lugar, a *soma* das perdas do lote, e não devolver nada. A verificação o executa sob o guarda: ele não pode pedir um número sequer.
+# Escreva um passo de treinamento. Ele recebe `model`, que leva `x` a `logits, mu, logvar`; `optimizer`; um lote `x` de forma `(B, D)`; e `total`, um tensor sem eixos. Ele deve dar um passo que reduza a perda *média* do lote, somar a `total`, in-place, a *soma* das perdas, e não devolver nada. A verificação o observa como na seção 8: ele não pode pedir um número sequer.
 
 # %% key="exercise-step" tags=["nbval-check-output"]
 def my_step(model, optimizer, x, total):
@@ -1115,15 +1173,21 @@ verdict
 # %% [markdown] key="exercise-mean-text"
 # ### 2. Encontre os erros
 #
-# Esta função deveria devolver o ELBO médio de todas as imagens. `score(x)` dá um número por imagem, `(B,)`. Ela circulou em código publicado: roda, e o número parece plausível. São dois erros, um atrás do outro. O segundo só aparece quando o primeiro se vai, e só se o último lote é menor que os outros.
+# Esta função deveria devolver o ELBO médio de todas as imagens; `score(x)` dá um número por imagem, `(B,)`. Ela circulou em código publicado: roda, e o número parece plausível.
+#
+# ```python
+# def mean_elbo(score, batches):
+#     total = 0.0
+#     for x in batches:
+#         total += score(x).mean()
+#         return total / len(batches)
+# ```
+#
+# São dois erros, um escondido atrás do outro. O segundo só aparece quando o primeiro se vai, e só se o último lote for menor que os outros. Escreva a função como deveria ser.
 
 # %% key="exercise-mean" tags=["nbval-check-output"]
 def my_mean_elbo(score, batches):
-    total = 0.0
-    for x in batches:
-        total += score(x).mean()
-        return total / len(batches)
-    return total  # não havia lote nenhum
+    ...
 
 
 checks.mean_elbo(my_mean_elbo)
@@ -1144,7 +1208,7 @@ verdict
 # %% [markdown] key="exercise-shares-text"
 # ### 3. Um lote que não cabe
 #
-# O lote que você quer não cabe na memória da sua GPU. Tome-o aos pedaços: calcule o gradiente da *média* de `loss(w, x)` sobre todas as imagens de `x`, `(B, D)`, sem nunca chamar `loss` com mais de `size` imagens. `loss` dá um número por imagem; `w` tem a forma `(D,)` e requer gradiente. Devolva o gradiente, `(D,)`. Ele deve ser igual ao do lote inteiro, quer `size` divida `B`, quer não.
+# O lote que você quer não cabe na memória da sua GPU. Processe-o em partes: calcule o gradiente da *média* de `loss(w, x)` sobre todas as imagens de `x`, `(B, D)`. Nunca chame `loss` com mais de `size` imagens, nem guarde o grafo de uma parte para a seguinte. `loss` dá um número por imagem; `w` tem a forma `(D,)` e requer gradiente. Devolva o gradiente, `(D,)`. Ele deve ser igual ao do lote inteiro, quer `size` divida `B`, quer não.
 
 # %% key="exercise-shares" tags=["nbval-check-output"]
 def my_gradient(loss, w, x, size):

@@ -7,9 +7,12 @@ cells are taken out of the notebook and called with results of our own.
 import ast
 import json
 import math
+import re
 from pathlib import Path
 
+import batches
 import checking
+import crowd
 import jupytext
 import nbformat
 import pytest
@@ -17,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from runs import make_run
 from torch.distributions import Bernoulli
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vae_teach import figures, nets, train
 from vae_teach.checks import training as checks
@@ -90,6 +92,17 @@ def without_kl(model, optimizer, x, total):
     total += loss.detach()
 
 
+def on_its_device(model, optimizer, x, total):
+    """The same with a transfer that does nothing here, and clipped gradients."""
+    x = x.to(total.device).to(total.device, non_blocking=True)
+    loss = loss_of(model, x)
+    optimizer.zero_grad()
+    (loss / len(x)).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9)
+    optimizer.step()
+    total += loss.detach()
+
+
 def asking(ask):
     """Return the right step, which asks for a number besides."""
 
@@ -137,12 +150,30 @@ def cleared(loss, w, x, size):
     return w.grad
 
 
+def functional(loss, w, x, size):
+    """With PyTorch's function transforms, which know no backward."""
+    inner = torch.func.grad(lambda v, part: loss(v, part).sum())
+    return sum(inner(w.detach(), part) for part in x.split(size)) / len(x)
+
+
+def backward_at_the_end(loss, w, x, size):
+    total = sum(loss(w, part).sum() for part in x.split(size))
+    (total / len(x)).backward()
+    return w.grad
+
+
+def backward_later(loss, w, x, size):
+    for one in [loss(w, part).sum() / len(x) for part in x.split(size)]:
+        one.backward()
+    return w.grad
+
+
 def amdahl(share, factor):
     return 1 / (1 - share + share / factor)
 
 
 RIGHT = {
-    checks.step: [step, other_step],
+    checks.step: [step, other_step, on_its_device],
     checks.mean_elbo: [
         mean,
         lambda s, b: torch.cat([s(x) for x in b]).mean(),
@@ -152,6 +183,7 @@ RIGHT = {
     checks.accumulate: [
         gradient,
         backwards,
+        functional,
         lambda f, w, x, n: gradient(f, w, x, 1),
     ],
     checks.amdahl: [amdahl, lambda s, f: torch.tensor(f / (f - s * f + s))],
@@ -166,6 +198,10 @@ WRONG = [
     (checks.step, asking(lambda t: t.to("cpu")), "(to)"),
     (checks.step, asking(lambda t: t.isnan() and None), "asks the device"),
     (checks.step, asking(lambda t: f"{t:.2f}"), "asks the device"),
+    (checks.step, asking(lambda t: t.nonzero()), "(nonzero)"),
+    (checks.step, asking(lambda t: t[None][t[None] > 0]), "(index)"),
+    (checks.step, asking(lambda t: torch.equal(t, t)), "(equal)"),
+    (checks.step, asking(lambda t: t.to(device="cpu")), "(to)"),
     (checks.step, changed(noted=lambda loss, x: loss), "detach()"),
     (checks.step, summed, "descends the sum"),
     (checks.step, changed(scale=-1.0), "sign is flipped"),
@@ -207,6 +243,8 @@ WRONG = [
      lambda f, w, x, n: gradient(f, w, x, n) * len(x) / math.ceil(len(x) / n),
      "number of pieces instead"),
     (checks.accumulate, lambda f, w, x, n: gradient(f, w, x, n)[None], "shape"),
+    (checks.accumulate, backward_at_the_end, "graphs of earlier pieces"),
+    (checks.accumulate, backward_later, "graphs of earlier pieces"),
     (checks.amdahl, lambda s, f: f, "gain of the part"),
     (checks.amdahl, lambda s, f: s * f, "fraction times a factor"),
     (checks.amdahl, lambda s, f: 1 - s + s * f, "average of the speeds"),
@@ -214,6 +252,7 @@ WRONG = [
     (checks.amdahl, lambda s, f: 1 / amdahl(s, f), "the inverse"),
     (checks.amdahl, lambda s, f: amdahl(1 - s, f), "swapped"),
     (checks.amdahl, lambda s, f: f / s, "1 - share"),
+    (checks.amdahl, lambda s, f: 1 / (1 - s / f), "share - share / factor"),
     (checks.amdahl, lambda s, f: amdahl(s, f) + 1e-3, "values differ"),
 ]  # fmt: skip
 MISTAKES = {
@@ -292,6 +331,10 @@ def test_a_loop_with_item_asks_in_each_step():
         lambda t: t.to(torch.float64),
         lambda t: t.shape[0],
         lambda t: t.index_select(0, torch.tensor([0])),
+        lambda t: t[torch.tensor([0])],
+        lambda t: t.to(t.device),
+        lambda t: torch.nn.utils.clip_grad_norm_([t], 1.0),
+        lambda t: t.isfinite().all(),
         lambda t: torch.where(t > 0, t, 0),
     ],
 )
@@ -359,6 +402,12 @@ def output(language, key):
     return "".join(output.get("text", "") for output in cell.outputs)
 
 
+def stored(folder=RESULTS, **names):
+    """Return what the cells that read results define, reading from ``folder``."""
+    names = {"Path": lambda name: folder, "json": json, **names}
+    return defined("results-read", "table-printed", "stored-table", **names)
+
+
 @pytest.fixture(params=["pt", "en"])
 def language(request):
     use_language(request.param)
@@ -376,7 +425,7 @@ def test_the_stored_table_is_that_of_the_results(language, kind, capsys):
         assert say(f"training-none-{kind}") in shown
         return
     read = lambda name: json.loads((RESULTS / f"{name}.json").read_text("utf-8"))  # noqa: E731
-    space = defined("table-printed", "stored-table", read=read, Path=Path, json=json)
+    space = stored(read=read)
     space["read"] = read
     space["print_stored"](kind)
     assert capsys.readouterr().out in shown, REBUILD
@@ -395,8 +444,7 @@ def test_several_processes_are_those_of_the_results(language):
 
 def test_two_processes_really_ran(language):
     beginning = say("training-two-processes", far=0.0).split("0e")[0]
-    assert output(language, "torchrun-run").startswith(beginning)
-    assert say("training-no-processes") not in output(language, "torchrun-run")
+    assert output(language, "torchrun-launched").startswith(beginning)
 
 
 # --- what may be missing ------------------------------------------------------------
@@ -416,18 +464,14 @@ def results(**rows):
 
 
 def test_a_notebook_without_its_folder_says_so(tmp_path, capsys, language):
-    space = defined(
-        "table-printed", "stored-table", Path=lambda name: tmp_path / "none", json=json
-    )
+    space = stored(tmp_path / "none")
     space["print_stored"]("cpu")
     assert capsys.readouterr().out == say("training-no-folder") + "\n"
     assert space["read"]("training_cpu") is None
 
 
 def test_a_folder_without_a_measurement_names_the_command(tmp_path, capsys, language):
-    space = defined(
-        "table-printed", "stored-table", Path=lambda name: tmp_path, json=json
-    )
+    space = stored(tmp_path)
     for kind in ("cpu", "cuda"):
         space["print_stored"](kind)
         assert f"benchmarks/training.py --device {kind}" in capsys.readouterr().out
@@ -435,12 +479,11 @@ def test_a_folder_without_a_measurement_names_the_command(tmp_path, capsys, lang
 
 def test_every_rung_of_the_benchmark_has_a_name(tmp_path, capsys, language):
     names = ["usual", "resident", "no-waiting", "logits", "fused", "compiled", "limit"]
+    names += ["limit-highest", "limit-medium", "medium", "fit-highest"]
     names += ["plain-fit", "fit", "fit-high", "fit-medium", "fit-512", "fit-2048"]
     written = json.dumps(results(names=names))
     (tmp_path / "training_cuda.json").write_text(written, "utf-8")
-    space = defined(
-        "table-printed", "stored-table", Path=lambda name: tmp_path, json=json
-    )
+    space = stored(tmp_path)
     space["print_stored"]("cuda")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(names)
@@ -448,40 +491,73 @@ def test_every_rung_of_the_benchmark_has_a_name(tmp_path, capsys, language):
         assert part in lines[0]
 
 
-def sources_of(files):
-    return defined(
-        "panel-measured", read=files.get, train=train, PRECISIONS=train.PRECISIONS
-    )
+TUNED = {
+    "images": 100,
+    "epochs": 6,
+    "seeds": 3,
+    "target_epoch": 3,
+    "target": -150.0,
+    "tuning": [
+        {"batch_size": 512, "learning_rate": 4e-3, "test_elbo": -155.0},
+        {"batch_size": 128, "learning_rate": 2e-3, "test_elbo": -150.0},
+    ],
+    "rows": [
+        {"name": f"{size} {precision}", "batch_size": size, "precision": precision}
+        | {"learning_rate": 4e-3, "images_per_second": 1234.0, "reached": reached}
+        | {"seconds_to_target": seconds, "seconds_error": seconds and 0.25}
+        | {"test_elbo": -149.0, "standard_error": 0.5}
+        for size, precision, reached, seconds in (
+            (128, "highest", 3, 2.5),
+            (128, "medium", 3, 2.25),
+            (512, "highest", 1, None),
+        )
+    ],
+}
 
 
-def test_the_panel_takes_the_grid_where_it_was_measured():
-    row = {"batch_size": 512, "precision": "medium", "images_per_second": 9.0}
-    grid = {"images": 100, "epochs": 3, "rows": [row | {"test_elbo": -150.0}]}
-    space = sources_of({"batches_cpu": {"machine": MACHINE, "results": grid}})
-    assert space["from_grid"]("cpu")["points"] == {(512, "medium"): (9.0, -150.0)}
-    assert space["from_grid"]("cuda") is None
+def write(folder, name, content):
+    written = json.dumps({"machine": MACHINE, "results": content})
+    (folder / f"{name}.json").write_text(written, "utf-8")
 
 
-def test_without_the_grid_the_panel_takes_the_ladder():
-    names = ["usual", "fused", "plain-fit", "fit", "fit-high", "fit-medium", "fit-512"]
-    space = sources_of({"training_cpu": results(names=[*names, "limit"])})
-    found = space["from_ladder"]("cpu")
-    settings = {(128, p) for p in train.PRECISIONS} | {(512, "highest")}
-    assert set(found["points"]) == settings
-    assert found["points"][512, "highest"] == (50.0, -150.0)
-    assert found["epochs"] == 3
-    assert space["from_ladder"]("cuda") is None
+def test_seconds_to_the_target_are_told_where_all_seeds_reach_it(
+    tmp_path, capsys, language
+):
+    write(tmp_path, "batches_cpu", TUNED)
+    stored(tmp_path)["print_times"]("cpu")
+    machine, head, reached, missed = capsys.readouterr().out.splitlines()
+    assert "2031-02-03" in machine
+    point = "." if language == "en" else ","
+    assert f"150{point}0" in head
+    assert f"2{point}50 ± 0{point}25" in reached
+    assert re.search(r"\b1 (?:of|de) 3\b", missed)
+
+
+@pytest.mark.parametrize("content", [None, {"rows": [], "images": 1}])
+def test_rates_that_nobody_tuned_are_not_told(tmp_path, capsys, language, content):
+    """The file may be missing, or come from before rates were tuned."""
+    if content:
+        write(tmp_path, "batches_cpu", content)
+    stored(tmp_path)["print_times"]("cpu")
+    assert capsys.readouterr().out == say("training-none-batches", kind="cpu") + "\n"
+
+
+def test_the_panel_takes_the_tuning_where_it_was_measured():
+    files = {"batches_cpu": {"machine": MACHINE, "results": TUNED}}
+    files["batches_cuda"] = {"machine": MACHINE, "results": {"rows": []}}
+    from_tuning = defined("panel-measured", read=files.get)["from_tuning"]
+    points = {(512, 4e-3): -155.0, (128, 2e-3): -150.0}
+    assert from_tuning("cpu") == {"points": points, "images": 100, "epochs": 3}
+    assert from_tuning("cuda") is None
+    assert from_tuning("other") is None
 
 
 def test_the_panel_says_what_was_not_measured(language):
-    points = {(128, "highest"): (1000.0, -150.0), (512, "highest"): (2000.0, -160.0)}
+    points = {(128, 1e-3): -150.0, (128, 2e-3): -140.0, (512, 1e-3): -160.0}
     measured = {"points": points, "images": 100, "epochs": 3}
-    space = defined(
-        "panel-shown", sources={"cpu": measured}, PRECISIONS=train.PRECISIONS
-    )
-    there = space["draw_choice"](512, "highest", "cpu")
-    missing = space["draw_choice"](2048, "medium", "cpu")
-    assert ("2,000" if language == "en" else "2.000") in there.alt
+    draw = defined("panel-shown", sources={"cpu": measured})["draw_choice"]
+    there, missing = draw(512, 1e-3, "cpu"), draw(512, 2e-3, "cpu")
+    assert ("-160.00" if language == "en" else "-160,00") in there.alt
     assert say("training-missing") not in there.axes[0].get_title(loc="left")
     assert say("training-missing") in missing.axes[0].get_title(loc="left")
     filled = [
@@ -489,20 +565,118 @@ def test_the_panel_says_what_was_not_measured(language):
         for figure in (there, missing)
     ]
     assert [len(lines) for lines in filled] == [1, 0]
-    assert filled[0][0].get_xydata().tolist() == [[2000.0, -160.0]]
+    assert filled[0][0].get_xydata().tolist() == [[1e-3, -160.0]]
+
+
+def crowded(capsys, measured):
+    """Run the cell about the crowd with this result; return what it prints."""
+    source = stored()["print_source"]
+    space = {"read": lambda name: measured, "say": say, "print_source": source}
+    exec(compile(cells()["crowd-measured"], "crowd-measured", "exec"), space)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_every_kind_of_reader_in_the_crowd_has_a_name(capsys, language):
+    assert crowded(capsys, None) == [say("training-no-crowd")]
+    kinds = {"kind": crowd.KINDS, "policy": [*crowd.READERS]}
+    rows = [
+        {"kind": kind, "policy": policy, "readers": readers, "work": 0.5, "wait": 1.25}
+        for kind in kinds["kind"]
+        for policy in kinds["policy"]
+        for readers in (1, 4)
+    ]
+    lines = crowded(capsys, {"machine": MACHINE, "results": {"rows": rows}})
+    assert len(lines) == 1 + len(rows) // 2, "four readers alone are shown"
+    assert all(("1.25" if language == "en" else "1,25") in line for line in lines[1:])
+
+
+# --- the benchmark of batch sizes -----------------------------------------------------
+
+
+def test_epochs_to_a_target_are_interpolated():
+    curve = [-200.0, -180.0, -170.0]
+    assert batches.epochs_to(-190.0, curve) == 1.5
+    assert batches.epochs_to(-200.0, curve) == 1.0, "a first epoch is a whole one"
+    assert batches.epochs_to(-170.0, curve) == 3.0
+    assert batches.epochs_to(-169.0, curve) is None
+    assert batches.epochs_to(-185.0, [-190.0, -180.0, -210.0]) == 1.5, "the first time"
+
+
+def test_each_batch_size_gets_its_own_best_rate():
+    tried = [
+        {"batch_size": size, "learning_rate": rate, "test_elbo": -abs(rate - best)}
+        for size, best in ((32, 1e-3), (512, 4e-3))
+        for rate in batches.RATES
+    ]
+    assert batches.best_rates(tried) == {32: 1e-3, 512: 4e-3}
+
+
+def test_settings_are_compared_seed_by_seed():
+    """Seeds differ by 10 nats and a setting by one: the paired error is zero."""
+    names = (batches.BASE, "512 highest")
+    settings = {
+        name: batches.Setting(size, "highest", rate)
+        for name, size, rate in zip(
+            names, (128, 512), (4e-3, batches.RATES[-1]), strict=True
+        )
+    }
+    seconds = {names[0]: [2.0, 2.0], names[1]: [1.0, 1.0]}
+    curves = {names[0]: [[-10.0, -8.0], [-20.0, -18.0]]}
+    curves[names[1]] = [[-13.0, -9.0], [-23.0, -19.0]]
+    first, second = batches.summary(
+        settings, seconds, curves, count=100, target_epoch=1
+    )
+    assert (first["seconds_to_target"], first["reached"]) == (2.0, 2)
+    assert (second["elbo_difference"], second["difference_error"]) == (-1.0, 0.0)
+    assert second["seconds_to_target"] == 1.75
+    assert second["curve"] == [-18.0, -14.0]
+    assert (first["rate_at_edge"], second["rate_at_edge"]) == (False, True)
+    curves[names[1]][0] = [-13.0, -12.0]
+    row = batches.summary(settings, seconds, curves, count=100, target_epoch=1)[1]
+    assert (row["reached"], row["seconds_to_target"]) == (1, None)
 
 
 # --- the guard ----------------------------------------------------------------------
 
 
-def test_the_guard_of_the_lesson_bites_and_lets_pass():
-    guard = defined("guard", TorchDispatchMode=TorchDispatchMode)["NeverWaits"]
+def test_the_watch_of_the_lesson_bites_and_lets_pass():
+    asks = defined("guard", checks=checks)["asks"]
     run = make_run()
-    with guard():
-        for chosen in torch.arange(70).split(16):
-            run.step(chosen)
-    for ask in (lambda t: t.item(), float, lambda t: bool(t > 0)):
-        with pytest.raises(RuntimeError, match="_local_scalar_dense"), guard():
-            ask(run.totals.sum())
-    with pytest.raises(RuntimeError, match="_local_scalar_dense"), guard():
-        run.epoch(1, 16, lambda chosen: run.totals.sum().item())
+    assert not asks(lambda: [run.step(part) for part in torch.arange(70).split(16)])
+    for ask in (lambda t: t.item(), float, lambda t: bool(t > 0), torch.nonzero):
+        assert asks(lambda ask=ask: ask(run.totals.sum()))
+    assert asks(lambda: run.epoch(1, 16, run.step))
+
+
+# --- the ruler ----------------------------------------------------------------------
+
+
+def test_the_ruler_is_paired():
+    """What all runs of a seed share cancels; an effect of one nat is not missed."""
+    difference = defined("ruler-applied", train=train)["difference"]
+    source = torch.Generator().manual_seed(0)
+    shared = 5 * torch.randn(4, 1, generator=source)  # nats, a seed
+    theirs = shared + 30 * torch.randn(1, 2000, generator=source)
+    ours = theirs - 1 + 0.1 * torch.randn(4, 2000, generator=source)
+    far, error = difference(ours, theirs)
+    assert far == pytest.approx(-1, abs=0.01)
+    assert error < 0.05
+
+
+def test_a_ruler_of_one_seed_knows_how_little_it_knows():
+    difference = defined("ruler-applied", train=train)["difference"]
+    each = torch.tensor([[2.0], [-2.0], [2.0], [-2.0]]).expand(4, 2000)
+    far, error = difference(each, torch.zeros(4, 2000))
+    assert far == 0
+    assert error > 2
+
+
+# --- how long it is -------------------------------------------------------------------
+
+
+def test_figures_and_boxes_are_folded():
+    notebook = jupytext.read(ROOT / "notebooks" / "en" / f"{NAME}.py")
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and "figures.picture" in cell.source:
+            assert "hide-input" in tags, cell.metadata["key"]

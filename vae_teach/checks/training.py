@@ -3,9 +3,10 @@
 The oracles are independent implementations: ``torch.distributions`` and a step of plain
 subtraction, one mean over everything, a gradient in closed form, seconds added up.
 ``HostReads``, which records that a program reads a number, is here because the lesson
-shows it too.
+uses it too.
 """
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -35,9 +36,10 @@ class HostReads:
     """Records, while it is active, every read of a tensor's numbers by the host.
 
     ``with HostReads() as reads: ...`` leaves the names of the operations in
-    ``reads.asked``. Below Python, a dispatch mode sees the operation that reads a
-    number and copies that leave an accelerator; in Python, a function mode sees
-    ``tolist`` and ``numpy``, which on a CPU read memory without the dispatcher.
+    ``reads.asked``. Below Python, a dispatch mode sees the operations whose result, or
+    its shape, the host has to know, and copies that leave an accelerator; in Python, a
+    function mode sees ``tolist`` and ``numpy``, which on a CPU read memory without the
+    dispatcher. What fused Adam reads in C++ neither of them sees.
     """
 
     def __init__(self) -> None:
@@ -65,13 +67,26 @@ class _DispatchReads(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten._local_scalar_dense.default:
-            self.asked.append("item")
+        if _tells_the_host(func, args):
+            name = func.overloadpacket.__name__
+            self.asked.append("item" if name == "_local_scalar_dense" else name)
         elif func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
             devices = {v.device.type for v in args if isinstance(v, Tensor)}
             if result.device.type == "cpu" and devices - {"cpu"}:
                 self.asked.append("cpu")
         return result
+
+
+def _tells_the_host(func: Any, args: Any) -> bool:
+    """Whether the host learns a number, or a shape that depends on the numbers.
+
+    PyTorch marks such operations; of indices, those that are masks alone do so.
+    """
+    if func is torch.ops.aten.index.Tensor:
+        kinds = {index.dtype for index in args[1] if index is not None}
+        return bool(kinds & {torch.bool, torch.uint8})
+    telling = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+    return bool(telling & {*func.tags})
 
 
 class _MethodReads(TorchFunctionMode):
@@ -84,8 +99,12 @@ class _MethodReads(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        name = getattr(func, "__name__", "")
-        to_host = name == "to" and any(str(value) == "cpu" for value in args[1:])
+        # A device in a variable may be the CPU; "cpu" in the code is always the host.
+        name, given = (
+            getattr(func, "__name__", ""),
+            (*args[1:], *(kwargs or {}).values()),
+        )
+        to_host = name == "to" and "cpu" in [v for v in given if isinstance(v, str)]
         if (name in ASKING or to_host) and getattr(Tensor, name, None) is func:
             self.asked.append(name)
         return func(*args, **(kwargs or {}))
@@ -270,10 +289,6 @@ def mean_elbo(answer: Answer) -> Verdict:
 # --- gradients in shares --------------------------------------------------------------
 
 
-def _squares(w: Tensor, x: Tensor) -> Tensor:
-    return (x @ w).square()  # (B,)
-
-
 def _gradient(w: Tensor, x: Tensor) -> Tensor:
     """Return the gradient of the sum of squares, in closed form."""
     return 2 * x.T @ (x @ w)
@@ -303,15 +318,21 @@ ACCUMULATE_MISTAKES: dict[str, Answer] = {
 def accumulate(answer: Answer) -> Verdict:
     """Check ``answer(loss, w, x, size)``: the gradient of the mean loss over ``x``.
 
-    ``loss(w, x)`` maps (B, D) to (B,) and is called with at most ``size`` images; the
-    gradient comes out (D,).
+    ``loss(w, x)`` maps (B, D) to (B,) and is called with at most ``size`` images, and
+    while no graph of an earlier call is alive; the gradient comes out (D,).
     """
     largest: list[int] = []
+    graphs: list[int] = []  # of earlier pieces, alive when the next one began
 
     def answered(w: Tensor, x: Tensor, size: int) -> Any:
+        kept: list[weakref.ref[Tensor]] = []
+
         def loss(w: Tensor, part: Tensor) -> Tensor:
             largest.append(len(part) - size)
-            return _squares(w, part)
+            graphs.append(sum(one() is not None for one in kept))
+            inner = part @ w  # (B,), which the graph of the square keeps
+            kept.append(weakref.ref(inner))
+            return inner.square()
 
         return answer(loss, w.requires_grad_(), x, size)
 
@@ -331,6 +352,8 @@ def accumulate(answer: Answer) -> Verdict:
         return wrong("training-shares-unused")
     if largest and max(largest) > 0:
         return wrong("training-shares-whole")
+    if verdict and max(graphs) > 0:
+        return wrong("training-shares-kept")
     return verdict
 
 
@@ -352,6 +375,7 @@ AMDAHL_MISTAKES: dict[str, Answer] = {
     "training-amdahl-time": lambda s, f: 1 - s + s / f,
     "training-amdahl-swapped": lambda s, f: 1 / (s + (1 - s) / f),
     "training-amdahl-part": lambda s, f: f / s,
+    "training-amdahl-left": lambda s, f: 1 / (1 - s / f),
 }
 
 
