@@ -18,7 +18,7 @@
 #
 # **You need** lesson 00, and to be on good terms with integrals and logarithms.
 #
-# **Time:** 30 minutes of reading; about half a minute of computing on two cores. The first time, add up to a minute: section 8 trains the VAE of lesson 00 and keeps it for the other lessons.
+# **Time:** 40 minutes of reading; about half a minute of computing on two cores. The first time, add up to a minute: section 8 trains the VAE of lesson 00 and keeps it for the other lessons.
 #
 # In lesson 00 you climbed a number that was not the one you wanted. You wanted $\log p(x)$. You climbed the ELBO, which lies below it. If it lies a hair below, no harm is done. If it lies far below, and farther for some images than for others, then you trained a model other than the one you think. **How far below does it lie?** At the end of the lesson you will have the answer for a trained VAE, in nats, image by image.
 

@@ -20,7 +20,7 @@
 #
 # **You need** lesson 00.
 #
-# **Time:** 80 minutes of reading; about a minute of computing, and up to a minute more if the trained model is not in the cache yet. Cells that only check or draw are folded.
+# **Time:** 40 minutes of reading; about a minute of computing, and up to a minute more if the trained model is not in the cache yet. Cells that only check or draw are folded.
 
 # %% key="setup"
 import copy

@@ -20,7 +20,7 @@
 #
 # **You need** lesson 00 and a little PyTorch. It has two readers: one with a laptop, one with a GPU. **We have timed nothing on a GPU**: what begins with *On a GPU* explains and claims no number.
 #
-# **Time:** 80 minutes of reading; about a minute of computing on two cores.
+# **Time:** 40 minutes of reading; about a minute of computing on two cores.
 
 # %% key="setup"
 import functools

@@ -20,7 +20,7 @@
 #
 # **You need** lesson 00.
 #
-# **Time:** 75 minutes of reading; half a minute of computing. The first time, up to four minutes more, while four models are trained.
+# **Time:** 40 minutes of reading; half a minute of computing. The first time, up to four minutes more, while four models are trained.
 
 # %% key="setup"
 import math

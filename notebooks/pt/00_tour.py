@@ -18,7 +18,7 @@
 #
 # **Você precisa de** álgebra linear, probabilidade e um pouco de PyTorch.
 #
-# **Tempo:** 75 minutos de leitura, com os exercícios; cerca de um minuto de máquina em dois núcleos.
+# **Tempo:** 40 minutos de leitura; cerca de um minuto de máquina em dois núcleos.
 #
 # O modelo, a perda e o laço de treinamento estão escritos neste caderno e são conferidos com o pacote `vae_teach`. O pacote carrega os dados, desenha as figuras e guarda as frases que as células imprimem: `say("tour-latents", count=2)` é uma frase chamada pelo nome, na língua do caderno, com os números que a célula calculou. Um `assert` interrompe o caderno quando uma afirmação não se confirma. O código que só desenha está recolhido.
 

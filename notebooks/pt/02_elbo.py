@@ -18,7 +18,7 @@
 #
 # **Você precisa** da lição 00 e de boas relações com integrais e logaritmos.
 #
-# **Tempo:** 30 minutos de leitura; cerca de meio minuto de máquina em dois núcleos. Na primeira vez, some até um minuto: a seção 8 treina o VAE da lição 00 e o guarda para as outras lições.
+# **Tempo:** 40 minutos de leitura; cerca de meio minuto de máquina em dois núcleos. Na primeira vez, some até um minuto: a seção 8 treina o VAE da lição 00 e o guarda para as outras lições.
 #
 # Na lição 00 você subiu um número que não era o que queria. Queria $\log p(x)$. Subiu o ELBO, que fica abaixo dele. Se fica um fio de cabelo abaixo, nada se perde. Se fica muito abaixo, e mais para umas imagens que para outras, então você treinou outro modelo sem saber. **A que distância ele fica?** No fim da lição você terá a resposta para um VAE treinado, em nats, imagem por imagem.
 

@@ -20,7 +20,7 @@
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 80 minutos de leitura; cerca de um minuto de máquina, e até um minuto a mais se o modelo treinado ainda não estiver no cache. As células que só conferem ou desenham estão recolhidas.
+# **Tempo:** 40 minutos de leitura; cerca de um minuto de máquina, e até um minuto a mais se o modelo treinado ainda não estiver no cache. As células que só conferem ou desenham estão recolhidas.
 
 # %% key="setup"
 import copy

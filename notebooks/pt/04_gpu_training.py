@@ -20,7 +20,7 @@
 #
 # **Você precisa da** lição 00 e de um pouco de PyTorch. A lição tem dois leitores: um com um laptop, outro com uma GPU. **Nunca medimos nada numa GPU**: o que começa por *Numa GPU* explica, sem afirmar número nenhum.
 #
-# **Tempo:** 80 minutos de leitura; cerca de um minuto de máquina em dois núcleos.
+# **Tempo:** 40 minutos de leitura; cerca de um minuto de máquina em dois núcleos.
 
 # %% key="setup"
 import functools

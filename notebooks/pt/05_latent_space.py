@@ -20,7 +20,7 @@
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 75 minutos de leitura; meio minuto de máquina. Na primeira vez, até quatro minutos a mais, enquanto quatro modelos são treinados.
+# **Tempo:** 40 minutos de leitura; meio minuto de máquina. Na primeira vez, até quatro minutos a mais, enquanto quatro modelos são treinados.
 
 # %% key="setup"
 import math

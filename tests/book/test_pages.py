@@ -74,6 +74,23 @@ def test_a_page_says_the_same_in_both_languages(name):
     assert pages.prose(pair(name)[0]) != pages.prose(pair(name)[1])
 
 
+@BOTH
+def test_the_time_of_a_lesson_is_its_length(language):
+    """200 words and 40 lines of code that are not folded take three minutes."""
+    for name, cells in lessons(language).items():
+        words = lines = 0
+        for cell in cells.values():
+            if cell.cell_type == "markdown":
+                prose = re.sub(r"(?s)\$\$.*?\$\$", "", cell.source)
+                words += len(re.sub(r"\$[^$]*\$", "x", prose).split())
+            elif "hide-input" not in cell.metadata.get("tags", []):
+                lines += len([x for x in cell.source.splitlines() if x.strip()])
+        minutes = 1.5 * (words / 200 + lines / 40)
+        said = "minutes of reading" if language == "en" else "minutos de leitura"
+        stated = re.search(rf"(\d+) {said}", cells["title"].source)
+        assert abs(int(stated[1]) - minutes) <= 5, f"{name}: {minutes:.0f} minutes"
+
+
 @EACH
 def test_links_are_the_same_also_in_their_anchors(name):
     pt, en = (re.findall(r"\]\(([^)]+)\)", text) for text in pair(name))

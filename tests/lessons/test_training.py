@@ -597,6 +597,7 @@ def test_epochs_to_a_target_are_interpolated():
     curve = [-200.0, -180.0, -170.0]
     assert batches.epochs_to(-190.0, curve) == 1.5
     assert batches.epochs_to(-200.0, curve) == 1.0, "a first epoch is a whole one"
+    assert batches.epochs_to(-210.0, curve) == 1.0, "also where it is more than enough"
     assert batches.epochs_to(-170.0, curve) == 3.0
     assert batches.epochs_to(-169.0, curve) is None
     assert batches.epochs_to(-185.0, [-190.0, -180.0, -210.0]) == 1.5, "the first time"
