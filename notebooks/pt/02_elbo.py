@@ -51,7 +51,7 @@ def float64(value):
 # A próxima figura mostra a curva, com alguns valores de $z$ ao longo dela, e 400 amostras do modelo. A curva cruza a si mesma de propósito. Três observações vão nos acompanhar: **A**, dentro do laço; **B**, perto do cruzamento; **C**, longe de tudo, onde as amostras são raras.
 
 # %% key="toy-model"
-noise = 0.4  # standard deviation in each coordinate of x
+noise = 0.4  # desvio padrão em cada coordenada de x
 
 
 def decode(z):
@@ -125,8 +125,7 @@ def log_posterior(x):
 across = torch.linspace(-9, 9, 181, dtype=torch.float64)
 up = torch.linspace(-3.5, 3.5, 71, dtype=torch.float64)
 plane = torch.cartesian_prod(across, up)  # (12851, 2)
-# every tenth z is enough here
-parts = [log_evidence(part, z[::10]) for part in plane.split(1000)]
+parts = [log_evidence(part, z[::10]) for part in plane.split(1000)]  # (1000,) cada
 density = torch.cat(parts).exp().reshape(181, 71)
 total = density.sum().item() * (across[1] - across[0]).item() * (up[1] - up[0]).item()
 
@@ -179,7 +178,7 @@ def log_normal(z, mu, logvar):
     return -0.5 * (squared + logvar + math.log(2 * math.pi))
 
 
-def relative_variance(x, log_q):  # of p(x, z) / q(z), z ~ q
+def relative_variance(x, log_q):  # de p(x, z) / q(z), com z ~ q
     return ((2 * log_posterior(x) - log_q).logsumexp(-1).exp() * dz - 1).item()
 
 
@@ -194,7 +193,7 @@ for name, x in observed.items():
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
-# Seja $g$ uma gaussiana sobre a agulha. Uma estreita ($\sigma = 0{,}3$) fracassa por completo, **porque as caudas dela são mais finas que as da posteriori**: longe da agulha as duas são minúsculas, mas $g$ é tão menor que a razão explode. Uma larga ($\sigma = 0{,}8$) vai bem. Quando não sabemos até onde vão as caudas, há uma escolha segura: **dar à priori metade do peso**, $q = \frac{1}{2} g + \frac{1}{2} p$. Assim nenhum peso passa de $2\, p(x \mid z)$.
+# Seja $g$ uma gaussiana sobre a agulha. Uma estreita ($\sigma = 0{,}3$) fracassa por completo, **porque as caudas dela são mais finas que as da posteriori**: longe da agulha as duas são minúsculas, mas $g$ é tão menor que a razão explode. Uma larga ($\sigma = 0{,}8$) vai bem. Na dúvida, o seguro é **dar à priori metade do peso**, $q = \frac{1}{2} g + \frac{1}{2} p$. Assim nenhum peso passa de $2\, p(x \mid z)$.
 
 # %% key="importance-price" tags=["nbval-check-output"]
 x = observed["C"]
@@ -205,7 +204,7 @@ rhos = {kind: relative_variance(x, log_q) for kind, log_q in proposals.items()}
 for kind, rho in rhos.items():
     print(say(f"elbo-rho-{kind}", rho=rho))
 
-worst = (2 * log_posterior(x) - narrow).argmax()  # where the integrand peaks
+worst = (2 * log_posterior(x) - narrow).argmax()  # onde o integrando é máximo
 powers = [(f[worst] / math.log(10)).item() for f in (log_posterior(x), narrow)]
 print(say("elbo-tail", z=z[worst].item(), posterior=powers[0], narrow=powers[1]))
 
@@ -234,7 +233,7 @@ for kind in ("prior", "half"):
     assert abs(error - predicted) < 4 * train.standard_error(squared) < predicted
 
 # %% [markdown] key="importance-noticed"
-# A célula recolhida mediu 500 estimativas de 1.024 amostras cada uma: os erros são os previstos. Um bom $q$ não altera o $1/\sqrt n$; altera o fator na frente, e aqui bastam oitenta vezes menos amostras. Se $q$ *é* a posteriori, todos os pesos são iguais e uma amostra basta. Precisamos, portanto, de um número que diga quão bom um $q$ é.
+# A célula recolhida mediu 500 estimativas de 1.024 amostras cada uma: os erros são os previstos. Um bom $q$ não altera o $1/\sqrt n$; altera o fator na frente, e aqui bastam oitenta vezes menos amostras. Precisamos, portanto, de um número que diga quão bom um $q$ é.
 
 # %% [markdown] key="jensen"
 # ## 3. O primeiro caminho: Jensen
@@ -282,7 +281,7 @@ figure
 # %% [markdown] key="kl-route"
 # ## 4. O segundo caminho: Bayes
 #
-# Jensen diz que algo se perde, mas não o quê. A *divergência de Kullback-Leibler* de $q$ em relação a $p$ dirá. Ela conta quantos nats, em média, as amostras de $q$ são mais prováveis segundo $q$ do que segundo $p$. De novo por Jensen, ela nunca é negativa:
+# Jensen diz que algo se perde, mas não o quê. A *divergência de Kullback-Leibler* de $q$ em relação a $p$ dirá. Ela diz em quantos nats, em média, as amostras de $q$ são mais prováveis segundo $q$ do que segundo $p$. De novo por Jensen, ela nunca é negativa:
 #
 # $$\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q\!\left[\log \frac{q(z)}{p(z)}\right] = -\,\mathbb{E}_q\!\left[\log \frac{p(z)}{q(z)}\right] \;\ge\; -\log \mathbb{E}_q\!\left[\frac{p(z)}{q(z)}\right] \ge -\log 1 = 0.$$
 #
@@ -296,7 +295,7 @@ figure
 #
 # Não há desigualdade nenhuma aí. **O que Jensen perde é a divergência de $q$ em relação à posteriori verdadeira.** Ela nunca é negativa, logo o ELBO é um limite inferior; é zero quando $q$ é a posteriori, logo o limite pode ser atingido. E, como $\log p(x)$ não depende de $q$, tudo o que o ELBO sobe, a divergência desce.
 #
-# A próxima célula imprime o balanço de A e de B. Na mesma grade, os dois lados são a mesma soma em outra ordem: que ele feche é álgebra, e só testa o nosso código. Por isso a célula segue também **outro caminho, sem grade**: $\log p(x)$ com 200.000 amostras da priori, o ELBO com 200.000 amostras de $q$. A diferença tem de ser a KL da grade.
+# A próxima célula imprime o balanço de A e de B. Na mesma grade, os dois lados são a mesma soma: que ele feche é álgebra, e só testa o nosso código. Por isso seguimos também **outro caminho, sem grade**: $\log p(x)$ com 200.000 amostras da priori, o ELBO com 200.000 amostras de $q$. A diferença tem de ser a KL da grade.
 
 # %% key="kl-route-numbers" tags=["nbval-check-output"]
 def kl_to_posterior(x, mu, logvar):
@@ -304,7 +303,7 @@ def kl_to_posterior(x, mu, logvar):
     return (log_q.exp() * (log_q - log_posterior(x))).sum(-1) * dz  # (...,)
 
 
-def gap_by_draws(x, n=200_000):  # and its standard error
+def gap_by_draws(x, n=200_000):  # e o erro padrão
     likelihood = log_likelihood(x, torch.randn(n, dtype=torch.float64)).exp()  # (n,)
     from_q = mu + torch.exp(0.5 * logvar) * torch.randn(n, dtype=torch.float64)
     log_weights = log_joint(x, from_q) - log_normal(from_q, mu, logvar)  # (n,)
@@ -338,9 +337,9 @@ for name in ("A", "B"):
 # Cuidado: **há duas divergências de Kullback-Leibler.** A de $q$ em relação à priori está *dentro* do ELBO e tem fórmula. A de $q$ em relação à posteriori é o que *falta* ao ELBO, e não tem. A célula recolhida confere que o pacote concorda conosco.
 
 # %% key="two-terms-checked" jupyter={"source_hidden": true} tags=["hide-input"]
-class Toy:  # what the package asks of a model
+class Toy:  # o que o pacote pede a um modelo
     def encode(self, x):
-        return mu.expand(len(x), 1), logvar.expand(len(x), 1)  # (B, 1) each
+        return mu.expand(len(x), 1), logvar.expand(len(x), 1)  # (B, 1) cada
 
     def log_conditional(self, x, z):
         return log_likelihood(x, z)[..., 0]  # (B,)
@@ -361,12 +360,12 @@ for x in observed.values():
 # %% [markdown] key="pull"
 # ## 5. Com a mão na massa
 #
-# Escolha uma observação e mova a média $\mu$ e a largura $\sigma$ de $q$. À direita, três barras pendem do zero. $\log p(x)$ não se mexe: nenhum $q$ pode mudá-lo. O ELBO fica mais baixo, e a lacuna preenche o que falta. As barras param no fim da figura; os números continuam abaixo dela.
+# Escolha uma observação e mova a média $\mu$ e a largura $\sigma$ de $q$. À direita, três barras pendem do zero. $\log p(x)$ não se mexe: nenhum $q$ pode mudá-lo. O ELBO fica mais baixo, e a lacuna preenche o que falta. As barras são cortadas embaixo; os números, não.
 #
 # Três coisas para tentar. Com A, feche a lacuna o mais que puder: você chegará a menos de 0,08 nat, e nunca a zero, porque a posteriori é assimétrica e a gaussiana não. Com B, tente ficar abaixo de 0,7. Com C, ponha $\mu$ em 0 e veja quanto custa procurar no lugar errado.
 
 # %% key="pull-picture" jupyter={"source_hidden": true} tags=["hide-input"]
-FLOOR = -9.0  # nats, where the picture ends
+FLOOR = -9.0  # nats, onde a figura acaba
 
 
 def draw_balance(point, mu, sigma):
@@ -376,7 +375,7 @@ def draw_balance(point, mu, sigma):
     numbers = {"top": top, "elbo": bound, "gap": gap}
     alt = say("elbo-alt-balance", name=point, mu=mu, sigma=sigma, **numbers)
     figure, (left, right) = figures.picture(alt, columns=2, width=8, height=3.2)
-    inside = slice(800, 1601, 2)  # z from -4 to 4
+    inside = slice(800, 1601, 2)  # z de -4 a 4
     posterior, log_q = log_posterior(x).exp(), log_normal(z, mu, logvar)
     near, posterior, q = z[inside], posterior[inside], log_q.exp()[inside]
     green = COLORS["posterior"]
@@ -412,14 +411,14 @@ panel = sliders.panel(
 panel
 
 # %% key="pull-swept" jupyter={"source_hidden": true} tags=["hide-input"]
-# each control to both ends and back: every picture is another one
+# cada controle às duas pontas e de volta: cada figura é outra
 assert sliders.sweep(panel) == 6
 panel.controls["point"].value, panel.controls["mu"].value = "B", 1.8
 panel.controls["sigma"].value = 0.2
 assert "B" in panel.picture.alt
 panel.controls["point"].value, panel.controls["mu"].value = "A", -0.7
 panel.controls["sigma"].value = 0.4
-every = float64([k / 10 for k in range(-30, 31)])[:, None, None]  # the panel's stops
+every = float64([k / 10 for k in range(-30, 31)])[:, None, None]  # as posições do painel
 stops = 2 * float64([k / 20 for k in range(2, 31)]).log()[:, None]
 closest = {name: kl_to_posterior(x, every, stops).min() for name, x in observed.items()}
 assert 0.05 < closest["A"] < 0.08
@@ -428,7 +427,7 @@ assert closest["B"] > 0.7
 # %% [markdown] key="ascent"
 # ## 6. Deixe o gradiente puxar
 #
-# Você acaba de fazer inferência variacional à mão. Um gradiente faz melhor: suba o ELBO em $\mu$ e $\log \sigma^2$. Na grade o ELBO é exato; por isso, isto é gradiente ascendente puro, sem ruído.
+# Você acaba de fazer inferência variacional à mão. Um gradiente faz melhor: suba o ELBO em $\mu$ e $\log \sigma^2$. Na grade ele não tem ruído.
 #
 # A próxima figura mostra o ELBO de B visto de cima. As linhas passam 1, 2, 4, 8, 16 e 32 nats abaixo de $\log p(x)$; a tracejada, 5,36 abaixo, cerca cada um dos três picos. De cada um de quatro pontos de partida sobe um caminho. Veja onde cada um acaba.
 
@@ -451,7 +450,7 @@ paths, gradients = climb(lambda mu, logvar: elbo(x, mu, logvar), starts)
 
 # %% key="ascent-landscape" jupyter={"source_hidden": true} tags=["hide-input"]
 side = torch.linspace(-3, 3, 121, dtype=torch.float64)  # mu
-high = torch.linspace(-4.5, 1.0, 111, dtype=torch.float64)  # log sigma^2
+high = torch.linspace(-4.5, 1.0, 111, dtype=torch.float64)  # log sigma²
 elbos = torch.stack([elbo(x, side[:, None], v) for v in high])  # (111, 121)
 
 figure, (ax,) = figures.picture(say("elbo-alt-ascent"), width=6.5, height=3.8)
@@ -469,21 +468,23 @@ for path in paths:
     ax.plot(*path[-1], "*", color=COLORS["q"], markersize=16, markeredgecolor="black")
 ax.set(xlabel=r"$\mu$", ylabel=r"$\log\,\sigma^2$", xlim=(-3, 3), ylim=(-4.5, 1.0))
 
-assert len(around) == 3
+lines["linewidths"] = 0
+beyond = ax.contour(side, high, elbos, levels=[top - 5.4], **lines).allsegs[0]
+assert len(around) == 3 > len(beyond)  # a borda fica entre os dois níveis
 figure
 
 # %% [markdown] key="ascent-ends"
 # Dois picos são imagens especulares um do outro, com lacuna de 0,70 nat. O do meio tem lacuna de 5,34: um $q$ largo, estendido sobre as duas corcovas e o vale entre elas. A borda em volta dele tem só uns centésimos de nat de altura, e isso basta: o gradiente ascendente para ali. O resultado depende do ponto de partida.
 
-# %% key="ascent-checked" tags=["nbval-check-output"]
+# %% key="ascent-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 for path, gradient in zip(paths, gradients, strict=True):
-    assert gradient.norm() < 1e-6  # it stands still
+    assert gradient.norm() < 1e-6  # está parado
     values = elbo(x, path[::50, :1], path[::50, 1:])  # (51,)
-    assert (values.diff() > -1e-9).all()  # it never went down
+    assert (values.diff() > -1e-9).all()  # nunca desceu
     mu, logvar = path[-1]
     nearby = float64([[-0.02, 0], [0.02, 0], [0, -0.02], [0, 0.02]])  # (4, 2)
     around = elbo(x, mu + nearby[:, :1], logvar + nearby[:, 1:])  # (4,)
-    assert (around < values[-1]).all()  # a peak, and no saddle
+    assert (around < values[-1]).all()  # um pico, e não uma sela
     numbers = {"mu": round(mu.item(), 4) + 0.0, "sigma": math.exp(logvar / 2)}
     print(say("elbo-end", **numbers, gap=kl_to_posterior(x, mu, logvar).item()))
 
@@ -512,7 +513,7 @@ def minus_kl_from_posterior(mu, logvar):
 mean = (posterior * z).sum() * dz
 variance = (posterior * (z - mean) ** 2).sum() * dz
 covering = climb(minus_kl_from_posterior, [(0.5, -0.5)])[0][0, -1]  # (2,)
-other, seeking = paths[0, -1], paths[-1, -1]  # (2,) each
+other, seeking = paths[0, -1], paths[-1, -1]  # (2,) cada
 
 assert torch.allclose(covering, torch.stack((mean, variance.log())), atol=1e-5)
 for name, q in (("seeking", seeking), ("covering", covering)):
@@ -521,12 +522,12 @@ for name, q in (("seeking", seeking), ("covering", covering)):
     numbers |= {"qp": kl_to_posterior(x, *q).item(), "pq": forward}
     print(say(f"elbo-mode-{name}", **numbers))
 
-# the two peaks are mirror images
+# os dois picos são imagens especulares
 assert torch.allclose(other * float64([-1.0, 1.0]), seeking, atol=1e-5)
 assert kl_to_posterior(x, *seeking) < kl_to_posterior(x, *covering)
 assert minus_kl_from_posterior(*seeking) < minus_kl_from_posterior(*covering)
 assert 0 < kl_to_posterior(x, *seeking) - math.log(2) < 0.02
-assert posterior[1200] < 0.001 * posterior.max()  # the valley, at z = 0
+assert posterior[1200] < 0.001 * posterior.max()  # o vale, em z = 0
 
 # %% [markdown] key="two-modes-before"
 # Cada um é o melhor pelo próprio critério e ruim pelo do outro. O $q$ que cobre a massa tem o pico justamente onde a posteriori tem um vale: muito do que ele propõe dificilmente teria produzido $x$. O que busca uma moda só propõe boas explicações e não sabe que há outras.
@@ -551,7 +552,7 @@ figure
 #
 # No treinamento, os parâmetros $\theta$ do modelo sobem o mesmo ELBO. O nosso terá um só, a curvatura $a$, com $f_a(z) = (z - a \sin z, \frac{3}{2} \cos z)$. Os dados são 40 amostras da curva verdadeira, $a = 2$. A partir de $a = 1$, subimos em rodadas: primeiro o $q$ de cada observação, depois $a$ com todos os $q$ fixos, o que se resolve por mínimos quadrados.
 #
-# Com $q$ fixo, o ELBO em função de $\theta$ é uma curva abaixo de $\log p_\theta(x)$. Se $q$ é a posteriori exata, as duas se tocam; quando $\theta$ sobe a curva, $\log p$ tem de subir. É o algoritmo *EM* (esperança-maximização). Se $q$ é uma gaussiana, sobra uma lacuna, **e ela depende de $\theta$**: a subida também vai para onde a lacuna é pequena. A próxima célula faz as duas coisas.
+# Com $q$ fixo, o ELBO em função de $\theta$ é uma curva abaixo de $\log p_\theta(x)$. Se $q$ é a posteriori exata, as duas se tocam; quando $\theta$ sobe a curva, $\log p$ tem de subir. É o algoritmo *EM* (esperança-maximização). Se $q$ é uma gaussiana, sobra uma lacuna, **e ela depende de $\theta$**: a subida também vai para onde a lacuna é pequena.
 
 # %% key="theta-model" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -560,26 +561,26 @@ seen = decode(truth) + noise * torch.randn(40, 2, dtype=torch.float64)  # (40, 2
 few, step = z[::5], 5 * dz  # (Y,)
 
 
-def joint_of(bend):  # (40, Y) log p(x, z) with another a
+def joint_of(bend):  # (40, Y) log p(x, z) com outro a
     curve = torch.stack((few - bend * torch.sin(few), 1.5 * torch.cos(few)), -1)
     squared = (seen[:, None] - curve).square().sum(-1)
     return -0.5 * squared / noise**2 - math.log(2 * math.pi * noise**2) + log_prior(few)
 
 
-def evidence_of(bend):  # the mean of log p(x)
+def evidence_of(bend):  # a média de log p(x)
     return (joint_of(bend).logsumexp(-1) + math.log(step)).mean().item()
 
 
-def bound_of(bend, q):  # the mean ELBO, q (40, Y) a density for each x
+def bound_of(bend, q):  # o ELBO médio; q (40, Y), uma densidade para cada x
     return ((q * (joint_of(bend) - q.clamp_min(1e-300).log())).sum(-1) * step).mean()
 
 
-def best_bend(q):  # least squares
+def best_bend(q):  # mínimos quadrados
     pull = torch.sin(few)
     return ((q * (few - seen[:, :1]) * pull).sum() / (q * pull**2).sum()).item()
 
 
-def best_gaussians(bend, places):  # (40, 2), a little further up
+def best_gaussians(bend, places):  # (40, 2), um pouco mais acima
     def value(mu, logvar):
         log_q = log_normal(few, mu, logvar)  # (40, Y)
         return (log_q.exp() * (joint_of(bend) - log_q)).sum(-1) * step
@@ -589,7 +590,7 @@ def best_gaussians(bend, places):  # (40, 2), a little further up
 # %% key="theta-turns" tags=["nbval-check-output"]
 exact_q, touching = 1.0, []
 for _ in range(30):
-    q = joint_of(exact_q).softmax(-1) / step  # the exact posteriors
+    q = joint_of(exact_q).softmax(-1) / step  # as posterioris exatas
     touching.append(evidence_of(exact_q) - bound_of(exact_q, q).item())
     exact_q = best_bend(q)
 
@@ -608,9 +609,10 @@ print(say("elbo-turn-exact", bend=exact_q, exact=evidence_of(exact_q)))
 climbed = float64([turn[1] for turn in turns])
 reached = float64([turn[2] for turn in turns])
 assert max(map(abs, touching)) < 1e-9
-assert (climbed.diff() > 0).all()  # the bound rises in every turn
-assert (reached.diff()[3:] < 0).all()  # and log p falls
-assert reached[-1] < evidence_of(exact_q) - 0.003
+assert (climbed.diff() > 0).all()  # o limite sobe em todas as rodadas
+assert (reached.diff()[3:] < 0).all()  # e log p desce
+assert ((reached - climbed).diff() < 0)[3:].all()  # a lacuna se estreita
+assert 0.004 < evidence_of(exact_q) - reached[-1] < 0.007
 
 # %% key="theta-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("elbo-alt-theta"), width=6.5, height=3.4)
@@ -628,7 +630,7 @@ ax.plot(place[0], place[2], "v", color="black", label=say("elbo-gaussian-ends"))
 peak = (exact_q, evidence_of(exact_q))
 ax.plot(*peak, "^", color=COLORS["posterior"], label=say("elbo-exact-ends"))
 ax.set(xlabel="$a$", ylabel="nats", xlim=(0.55, 1.1), ylim=(-2.47, -2.28))
-ax.legend(fontsize=8, loc="lower right")
+ax.legend(fontsize=8, loc=(0.66, 0.42))
 assert place[0] < peak[0] - 0.05
 figure
 
@@ -648,7 +650,7 @@ q = turns[-1][3]  # (40, Y)
 aggregate = q.mean(0)  # (Y,)
 
 
-def kl(p, q):  # of densities on the few points
+def kl(p, q):  # de densidades nos poucos pontos
     return (p * (p.clamp_min(1e-300) / q.clamp_min(1e-300)).log()).sum(-1) * step
 
 
@@ -657,7 +659,7 @@ information, misfit = kl(q, aggregate).mean(), kl(aggregate, log_prior(few).exp(
 names = {"information": information.item(), "misfit": misfit.item()}
 print(say("elbo-aggregate", **names, kl=by_formula.item()))
 assert abs(information + misfit - by_formula) < 1e-6
-assert 0 < misfit < information < math.log(40)  # z cannot tell more than which x
+assert 0 < misfit < information < math.log(40)  # z não pode dizer mais do que qual x
 
 # %% [markdown] key="digit"
 # ## 9. O mesmo balanço, para dígitos
@@ -666,7 +668,7 @@ assert 0 < misfit < information < math.log(40)  # z cannot tell more than which 
 #
 # Se o modelo ainda não está guardado, a próxima célula o treina.
 
-# %% key="digit-model"
+# %% key="digit-model" jupyter={"source_hidden": true} tags=["hide-input"]
 device = torch.device("cpu")
 if torch.accelerator.is_available():
     device = torch.accelerator.current_accelerator()
@@ -687,7 +689,7 @@ weights = weights / weights.sum()
 
 @torch.no_grad()
 def elbo_without_noise(x):  # (B, 784) to (B,)
-    mu, logvar = model.encode(x)  # (B, 2) each
+    mu, logvar = model.encode(x)  # (B, 2) cada
     total = 0
     for i in range(8):
         for j in range(8):
@@ -706,9 +708,9 @@ gaps = exacts - elbos  # (N,)
 torch.manual_seed(0)
 with torch.no_grad():
     by_draws = bounds.elbo(model, pixels[:500], samples=64).elbo.cpu()  # (500,)
-difference = by_draws - elbos[:500]  # paired: image by image
+difference = by_draws - elbos[:500]  # pareada: imagem por imagem
 assert abs(difference.mean()) < 4 * train.standard_error(difference) < 0.1
-assert gaps.min() > -0.05  # what 64 points may miss
+assert gaps.min() > -0.05  # o que pode faltar com 64 pontos
 
 # %% key="digit-histogram" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("elbo-alt-gaps"), width=6, height=2.6)
@@ -725,22 +727,23 @@ figure
 #
 # A fórmula da seção 2 vale aqui, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras levam $\log p(x)$ a um erro de cerca de 0,1 nat: da priori, e de uma mistura, metade priori e metade $q$ do codificador. Por que metade priori, de novo? Por causa das caudas. Longe do centro, os logits deste decodificador não crescem mais depressa que $|z|$; por isso a posteriori não cai mais depressa que $e^{-z^2/2 - b|z|}$. Um $q$ com $\sigma^2 < \frac{1}{2}$ cai mais depressa, e sozinho teria variância infinita.
 
-# %% key="digit-needs"
-def draws_needed(x):  # (B, 784): a row for the prior, the mixture, and what q misses
+# %% key="digit-needs" jupyter={"source_hidden": true} tags=["hide-input"]
+def draws_needed(x):  # (B, 784): uma linha da priori, uma da mistura, uma do que falta a q
     density = exact.posterior(model, x, grid=300, extent=7.5).flatten(1)  # (B, G)
     points = exact.axis(300, 7.5, x)  # (300,)
     cell = (points[1] - points[0]).item() ** 2
     plane = torch.cartesian_prod(points, points)  # (G, 2)
     with torch.no_grad():
-        mu, logvar = (part[:, None] for part in model.encode(x))  # (B, 1, 2) each
+        mu, logvar = (part[:, None] for part in model.encode(x))  # (B, 1, 2) cada
     prior = densities.log_standard_normal(plane).exp()  # (G,)
     q = densities.log_normal(plane, mu, logvar).exp()  # (B, G)
-    outside = ((plane - mu).square() * torch.exp(-logvar)).sum(-1) > 5.99  # beyond 95%
+    outside = ((plane - mu).square() * torch.exp(-logvar)).sum(-1) > 5.99  # além dos 95%
     rhos = [(density**2 / p).sum(1) * cell - 1 for p in (prior, (prior + q) / 2)]
     missed = (density * outside).sum(1) * cell
     return torch.stack((*(rho / 0.1**2 for rho in rhos), missed)).cpu()  # (3, B)
 
 
+# %% key="digit-draws"
 parts = [draws_needed(part) for part in pixels[:500].split(250)]
 many = torch.cat(parts, 1)  # (3, 500)
 three = torch.tensor([0.1, 0.5, 0.9])
@@ -754,12 +757,12 @@ _, logvar = model.encode(pixels[:500])
 assert (logvar.exp() < 0.5).float().mean() > 0.95
 assert (many[1] < many[0]).float().mean() > 0.9
 assert many[0].median() > 3 * many[1].median() > 300
-assert missed > 0.1  # 5% if q were right
+assert missed > 0.1  # 5% se q fosse exato
 
 # %% [markdown] key="digit-balance"
-# A mistura precisa de muito menos, e ainda assim de muitas. Por quê, se a lacuna mediana é de mais ou menos um nat? A última linha diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Lá fora, só a metade priori da mistura propõe o bastante.
+# A mistura precisa de muito menos amostras, mas ainda são muitas. Por quê, se a lacuna mediana é de mais ou menos um nat? A última linha diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Lá fora, só a parte da mistura que vem da priori propõe o bastante.
 #
-# Agora um único dígito, escolhido por uma regra e não no olho: entre os 500, o mais próximo do meio na lacuna, nas amostras necessárias e em $\log p(x)$. Que o balanço feche é de novo álgebra na mesma grade; por isso a célula recolhida segue outro caminho, 200.000 amostras da mistura.
+# Agora um único dígito, escolhido por uma regra e não a olho: entre os 500, o mais próximo do meio na lacuna, nas amostras necessárias e em $\log p(x)$. Que o balanço feche é de novo álgebra na mesma grade; por isso a célula recolhida segue outro caminho, 200.000 amostras da mistura.
 
 # %% key="digit-ledger"
 sorts = torch.stack((gaps[:500], many[0], exacts[:500]))  # (3, 500)
@@ -779,14 +782,14 @@ def reconstruction_at(z):  # (Z, 2) to (Z,) log p(x|z)
 
 
 with torch.no_grad():
-    mu, logvar = double.encode(x)  # (1, 2) each
+    mu, logvar = double.encode(x)  # (1, 2) cada
 reconstructions = reconstruction_at(plane)  # (90000,)
 log_p = densities.log_standard_normal(plane)  # (90000,)
 log_q = densities.log_normal(plane, mu, logvar)  # (90000,)
 by_hand = (reconstructions + log_p).logsumexp(0).item() + math.log(cell)
 packaged = exact.log_likelihood(double, x, grid=300).item()
 log_post = reconstructions + log_p - by_hand  # (90000,)
-q = log_q.exp() * cell  # (90000,) mass of each cell
+q = log_q.exp() * cell  # (90000,) massa de cada célula
 bound = (q @ reconstructions - densities.kl_to_standard_normal(mu, logvar)).item()
 gap = (q @ (log_q - log_post)).item()
 
@@ -797,23 +800,23 @@ print(say("elbo-digit-miss", value=packaged - bound - gap))
 assert abs(by_hand - packaged) < 1e-6
 assert abs(packaged - bound - gap) < 1e-3
 assert abs(gap - gaps[chosen]) < 0.05
-assert ((ranks[:, chosen] - 249.5).abs() < 83).all()  # within the middle third
+assert ((ranks[:, chosen] - 249.5).abs() < 83).all()  # no terço do meio
 
 # %% key="digit-by-draws" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
 draws = torch.randn(200_000, 2, dtype=torch.float64)
-draws[::2] = mu + torch.exp(0.5 * logvar) * draws[::2]  # half of them from q
+draws[::2] = mu + torch.exp(0.5 * logvar) * draws[::2]  # metade vem de q
 both = [densities.log_standard_normal(draws), densities.log_normal(draws, mu, logvar)]
 mixture = torch.logaddexp(*both) - math.log(2)  # (200000,)
 log_weights = reconstruction_at(draws) + both[0] - mixture
-shares = (log_weights - by_hand).exp()  # (200000,), 1 on average
+shares = (log_weights - by_hand).exp()  # (200000,), 1 em média
 error = train.standard_error(shares) / shares.mean().item()
 sampled = by_hand + shares.mean().log().item()
 print(say("elbo-digit-sampled", value=sampled, error=error))
 assert abs(sampled - packaged) < 4 * error < gap / 2
 
 # %% [markdown] key="digit-before"
-# Que cara têm esses nats? No painel do meio, o plano latente: os anéis pontilhados contêm 50% e 95% da priori, e a posteriori é a manchinha. À direita, a manchinha ampliada, com as regiões que contêm 50% e 95%: as da posteriori em verde, as do $q$ do codificador em laranja, tracejadas, e as da *melhor* gaussiana de coordenadas independentes em preto, pontilhadas. O que falta até a esta se deve à forma. O resto se deve ao codificador, que adivinhou outra gaussiana.
+# Que cara têm esses nats? No painel do meio, o plano latente: os anéis pontilhados contêm 50% e 95% da priori, e a posteriori é a manchinha. À direita, a manchinha ampliada, com as regiões que contêm 50% e 95%: as da posteriori em verde, as do $q$ do codificador em laranja, tracejadas, e as da *melhor* gaussiana de coordenadas independentes em preto, pontilhadas. O que falta até mesmo a ela se deve à forma. O resto se deve ao codificador, que adivinhou outra gaussiana.
 
 # %% key="digit-best"
 best = exact.best_gaussian(double, x, grid=300)
@@ -822,13 +825,13 @@ print(say("elbo-digit-parts", shape=shape, encoder=gap - shape))
 assert 0 < shape < gap
 
 # %% key="digit-picture" jupyter={"source_hidden": true} tags=["hide-input"]
-def levels_of(density, cell):  # the heights whose regions hold 95 % and 50 %
+def levels_of(density, cell):  # as alturas cujas regiões contêm 95% e 50%
     ordered = density.flatten().sort(descending=True).values
     held = ordered.cumsum(0) * cell
     return [ordered[(held < mass).sum()].item() for mass in (0.95, 0.5)]
 
 
-def shown_at(z, side):  # posterior, q and the best Gaussian: (side, side) each
+def shown_at(z, side):  # posteriori, q e a melhor gaussiana: (side, side) cada
     log_joint = reconstruction_at(z) + densities.log_standard_normal(z)
     parts = [log_joint - by_hand, densities.log_normal(z, mu, logvar)]
     parts.append(densities.log_normal(z, best.mu, best.logvar))
@@ -840,7 +843,7 @@ heights = [levels_of(density, cell) for density in wide]
 seen = (wide[0] >= heights[0][0]) | (wide[1] >= heights[1][0])  # (300, 300)
 places = points[seen.nonzero()]  # (N, 2)
 middle = (places.amax(0) + places.amin(0)) / 2  # (2,)
-reach = (places.amax(0) - places.amin(0)).max().item() * 0.65
+reach = (places.amax(0) - places.amin(0)).max().item() * 0.8
 near = [torch.linspace(m - reach, m + reach, 120).double() for m in middle.tolist()]
 close = shown_at(torch.cartesian_prod(*near), 120)
 
@@ -862,14 +865,14 @@ centre.set_title(say("elbo-plane"), loc="left", fontsize=10)
 texts = (r"$p(z \mid x)$", r"$q(z \mid x)$", say("elbo-best"))
 for (color, dashes), text in zip(looks, texts, strict=True):
     right.plot([], [], dashes, color=COLORS[color], label=text)
-right.legend(fontsize=7)
+right.legend(fontsize=7, loc="upper left")
 right.set_title(say("elbo-enlarged"), loc="left", fontsize=10)
 figure
 
 # %% [markdown] key="answer"
 # ## 10. Então, quão apertado ele é?
 #
-# O ELBO fica abaixo de $\log p(x)$ por $\mathrm{KL}(q \,\|\, p(z \mid x))$, nem mais, nem menos. Para uma imagem de teste típica, isso dá mais ou menos um nat. Para mais de uma em cinquenta, passa de dez nats, e essas puxam a média para bem acima da mediana. A próxima célula traz os números de todas as imagens de teste.
+# O ELBO fica abaixo de $\log p(x)$ por $\mathrm{KL}(q \,\|\, p(z \mid x))$, nem mais, nem menos. Para uma imagem de teste típica, isso dá mais ou menos um nat. Para mais de uma em cinquenta, passa de dez nats, e essas puxam a média para bem acima da mediana.
 
 # %% key="answer-measured"
 error = train.standard_error(gaps)
@@ -881,7 +884,7 @@ print(say("elbo-answer-gap", mean=gaps.mean().item(), error=error))
 print(say("elbo-answer-spread", low=low, middle=middle, top=top))
 print(say("elbo-answer-shares", **{k: v.item() for k, v in shares.items()}))
 
-assert gaps.mean() > 4 * error  # it is a gap indeed
+assert gaps.mean() > 4 * error  # há lacuna, de fato
 assert 0.3 < middle < 3
 assert gaps.mean() > 1.5 * middle
 assert shares["above"] > 0.02
@@ -894,7 +897,7 @@ assert shares["above"] > 0.02
 # %% [markdown] key="exercises"
 # ## Exercícios
 #
-# Escreva a sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: certo, ou uma pista. As soluções estão recolhidas logo abaixo.
+# Escreva a sua resposta no lugar das reticências e execute a célula. As soluções estão recolhidas logo abaixo.
 #
 # ### 1. O ELBO numa grade
 #
