@@ -418,9 +418,9 @@ panel.controls["sigma"].value = 0.2
 assert "B" in panel.picture.alt
 panel.controls["point"].value, panel.controls["mu"].value = "A", -0.7
 panel.controls["sigma"].value = 0.4
-every = float64([k / 10 for k in range(-30, 31)])[:, None, None]  # as posições do painel
+every = float64([k / 10 for k in range(-30, 31)])[:, None, None]  # cada parada
 stops = 2 * float64([k / 20 for k in range(2, 31)]).log()[:, None]
-closest = {name: kl_to_posterior(x, every, stops).min() for name, x in observed.items()}
+closest = {k: kl_to_posterior(x, every, stops).min() for k, x in observed.items()}
 assert 0.05 < closest["A"] < 0.08
 assert closest["B"] > 0.7
 
@@ -501,7 +501,7 @@ assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 #
 # Inverta a divergência, e o que ela pede também se inverte. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média sobre a posteriori: onde *ela* tem massa, $q$ precisa ter alguma. O melhor $q$ agora *cobre a massa*: tem a média e a variância da posteriori. A próxima célula sobe até ele e compara.
 
-# %% key="two-modes-checked" tags=["nbval-check-output"]
+# %% key="two-modes-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 posterior = log_posterior(x).exp()  # (Z,)
 
 
@@ -728,7 +728,7 @@ figure
 # A fórmula da seção 2 vale aqui, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras levam $\log p(x)$ a um erro de cerca de 0,1 nat: da priori, e de uma mistura, metade priori e metade $q$ do codificador. Por que metade priori, de novo? Por causa das caudas. Longe do centro, os logits deste decodificador não crescem mais depressa que $|z|$; por isso a posteriori não cai mais depressa que $e^{-z^2/2 - b|z|}$. Um $q$ com $\sigma^2 < \frac{1}{2}$ cai mais depressa, e sozinho teria variância infinita.
 
 # %% key="digit-needs" jupyter={"source_hidden": true} tags=["hide-input"]
-def draws_needed(x):  # (B, 784): uma linha da priori, uma da mistura, uma do que falta a q
+def draws_needed(x):  # (B, 784) em (3, B): priori, mistura, o que falta a q
     density = exact.posterior(model, x, grid=300, extent=7.5).flatten(1)  # (B, G)
     points = exact.axis(300, 7.5, x)  # (300,)
     cell = (points[1] - points[0]).item() ** 2
@@ -737,7 +737,7 @@ def draws_needed(x):  # (B, 784): uma linha da priori, uma da mistura, uma do qu
         mu, logvar = (part[:, None] for part in model.encode(x))  # (B, 1, 2) cada
     prior = densities.log_standard_normal(plane).exp()  # (G,)
     q = densities.log_normal(plane, mu, logvar).exp()  # (B, G)
-    outside = ((plane - mu).square() * torch.exp(-logvar)).sum(-1) > 5.99  # além dos 95%
+    outside = ((plane - mu).square() * torch.exp(-logvar)).sum(-1) > 5.99  # fora
     rhos = [(density**2 / p).sum(1) * cell - 1 for p in (prior, (prior + q) / 2)]
     missed = (density * outside).sum(1) * cell
     return torch.stack((*(rho / 0.1**2 for rho in rhos), missed)).cpu()  # (3, B)
@@ -751,16 +751,19 @@ for kind, row in zip(("prior", "mixture"), many, strict=False):
     low, middle, top = row.quantile(three).tolist()
     print(say(f"elbo-needs-{kind}", low=low, middle=middle, top=top))
 missed = many[2].median().item()
+worse = (many[1] > many[0]).float().mean().item()
 print(say("elbo-missed", share=missed))
+print(say("elbo-worse", share=worse))
 
 _, logvar = model.encode(pixels[:500])
 assert (logvar.exp() < 0.5).float().mean() > 0.95
-assert (many[1] < many[0]).float().mean() > 0.9
+assert 0.02 < worse < 0.4
+assert (many[1] < 2.1 * many[0] + 100).all()  # o dobro do peso, o dobro da variância
 assert many[0].median() > 3 * many[1].median() > 300
 assert missed > 0.1  # 5% se q fosse exato
 
 # %% [markdown] key="digit-balance"
-# A mistura precisa de muito menos amostras, mas ainda são muitas. Por quê, se a lacuna mediana é de mais ou menos um nat? A última linha diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Lá fora, só a parte da mistura que vem da priori propõe o bastante.
+# Para a maioria das imagens, a mistura precisa de muito menos amostras, mas ainda são muitas. Por quê, se a lacuna mediana é de mais ou menos um nat? A terceira linha diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Lá fora, só a parte da mistura que vem da priori propõe o bastante. E em algumas imagens $q$ erra a posteriori por completo; nelas, metade das amostras se perde, e a mistura exige até o dobro das amostras da priori.
 #
 # Agora um único dígito, escolhido por uma regra e não a olho: entre os 500, o mais próximo do meio na lacuna, nas amostras necessárias e em $\log p(x)$. Que o balanço feche é de novo álgebra na mesma grade; por isso a célula recolhida segue outro caminho, 200.000 amostras da mistura.
 
