@@ -281,7 +281,7 @@ figure
 # %% [markdown] key="kl-route"
 # ## 4. The second route: Bayes
 #
-# Jensen says that something is lost, not what. The *Kullback-Leibler divergence* from $q$ to $p$ will. It says by how many nats the draws of $q$ are more likely under $q$ than under $p$, on average. By Jensen once more, it is never negative:
+# Jensen says that something is lost, not what. That takes the *Kullback-Leibler divergence* from $q$ to $p$: by how many nats the draws of $q$ are more likely under $q$ than under $p$, on average. By Jensen once more, it is never negative:
 #
 # $$\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q\!\left[\log \frac{q(z)}{p(z)}\right] = -\,\mathbb{E}_q\!\left[\log \frac{p(z)}{q(z)}\right] \;\ge\; -\log \mathbb{E}_q\!\left[\frac{p(z)}{q(z)}\right] \ge -\log 1 = 0.$$
 #
@@ -725,7 +725,7 @@ figure
 # %% [markdown] key="digit-cost"
 # ### How many draws for a digit?
 #
-# The formula of section 2 holds, with the plane in place of the line. For the first 500 images, the next cell computes how many draws bring $\log p(x)$ to within about 0.1 nats: from the prior, and from a mixture, half prior and half encoder's $q$. Why half prior, once more? Because of the tails. Far out, the logits of this decoder grow no faster than $|z|$, so the posterior falls no faster than $e^{-z^2/2 - b|z|}$. A $q$ with $\sigma^2 < \frac{1}{2}$ falls faster, and alone it would have infinite variance.
+# The formula of section 2 holds, with the plane in place of the line. For the first 500 images, the next cell computes how many draws bring $\log p(x)$ to within about 0.1 nats: from the prior, and from a mixture, half prior and half encoder's $q$. Why half prior, once more? Because of the tails. Far out, the logits of this decoder grow no faster than $|z|$, so the posterior falls no faster than $e^{-z^2/2 - b|z|}$. A $q$ with $\sigma^2 < \frac{1}{2}$ falls so much faster that alone it would have infinite variance.
 
 # %% key="digit-needs" jupyter={"source_hidden": true} tags=["hide-input"]
 def draws_needed(x):  # (B, 784) to (3, B): prior, mixture, what q misses

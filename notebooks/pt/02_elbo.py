@@ -48,7 +48,7 @@ def float64(value):
 #
 # $$z \sim \mathcal{N}(0, 1), \qquad f(z) = \left(z - 2 \sin z,\; \tfrac{3}{2} \cos z\right), \qquad x \mid z \sim \mathcal{N}(f(z), 0{,}4^2 I).$$
 #
-# A próxima figura mostra a curva, com alguns valores de $z$ ao longo dela, e 400 amostras do modelo. A curva cruza a si mesma de propósito. Três observações vão nos acompanhar: **A**, dentro do laço; **B**, perto do cruzamento; **C**, longe de tudo, onde as amostras são raras.
+# A próxima figura mostra a curva, com alguns valores de $z$ ao longo dela, e 400 amostras do modelo. O cruzamento da curva consigo mesma é proposital. Três observações vão nos acompanhar: **A**, dentro do laço; **B**, perto do cruzamento; **C**, longe de tudo, onde as amostras são raras.
 
 # %% key="toy-model"
 noise = 0.4  # desvio padrão em cada coordenada de x
@@ -189,7 +189,7 @@ for name, x in observed.items():
 # %% [markdown] key="importance"
 # ### Procurar onde importa
 #
-# C pede mais de dezoito mil amostras, porque a priori quase nunca visita a sua agulha. A *amostragem por importância* amostra de outra densidade $q$, que procura ali, e corrige cada amostra pelo peso:
+# C pede mais de dezoito mil amostras, porque a priori quase nunca visita a agulha. A *amostragem por importância* amostra de outra densidade $q$, que procura ali, e corrige cada amostra pelo peso:
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
@@ -281,7 +281,7 @@ figure
 # %% [markdown] key="kl-route"
 # ## 4. O segundo caminho: Bayes
 #
-# Jensen diz que algo se perde, mas não o quê. A *divergência de Kullback-Leibler* de $q$ em relação a $p$ dirá. Ela diz em quantos nats, em média, as amostras de $q$ são mais prováveis segundo $q$ do que segundo $p$. De novo por Jensen, ela nunca é negativa:
+# Jensen diz que algo se perde, mas não o quê. Quem o diz é a *divergência de Kullback-Leibler* de $q$ em relação a $p$: em quantos nats, em média, as amostras de $q$ são mais prováveis segundo $q$ do que segundo $p$. De novo por Jensen, ela nunca é negativa:
 #
 # $$\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q\!\left[\log \frac{q(z)}{p(z)}\right] = -\,\mathbb{E}_q\!\left[\log \frac{p(z)}{q(z)}\right] \;\ge\; -\log \mathbb{E}_q\!\left[\frac{p(z)}{q(z)}\right] \ge -\log 1 = 0.$$
 #
@@ -725,7 +725,7 @@ figure
 # %% [markdown] key="digit-cost"
 # ### Quantas amostras para um dígito?
 #
-# A fórmula da seção 2 vale aqui, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras levam $\log p(x)$ a um erro de cerca de 0,1 nat: da priori, e de uma mistura, metade priori e metade $q$ do codificador. Por que metade priori, de novo? Por causa das caudas. Longe do centro, os logits deste decodificador não crescem mais depressa que $|z|$; por isso a posteriori não cai mais depressa que $e^{-z^2/2 - b|z|}$. Um $q$ com $\sigma^2 < \frac{1}{2}$ cai mais depressa, e sozinho teria variância infinita.
+# A fórmula da seção 2 vale aqui, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras levam $\log p(x)$ a um erro de cerca de 0,1 nat: da priori, e de uma mistura, metade priori e metade $q$ do codificador. Por que metade priori, de novo? Por causa das caudas. Longe do centro, os logits deste decodificador não crescem mais depressa que $|z|$; por isso a posteriori não cai mais depressa que $e^{-z^2/2 - b|z|}$. Um $q$ com $\sigma^2 < \frac{1}{2}$ cai tão mais depressa que, sozinho, teria variância infinita.
 
 # %% key="digit-needs" jupyter={"source_hidden": true} tags=["hide-input"]
 def draws_needed(x):  # (B, 784) em (3, B): priori, mistura, o que falta a q
@@ -875,7 +875,7 @@ figure
 # %% [markdown] key="answer"
 # ## 10. Então, quão apertado ele é?
 #
-# O ELBO fica abaixo de $\log p(x)$ por $\mathrm{KL}(q \,\|\, p(z \mid x))$, nem mais, nem menos. Para uma imagem de teste típica, isso dá mais ou menos um nat. Para mais de uma em cinquenta, passa de dez nats, e essas puxam a média para bem acima da mediana.
+# O ELBO fica abaixo de $\log p(x)$ por $\mathrm{KL}(q \,\|\, p(z \mid x))$, nem mais, nem menos. Para uma imagem de teste típica, isso dá mais ou menos um nat. Para mais de uma em cinquenta, passa de dez nats, e são essas que puxam a média para bem acima da mediana.
 
 # %% key="answer-measured"
 error = train.standard_error(gaps)
