@@ -12,7 +12,7 @@ import jupytext
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, optimize, stats
+from scipy import integrate, optimize, special, stats
 from torch.distributions import MultivariateNormal, Normal
 
 from vae_teach import densities
@@ -31,6 +31,30 @@ def grid(joint, z, mu, logvar):
 def closed_entropy(joint, z, mu, logvar):
     weights = log_q(z, mu, logvar).softmax(0)
     return weights @ joint + 0.5 * (logvar + math.log(2 * math.pi * math.e))
+
+
+def grid_in_numpy(joint, z, mu, logvar):
+    joint, z = joint.numpy(), z.numpy()
+    density = stats.norm.pdf(z, mu.item(), math.exp(logvar.item() / 2))
+    return np.trapezoid(density * (joint - np.log(density + 1e-300)), z)  # np.float64
+
+
+def grid_in_python(*given):
+    return float(grid_in_numpy(*given))
+
+
+def sampled_in_numpy(z, mu, logvar):
+    z, mu, sigma = z.numpy(), mu.numpy(), np.exp(logvar.numpy() / 2)
+    return (stats.norm.logpdf(z, mu, sigma) - stats.norm.logpdf(z)).sum(-1).mean(0)
+
+
+def bound_in_numpy(log_weights):
+    return special.logsumexp(log_weights.numpy(), axis=0) - np.log(len(log_weights))
+
+
+def mixture_in_numpy(z):
+    logs = [stats.norm.logpdf(z.numpy(), c).sum(-1) for c in (3.0, -3.0)]
+    return np.logaddexp(*logs) - np.log(2.0)
 
 
 def sampled(z, mu, logvar):
@@ -74,10 +98,16 @@ def mixture_of_densities(z):
 
 
 RIGHT = {
-    checks.grid_elbo: [grid, closed_entropy],
-    checks.sampled_kl: [sampled, by_hand],
-    checks.weighted_bound: [bound, bound_step_by_step],
-    checks.mixture_prior: [mixture, mixture_of_densities],
+    checks.grid_elbo: [
+        grid,
+        closed_entropy,
+        grid_in_numpy,
+        grid_in_python,
+        lambda *given: grid(*given)[None],  # still one number
+    ],
+    checks.sampled_kl: [sampled, by_hand, sampled_in_numpy],
+    checks.weighted_bound: [bound, bound_step_by_step, bound_in_numpy],
+    checks.mixture_prior: [mixture, mixture_of_densities, mixture_in_numpy],
 }
 
 # What learners write, spelt as they write it, and the words of the hint it must get.
@@ -98,10 +128,22 @@ WRONG = [
     (checks.grid_elbo,
      lambda j, z, m, v: j.softmax(0) @ (j - log_q(z, m, v)), "over the posterior"),
     (checks.grid_elbo, lambda *a: grid(*a) + 0.01, "values differ"),
-    (checks.grid_elbo, lambda *a: grid(*a)[None], "shape"),
+    (checks.grid_elbo,
+     lambda j, z, m, v: (log_q(z, m, v).exp() * (j - log_q(z, m, v))).sum() * 0.01,
+     "fixed at 0.01"),
+    (checks.grid_elbo, lambda *a: grid(*a).expand(2), "shape"),
     (checks.sampled_kl, lambda *a: -sampled(*a), "sign is flipped"),
     (checks.sampled_kl, lambda z, m, v: sampled(z, m, v) * len(z), "summed over"),
     (checks.sampled_kl, lambda *a: sampled(*a).mean(), "images too"),
+    (checks.sampled_kl,
+     lambda z, m, v: (log_q(z, m, v) - log_q(z, 0 * m, 0 * v)).mean(),
+     "averages over everything"),
+    (checks.sampled_kl,
+     lambda z, m, v: (log_q(z, m, v) - log_q(z, 0 * m, 0 * v)).mean(-1).sum(0),
+     "axes are swapped"),
+    (checks.sampled_kl,
+     lambda z, m, v: sampled(m + torch.exp(v / 2) * torch.randn_like(z), m, v),
+     "draws of its own"),
     (checks.sampled_kl,
      lambda z, m, v: (densities.log_normal(z, m, v)
                       - densities.log_standard_normal(z)).mean(1), "left the draws"),
@@ -132,6 +174,11 @@ WRONG = [
     (checks.weighted_bound, lambda w: w.mean(0), "does not climb with k"),
     (checks.weighted_bound, lambda w: w.logsumexp(0), "division by k"),
     (checks.weighted_bound, lambda w: w.exp().mean(0).log(), "minus infinity"),
+    (checks.weighted_bound, lambda w: w.exp().sum(0).log(), "Two things are missing"),
+    (checks.weighted_bound, lambda w: w.logsumexp(0) - math.log(w.shape[1]),
+     "not that of images"),
+    (checks.weighted_bound, lambda w: w.logsumexp(1) - math.log(w.shape[0]),
+     "ran over the images"),
     (checks.weighted_bound, lambda w: (w.softmax(0) * w).sum(0), "by their softmax"),
     (checks.weighted_bound, lambda w: bound(w.T), "wrong axis"),
     (checks.weighted_bound, lambda w: w.logsumexp((0, 1)) - math.log(w.numel()),
@@ -145,6 +192,7 @@ WRONG = [
     (checks.mixture_prior, lambda z: parts(z).sum(-1).mean(1), "averaged the log"),
     (checks.mixture_prior, lambda z: parts(z).sum(-1).amax(1) - math.log(2),
      "kept the larger"),
+    (checks.mixture_prior, lambda z: mixture(z).exp(), "return its logarithm"),
     (checks.mixture_prior, lambda z: parts(z).sum(-1).logsumexp(1) - math.log(4),
      "once for each coordinate"),
     (checks.mixture_prior, lambda z: parts(z).logsumexp(1) - math.log(2),
@@ -195,7 +243,7 @@ def test_the_mixture_has_the_two_values_that_the_lesson_quotes():
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = ("setup", "toy-model", "quadrature-by-hand", "naive-cost")
-FUNCTIONS = {"jensen-picture": "elbo", "kl-route-numbers": "kl_to_posterior"}
+FUNCTIONS = {"jensen-bound": "elbo", "kl-route-numbers": "kl_to_posterior"}
 
 
 @pytest.fixture(scope="module")
@@ -306,3 +354,16 @@ def test_the_best_q_of_b_misses_little_more_than_log_two(lesson):
     tensor = torch.tensor(x, dtype=torch.float64)
     ours = lesson["kl_to_posterior"](tensor, *torch.tensor(best.x))
     assert abs(ours.item() - gap) < 1e-6
+
+
+def test_unanswered_exercises_say_only_that_an_answer_is_missing():
+    """No hint, and so no spoiler, stands under a cell that nobody has answered."""
+    book = jupytext.read(ROOT / "notebooks" / "en" / "02_elbo.py")
+    cells = [c for c in book.cells if c.metadata["key"].startswith("exercise-")]
+    code = [c.source for c in cells if c.cell_type == "code"]
+    names = {"checks": checks, "torch": torch, "float64": torch.tensor}
+    assert len(code) == 4
+    for source in code:
+        body, _, call = source.rpartition("\n")
+        exec(body, names)
+        assert "No answer yet" in eval(call, names).message

@@ -62,7 +62,8 @@ def _average(joint: float, entropy: float, over: str = "spacing") -> Answer:
         log_q = _q(z, mu, logvar)
         total = (log_q.exp() * (joint * log_joint - entropy * log_q)).sum()
         step = (z[1] - z[0]).item()
-        return total * {"spacing": step, "nothing": 1.0, "points": 1 / len(z)}[over]
+        widths = {"spacing": step, "toy": 0.01, "nothing": 1.0, "points": 1 / len(z)}
+        return total * widths[over]
 
     return value
 
@@ -73,6 +74,7 @@ def _over_posterior(j: Tensor, z: Tensor, m: Tensor, v: Tensor) -> Tensor:
 
 GRID_MISTAKES: dict[str, Answer] = {
     "elbo-grid-no-spacing": _average(1, 1, "nothing"),
+    "elbo-grid-fixed-spacing": _average(1, 1, "toy"),
     "elbo-grid-mean": _average(1, 1, "points"),
     "elbo-grid-no-entropy": _average(1, 0),
     "elbo-grid-entropy-sign": _average(1, -1),
@@ -88,8 +90,8 @@ def grid_elbo(answer: Answer) -> Verdict:
 
     log_joint and z are (Z,), mu and logvar scalars.
     """
-    right = "elbo-grid-right"
-    return compare(answer, _grid_oracle, GRID_MISTAKES, _grid_cases(), right)
+    right, cases = "elbo-grid-right", _grid_cases()
+    return compare(answer, _grid_oracle, GRID_MISTAKES, cases, right, number=True)
 
 
 def _log_ratio(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -123,6 +125,8 @@ KL_MISTAKES: dict[str, Answer] = {
     "elbo-kl-sign": lambda z, m, v: -_kl_oracle(z, m, v),
     "elbo-kl-sum": lambda z, m, v: _log_ratio(z, m, v).sum(-1).sum(0),
     "elbo-kl-all": lambda z, m, v: _log_ratio(z, m, v).sum(-1).mean(),
+    "elbo-kl-everything": lambda z, m, v: _log_ratio(z, m, v).mean(),
+    "elbo-kl-swapped": lambda z, m, v: _log_ratio(z, m, v).mean(-1).sum(0),
     "elbo-kl-wrong-axis": lambda z, m, v: _log_ratio(z, m, v).sum(-1).mean(1),
     "elbo-kl-not-averaged": lambda z, m, v: _log_ratio(z, m, v).sum(-1),
     "elbo-kl-not-summed": lambda z, m, v: _log_ratio(z, m, v).mean(0),
@@ -146,7 +150,8 @@ def sampled_kl(answer: Answer) -> Verdict:
         mu, logvar = torch.randn(2, *shape, dtype=torch.float64, generator=stream)
         eps = torch.randn(draws, *shape, dtype=torch.float64, generator=stream)
         cases.append((mu + (0.5 * logvar).exp() * eps, mu, logvar))
-    return compare(answer, _kl_oracle, KL_MISTAKES, cases, right="elbo-kl-right")
+    right, changes = "elbo-kl-right", "elbo-kl-fresh"
+    return compare(answer, _kl_oracle, KL_MISTAKES, cases, right, changes=changes)
 
 
 def _bound_oracle(log_weights: Tensor) -> Tensor:
@@ -159,8 +164,11 @@ BOUND_MISTAKES: dict[str, Answer] = {
     "elbo-bound-mean-logs": lambda w: w.mean(0),
     "elbo-bound-no-k": lambda w: _bound_oracle(w) + math.log(len(w)),
     "elbo-bound-underflow": lambda w: w.exp().mean(0).log(),
+    "elbo-bound-underflow-no-k": lambda w: w.exp().sum(0).log(),
     "elbo-bound-softmax": lambda w: (w.softmax(0) * w).sum(0),
     "elbo-bound-axis": lambda w: _bound_oracle(w.T),
+    "elbo-bound-axis-k": lambda w: w.logsumexp(1) - math.log(len(w)),
+    "elbo-bound-wrong-k": lambda w: w.logsumexp(0) - math.log(w.shape[1]),
     "elbo-bound-all": lambda w: _bound_oracle(w.flatten()),
     "elbo-bound-max": lambda w: w.max(0).values,
     "elbo-bound-sign": lambda w: -_bound_oracle(w),
@@ -198,6 +206,7 @@ MIXTURE_MISTAKES: dict[str, Answer] = {
     "elbo-mixture-no-weight": lambda z: _mixture_oracle(z) + math.log(2),
     "elbo-mixture-mean-logs": lambda z: _parts(z).sum(-1).mean(1),
     "elbo-mixture-max": lambda z: _parts(z).sum(-1).amax(1) - math.log(2),
+    "elbo-mixture-densities": lambda z: _mixture_oracle(z).exp(),
     "elbo-mixture-two-weights": lambda z: _mixture_oracle(z) - math.log(2),
     "elbo-mixture-not-summed": lambda z: _parts(z).logsumexp(1) - math.log(2),
     "elbo-mixture-one-mode": lambda z: _parts(z)[:, 0].sum(-1),
