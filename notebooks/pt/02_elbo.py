@@ -743,7 +743,7 @@ def draws_needed(x):  # (B, 784) em (3, B): priori, mistura, o que falta a q
     return torch.stack((*(rho / 0.1**2 for rho in rhos), missed)).cpu()  # (3, B)
 
 
-# %% key="digit-draws"
+# %% key="digit-cost-checked"
 parts = [draws_needed(part) for part in pixels[:500].split(250)]
 many = torch.cat(parts, 1)  # (3, 500)
 three = torch.tensor([0.1, 0.5, 0.9])
