@@ -333,7 +333,8 @@ FIRST = {  # what a reader finds by searching the lessons
     "vae_teach.exact.log_likelihood": "02_elbo",
     "vae_teach.checks.elbo.sampled_kl": "02_elbo",
     "vae_teach.exact.LinearGaussian": "03_reparameterization",
-    "vae_teach.data.draw_bits": "04_gpu_training",
+    "vae_teach.data.draw_bits": "00_tour",
+    "vae_teach.train.products_at": "04_gpu_training",
 }
 
 

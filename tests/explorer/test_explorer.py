@@ -418,7 +418,7 @@ BAD = {
         lambda: LatentExplorer(steep(strangers.Logits())),
         "decodes='logits'",
     ),
-    "NaN weights": (ValueError, lambda: LatentExplorer(not_a_number()), "float16"),
+    "NaN weights": (ValueError, lambda: LatentExplorer(not_a_number()), "NaN"),
     "not square": (ValueError, lambda: LatentExplorer(VAE(input_dim=20)), "20"),
     "diverged": (ValueError, lambda: LatentExplorer(diverged()), "float16"),
     "extent": (ValueError, lambda: LatentExplorer(VAE(), extent=0), "extent"),

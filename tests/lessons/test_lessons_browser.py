@@ -91,8 +91,8 @@ def settle(lesson, image, act):
     """Act, let the kernel answer, and return the picture that then stands still."""
     act()
     before, same = None, 0
-    for _ in range(PATIENCE["react"] // 100):
-        lesson.page.wait_for_timeout(100)
+    for _ in range(PATIENCE["react"] // 200):
+        lesson.page.wait_for_timeout(200)
         lesson.page.evaluate(
             ANSWERED
         )  # a queue: it answers after what was asked before
