@@ -9,6 +9,7 @@ still is what the course once put there.
 import hashlib
 import json
 import os
+import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,13 @@ def origin(path: Path) -> tuple[str | None, bool]:
 
 
 def marked(notebook: Notebook) -> str:
-    """Return the text of a copy, which says what it was made of and how it was."""
+    """Return the text of a copy, which says what it was made of and how it was.
+
+    It names the version of Python, as JupyterLab would once the kernel has started, and
+    then take the notebook for changed.
+    """
+    if "language_info" in notebook["metadata"]:
+        notebook["metadata"]["language_info"]["version"] = sys.version.split()[0]
     about = notebook["metadata"].setdefault("vae_teach", {})
     for ours in ("lesson", "copy"):
         about.pop(ours, None)

@@ -40,6 +40,11 @@ ASK = """async code => {
 SHOWN = """() => jupyterapp.shell.currentWidget.content.widgets
   .map(({ outputArea }) => outputArea?.node.innerText.slice(0, 80) ?? "")
   .filter(said => said.trim())"""
+KERNEL = """async () => {
+  const { sessionContext } = jupyterapp.shell.currentWidget;
+  await sessionContext.ready;
+  await sessionContext.session.kernel.info;
+}"""
 DIRTY = "jupyterapp.shell.currentWidget.context.model.dirty"
 ANSWER = """async answer => {
   const { content, context } = jupyterapp.shell.currentWidget;
@@ -68,6 +73,7 @@ def tour(browser, tmp_path):
 
 def test_the_tour_runs_and_its_widgets_answer(tour):
     check_opening(tour)
+    check_listing(tour)
     tour.page.evaluate(RUN_ALL)
     tour.page.wait_for_function("finished", timeout=PATIENCE["run"])
     assert tour.page.evaluate(NOT_RUN_WELL) == []
@@ -91,7 +97,7 @@ def test_a_lesson_that_was_opened_is_unchanged_and_an_answer_stays(browser, tmp_
         tour.page.goto(f"{lab.url}/?token={lab.token}")
         check_opening(tour)
         opened = mine.read_bytes()
-        tour.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
+        tour.page.evaluate(KERNEL)
         tour.page.wait_for_timeout(3 * SECOND)  # widgets are drawn, or were given up
         assert not tour.page.evaluate(DIRTY)
         assert mine.read_bytes() == opened
@@ -164,10 +170,14 @@ def check_opening(tour):
     menus = page.locator(".lm-MenuBar-itemLabel")
     assert menus.first.inner_text() == MENU[tour.name]
     assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0  # no news pop-up
-    listed = page.locator(".jp-DirListing-itemText").all_inner_texts()
-    lessons = (REPOSITORY / "notebooks" / tour.name).glob("*.ipynb")
-    assert sorted(listed) == sorted(lesson.name for lesson in lessons)  # each once
     tour.shoot("open")
+
+
+def check_listing(tour):
+    """The file browser shows the reader's folder: each lesson once, nothing else."""
+    listed = tour.page.locator(".jp-DirListing-itemText").all_inner_texts()
+    lessons = (REPOSITORY / "notebooks" / tour.name).glob("*.ipynb")
+    assert sorted(listed) == sorted(lesson.name for lesson in lessons)
 
 
 def check_sliders(tour):
