@@ -123,6 +123,23 @@ def book(tmp_path_factory):
     return site
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Start what takes longest first, so that both workers end together.
+
+    A file stays with one worker: that of all lessons in a browser, then the notebooks,
+    whose later lessons train most.
+    """
+
+    def turn(item):
+        notebook = item.path.suffix == ".ipynb"
+        in_browser = item.path.name == "test_lessons_browser.py"
+        later_first = -int(item.path.stem[:2]) if notebook else 0
+        return not in_browser, not notebook, later_first
+
+    items.sort(key=turn)
+
+
 class Guard:
     """Registered as a plugin, so that it also sees the cells in notebooks/."""
 
