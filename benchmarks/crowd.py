@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -121,11 +122,19 @@ def main() -> None:
     options = read_options(__doc__, seconds=8, rounds=3)
     cases = [(k, p, n) for k in KINDS for p in READERS for n in READERS[p]]
     found: dict[tuple[str, str, int], list[dict[str, float]]] = {c: [] for c in cases}
-    for number in range(options.rounds):
-        for case in cases[:: (-1) ** number]:
-            found[case].append(measure(*case, options.seconds))
-            print(number, *case, found[case][-1], flush=True)
-    content = {"seconds": options.seconds, "rounds": options.rounds}
+    rounds = 0
+    with suppress(KeyboardInterrupt):  # what is complete by then is kept
+        for number in range(options.rounds):
+            turn = {}
+            for case in cases[:: (-1) ** number]:
+                turn[case] = measure(*case, options.seconds)
+                print(number, *case, turn[case], flush=True)
+            for case, one in turn.items():
+                found[case].append(one)
+            rounds += 1
+    if not rounds:
+        raise SystemExit(1)  # nothing to write
+    content = {"seconds": options.seconds, "rounds": rounds}
     write("crowd", content | {"rows": summary(found)}, options.out)
 
 

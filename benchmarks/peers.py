@@ -1,4 +1,4 @@
-"""One epoch of the same VAE: vae_teach's fit beside Pyro, Lightning and pythae.
+"""One epoch of the same VAE: vae_teach's fit beside JAX, Pyro, Lightning and pythae.
 
 Run: uv run --group peers python benchmarks/peers.py [--rounds 5] [--images 60000]
      [--threads N] [--fused]
@@ -8,7 +8,8 @@ All train ``nets.VAE`` from the same weights on the CPU, with the same binary im
 memory, batch size and learning rate; each does the rest as its own manual shows, with
 logs, bars, checkpoints and validation off. Only the epoch is timed: models, datasets
 and trainers are made before. Manuals show Adam as it comes; ``fit`` asks PyTorch for
-its fused form, which ``--fused`` gives to the others too.
+its fused form, which ``--fused`` gives to those that have PyTorch's too. JAX compiles a
+whole epoch, before the clock runs.
 """
 
 import logging
@@ -32,7 +33,7 @@ BATCH_SIZE = 128
 LEARNING_RATE = 1e-3
 DEVICE = "cpu"
 TEST_SEED = 0
-PACKAGES = {"Pyro": "pyro-ppl", "Lightning": "lightning", "pythae": "pythae"}
+PACKAGES = {"JAX": "jax", "Pyro": "pyro-ppl", "Lightning": "lightning", "pythae": "pythae"}
 
 Row = dict[str, Any]
 Settings = dict[str, Any]
@@ -74,6 +75,64 @@ def vae_teach_fit(images: data.Images, adam: Settings) -> Contestant:
         return history.column("seconds")[0]
 
     return Contestant(epoch)
+
+
+def in_jax(images: data.Images, adam: Settings) -> Contestant:
+    """Train with optax, the whole epoch one compiled ``lax.scan`` over its batches."""
+    import jax
+    import optax
+
+    optimizer = optax.adam(adam["lr"])
+    bits = jax.numpy.asarray(images.pixels.numpy())
+    whole = len(images) // BATCH_SIZE * BATCH_SIZE
+
+    def step(carried: Any, chosen: Any) -> tuple[Any, Any]:
+        weights, state, key = carried
+        key, own = jax.random.split(key)
+        loss, slopes = jax.value_and_grad(jax_loss)(weights, bits[chosen], own)
+        updates, state = optimizer.update(slopes, state)
+        return (optax.apply_updates(weights, updates), state, key), loss
+
+    @jax.jit
+    def train_epoch(weights: Any, key: Any) -> tuple[Any, Any]:
+        key, own = jax.random.split(key)
+        order = jax.random.permutation(own, len(images))
+        carried = (weights, optimizer.init(weights), key)
+        batches = order[:whole].reshape(-1, BATCH_SIZE)
+        carried, losses = jax.lax.scan(step, carried, batches)
+        if whole < len(images):  # the last batch is smaller
+            carried, _ = step(carried, order[whole:])
+        return carried[0], losses.mean()
+
+    def epoch(model: nets.VAE) -> float:
+        own = {n: jax.numpy.asarray(w.numpy()) for n, w in model.state_dict().items()}
+        key = jax.random.key(torch.initial_seed())
+        compiled = train_epoch.lower(own, key).compile()  # from the second one, kept
+        start = time.perf_counter()
+        own, _ = jax.block_until_ready(compiled(own, key))
+        seconds = time.perf_counter() - start
+        model.load_state_dict({n: torch.tensor(jax.device_get(own[n])) for n in own})
+        return seconds
+
+    return Contestant(epoch)
+
+
+def jax_loss(weights: dict[str, Any], x: Any, key: Any) -> Any:
+    """Return minus the ELBO per image of ``nets.VAE`` with these weights."""
+    import jax
+    import jax.numpy as jnp
+
+    def layer(name: str, inputs: Any) -> Any:
+        return inputs @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    h = jax.nn.relu(layer("encoder_hidden", x))  # (B, H)
+    mu = layer("encoder_mu", h)  # (B, L)
+    logvar = layer("encoder_logvar", h).clip(-nets.LOGVAR_LIMIT, nets.LOGVAR_LIMIT)
+    z = mu + jnp.exp(0.5 * logvar) * jax.random.normal(key, mu.shape)
+    logits = layer("decoder_logits", jax.nn.relu(layer("decoder_hidden", z)))  # (B, D)
+    misfit = jnp.sum(jnp.logaddexp(0, logits) - x * logits)
+    kl = -0.5 * jnp.sum(1 + logvar - mu**2 - jnp.exp(logvar))
+    return (misfit + kl) / len(x)
 
 
 def pyro(images: data.Images, adam: Settings) -> Contestant:
@@ -174,7 +233,7 @@ def pythae(images: data.Images, adam: Settings) -> Contestant:
     from pythae.models import VAE, VAEConfig
     from pythae.trainers import BaseTrainer
 
-    dataset = BaseDataset(images.pixels, images.labels)
+    dataset = BaseDataset(data.grey(images.pixels), images.labels)
     encoder, decoder = pythae_networks()
 
     def epoch(model: nets.VAE) -> float:
@@ -238,7 +297,7 @@ def pythae_settings(folder: str, adam: Settings) -> Any:
 
 def load_batches(images: data.Images) -> DataLoader:
     """Return the batches of an epoch as PyTorch's manual makes them of tensors."""
-    dataset = TensorDataset(images.pixels)
+    dataset = TensorDataset(data.grey(images.pixels))
     return DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True)
 
 
@@ -256,7 +315,7 @@ def time_of(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-PEERS = {"Pyro": pyro, "Lightning": lightning, "pythae": pythae}
+PEERS = {"JAX": in_jax, "Pyro": pyro, "Lightning": lightning, "pythae": pythae}
 
 
 def installed() -> dict[str, str]:

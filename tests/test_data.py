@@ -100,12 +100,14 @@ def test_mnist_is_mnist():
     train, test = data.load("mnist", "train"), data.load("mnist", "test")
     assert (len(train), len(test)) == (60_000, 10_000)
     assert train.pixels.shape == (60_000, 784)
-    assert train.pixels.dtype == torch.float32
+    assert train.pixels.nbytes == 60_000 * 784  # a byte each
+    assert test.pixels.dtype == torch.float32
     assert train.labels.dtype == torch.int64
     assert train.labels.bincount().tolist() == [
         *(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
     ]  # the published counts
-    assert train.pixels.mean().item() == pytest.approx(0.1307, abs=1e-4)
+    mean = train.pixels.double().mean().item() / 255
+    assert mean == pytest.approx(0.1307, abs=1e-4)
     assert test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
@@ -229,6 +231,25 @@ def test_take_gives_what_batches_give(dynamic):
         assert torch.equal(labels, chosen)
         assert torch.equal(x, images.take(chosen, taken))
         assert dynamic or torch.equal(x, images.pixels[chosen])
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_bytes_give_what_their_grey_levels_give(dynamic):
+    levels = torch.randint(0, 256, (9, 5), dtype=torch.uint8)
+    floats, labels = levels.float() / 255, torch.arange(9)
+    sources = (torch.Generator().manual_seed(0) for _ in range(2))
+    batches = [
+        list(data.Images(pixels, labels, dynamic=dynamic).batches(4, generator=source))
+        for pixels, source in zip((levels, floats), sources, strict=True)
+    ]
+    for (of_bytes, _), (of_floats, _) in zip(*batches, strict=True):
+        assert of_bytes.dtype == torch.float32
+        assert torch.equal(of_bytes, of_floats)
+
+
+def test_bytes_are_refused_where_there_are_none():
+    with pytest.raises(ValueError, match="pixels"):
+        data.Images(torch.empty(0, 4, dtype=torch.uint8), torch.arange(0))
 
 
 def test_batches_cover_every_image_once():
@@ -553,7 +574,6 @@ def test_packed_files_are_read(given, tmp_path):
     raw = tmp_path / "home" / "data" / "MNIST" / "raw"
     expected = torch.from_numpy(
         np.frombuffer((raw / "train-images-idx3-ubyte").read_bytes(), np.uint8, -1, 16)
-        / np.float32(255)
     )
     for file in list(raw.iterdir()):
         (raw / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))

@@ -31,6 +31,7 @@ from tools.pages import (
     write_text,
 )
 
+NUMBER = r"\d+(?:[.,]\d+)*"  # 60,000 or 60.000, 0.5 or 0,5: marks change places
 YEAR = r"(?<![\d.,])(?:19|20)\d\d(?!\d|[.,]\d)"  # a citation: Burda et al. (2015)
 
 
@@ -64,7 +65,9 @@ def marks(text: str) -> dict[str, list[str]]:
     for kind in ("links", "images"):  # a page's own language and headings may differ
         bare = [t if ":" in t else re.sub("#.*", "#", t) for t in found[kind]]
         found[kind] = [re.sub(r"(^|/)(?:pt|en)/", r"\1xx/", t) for t in bare]
-    for kind in ("links", "images", "citations"):
+    numbers = re.findall(NUMBER, prose(text))
+    found["numbers"] = [number.replace(",", ".") for number in numbers]
+    for kind in ("links", "images", "citations", "numbers"):
         found[kind].sort()
     return found
 

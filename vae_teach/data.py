@@ -1,7 +1,7 @@
 """Images: a whole dataset as two tensors in memory, and where it comes from.
 
-MNIST has 60,000 images of 784 numbers: 188 MB as float32. That fits in any memory,
-so files are read once.
+MNIST has 60,000 images of 784 grey levels: 47 MB as bytes, 188 MB as float32. That fits
+in any memory, so files are read once, and bytes suffice until a batch is taken.
 """
 
 import gzip
@@ -68,13 +68,14 @@ class Images:
     """A dataset in memory.
 
     Args:
-        pixels: (N, D) float in [0, 1]; D is 784 for every dataset of the course.
+        pixels: (N, D) float in [0, 1], or grey levels from 0 to 255 as bytes (uint8),
+            which become floats in the batches; D is 784 for every dataset of the course.
         labels: (N,) int64, the digit in each image.
         name: where it comes from, such as ``"mnist"``.
         dynamic: draw new bits from the grey levels each time a batch is taken.
 
     Raises:
-        TypeError: pixels that are not floating, labels that are no tensor.
+        TypeError: pixels that are neither, labels that are no tensor.
         ValueError: pixels outside [0, 1] or NaN, no image, images that are not flat,
             more or fewer labels than images.
     """
@@ -85,7 +86,7 @@ class Images:
     dynamic: bool = False
 
     def __post_init__(self) -> None:
-        check_pixels("pixels", self.pixels)
+        check_pixels("pixels", self.pixels, bytes_too=True)
         shape = tuple(self.pixels.shape)
         if len(shape) != 2:
             width = self.pixels[0].numel()
@@ -142,25 +143,33 @@ class Images:
 
     def take(self, chosen: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the images (B, D) at some indices, (B,) int64, as ``batches`` does."""
-        x = self.pixels.index_select(0, chosen)  # (B, D)
+        x = grey(self.pixels.index_select(0, chosen))  # (B, D)
         return draw_bits(x, generator) if self.dynamic else x
 
 
-def draw_bits(grey: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def grey(pixels: Tensor) -> Tensor:
+    """Return pixels as floats in [0, 1]: bytes as float32, floats as they are."""
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
+
+
+def draw_bits(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Draw each pixel, 1 with probability its grey level: (B, D) to (B, D) of 0 and 1.
+
+    Grey levels are floats in [0, 1], or bytes, whose bits are float32.
 
     On a CPU, which makes random numbers one by one, each pixel takes 16 random bits of
     a 64-bit draw: a third of the time, and no probability is off by more than 2^-16.
     """
-    if grey.device.type != "cpu":
-        uniform = torch.rand(grey.shape, generator=generator, device=grey.device)
-        return (uniform < grey).to(grey.dtype)  # (B, D)
-    draws = torch.empty(math.ceil(grey.numel() / 4), dtype=torch.int64)  # 4 pixels each
+    x = grey(pixels)
+    if x.device.type != "cpu":
+        uniform = torch.rand(x.shape, generator=generator, device=x.device)
+        return (uniform < x).to(x.dtype)  # (B, D)
+    draws = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int64)  # 4 pixels each
     draws.random_(-(2**63), None, generator=generator)
-    noise = draws.view(torch.int16)[: grey.numel()].view(grey.shape)  # (B, D)
+    noise = draws.view(torch.int16)[: x.numel()].view(x.shape)  # (B, D)
     lowest = torch.tensor(-(2.0**15))  # the lowest value of the noise
-    levels = torch.add(lowest, grey.detach().float(), alpha=2**16)  # in one pass
-    return torch.lt(noise.float(), levels, out=levels).to(grey.dtype)  # (B, D)
+    levels = torch.add(lowest, x.detach().float(), alpha=2**16)  # in one pass
+    return torch.lt(noise.float(), levels, out=levels).to(x.dtype)  # (B, D)
 
 
 def load(
@@ -190,7 +199,7 @@ def load(
 
     Returns:
         Images with pixels (N, 784) and labels (N,). Dynamic ones keep their grey
-        levels in ``pixels``; their batches are binary.
+        levels in ``pixels``, as bytes, and their batches are binary; others are floats.
 
     Raises:
         ValueError: an unknown name, split, binarization or device.
@@ -206,6 +215,7 @@ def load(
     if binarize == "auto":
         binarize = "dynamic" if split == "train" else "fixed"
     name, pixels, labels = _read_either(name, split)
+    pixels = pixels if binarize == "dynamic" else grey(pixels)
     if binarize == "fixed":
         pixels = draw_bits(pixels, torch.Generator().manual_seed(TEST_BITS_SEED))
     return Images(pixels.to(place), labels.to(place), name, binarize == "dynamic")
@@ -220,17 +230,17 @@ def _read_either(name: str, split: str) -> tuple[str, Tensor, Tensor]:
             name = "strokes"
     if name == "strokes":
         count, seed = (60_000, 0) if split == "train" else (10_000, 1)
-        pixels, factors = strokes.digits(count, seed=seed)
-        return name, pixels, factors.label
+        drawn, factors = strokes.digits(count, seed=seed)
+        return name, drawn.mul_(255).round_().byte(), factors.label  # as files hold them
     return name, *_read_files(name, split)
 
 
 def _read_files(name: str, split: str) -> tuple[Tensor, Tensor]:
     files, part = _find(name), "train" if split == "train" else "t10k"
     # The format idx: a header of 16 or 8 bytes, whose content the checksum vouches for.
-    grey = np.frombuffer(files[f"{part}-images-idx3-ubyte"], np.uint8, offset=16)
+    levels = np.frombuffer(files[f"{part}-images-idx3-ubyte"], np.uint8, offset=16)
     digits = np.frombuffer(files[f"{part}-labels-idx1-ubyte"], np.uint8, offset=8)
-    pixels = torch.tensor(grey).reshape(-1, 784).float().div_(255)  # (N, 784)
+    pixels = torch.tensor(levels).reshape(-1, 784)  # (N, 784), a byte each
     return pixels, torch.tensor(digits, dtype=torch.int64)
 
 

@@ -213,8 +213,7 @@ def reconstructions(model: Any, images: Images, *, count: int = 10) -> Picture:
     first = one_of_each(images).tolist()
     rest = [i for i in range(min(len(images), count)) if i not in first]
     chosen = torch.tensor((first + rest)[:count])
-    x = images.pixels[chosen.to(images.pixels.device)]  # (B, D)
-    x = draw_bits(x) if images.dynamic else x
+    x = images.take(chosen.to(images.pixels.device))  # (B, D)
     model = adapt(model)
     mu = model.codes(alike(x, model.like))  # (B, L)
     rows = {say("originals"): x, say("reconstructed-means"): model.decode(mu)}
@@ -306,8 +305,8 @@ def latent_map(model: Any, images: Images, *, count: int = 5000) -> Picture:
     model = adapt(model)
     if model.latent_dim < 2:
         raise ValueError(say("two-latents", got=model.latent_dim))
-    x = alike(images.pixels[:count], model.like)
-    x = draw_bits(x) if images.dynamic else x
+    first = torch.arange(min(count, len(images)), device=images.pixels.device)
+    x = alike(images.take(first), model.like)
     mu = model.codes(x)[:, :2].float().cpu()  # (B, 2)
     labels = images.labels[:count].cpu().long()  # (B,)
     figure, (ax,) = picture(say("alt-map", count=len(x)), width=6.6, height=6.6)

@@ -124,18 +124,22 @@ def check_sound(value: Tensor) -> Tensor:
     return value
 
 
-def check_pixels(name: str, value: Tensor) -> None:
+def check_pixels(name: str, value: Tensor, *, bytes_too: bool = False) -> None:
     """Raise unless ``value`` holds floating pixels in [0, 1], without NaN, not empty.
 
-    TypeError for another dtype, ValueError for the rest. Waits for the device.
+    With ``bytes_too``, grey levels from 0 to 255 in uint8 will do. TypeError for another
+    dtype, ValueError for the rest. Waits for the device.
     """
-    if not isinstance(value, Tensor) or not value.is_floating_point():
+    are_bytes = bytes_too and isinstance(value, Tensor) and value.dtype == torch.uint8
+    if not are_bytes and not (isinstance(value, Tensor) and value.is_floating_point()):
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(say("pixels-not-floating", name=name, got=got))
     if values_are_trusted():
         return
     if value.numel() == 0:
         raise ValueError(say("empty-images", name=name, got=tuple(value.shape)))
+    if are_bytes:
+        return
     low, high = (bound.item() for bound in value.aminmax())
     if math.isnan(low) or math.isnan(high):
         raise ValueError(say("pixels-nan", name=name))

@@ -13,6 +13,7 @@ from typing import Any
 
 LANGUAGES = ("pt", "en")
 _SWAP_SEPARATORS = str.maketrans(".,", ",.")  # 60,000.5 in English is 60.000,5
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 Catalogue = dict[str, dict[str, str]]
 
@@ -50,15 +51,26 @@ def current_language() -> str:
 
 
 class _Numbers(string.Formatter):
-    """Format strings whose numbers follow the language: 1,234.5 or 1.234,5."""
+    """Format strings whose numbers are set as in print: 1,234.5 or 1.234,5, −2 × 10⁻⁷."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         text = str(super().format_field(value, format_spec))
         is_one = hasattr(value, "__float__") and not getattr(value, "shape", ())
-        is_number = is_one and not isinstance(value, bool)
-        if is_number and current_language() == "pt":
-            return text.translate(_SWAP_SEPARATORS)
-        return text
+        if not is_one or isinstance(value, bool):
+            return text
+        if current_language() == "pt":
+            text = text.translate(_SWAP_SEPARATORS)
+        return _in_print(text) if format_spec else text
+
+
+def _in_print(number: str) -> str:
+    """Set a minus sign for a hyphen, none before a zero, and a power of ten for an e."""
+    mantissa, is_power, exponent = number.partition("e")
+    if is_power and exponent[1:].isdigit():
+        return f"{_in_print(mantissa)} × 10{str(int(exponent)).translate(_RAISED)}"
+    if "-" in number and not any(digit in number for digit in "123456789in"):
+        return number.replace("-", " " if number[0] == " " else "")  # and no infinity
+    return number.replace("-", "−")
 
 
 def say(key: str, /, **values: Any) -> str:

@@ -18,7 +18,7 @@
 #
 # **You need** linear algebra, probability and a little PyTorch.
 #
-# **Time:** 40 minutes of reading; about a minute of computing on two cores.
+# **Time:** 40 minutes of reading; one to three minutes of computing on two cores, without the exercises.
 #
 # The model, the loss and the training loop are written out in this notebook and checked against the package `vae_teach`. The package loads the data, draws the pictures, and has the phrases that cells print: `say("tour-latents", count=2)` is a phrase by its name, in the language of the notebook, with the numbers that the cell computed. An `assert` stops the notebook where a claim does not hold. Drawing code is folded.
 
@@ -47,11 +47,11 @@ use_language("en")
 # %% [markdown] key="why"
 # ## 1. Why not just an autoencoder?
 #
-# An autoencoder squeezes each image into a few numbers, its *code*, and rebuilds the image from them. Each image becomes **one point**. Nothing says what lies between two points: pick a code at random, and the decoder may never have seen anything like it.
+# An autoencoder squeezes each image into a few numbers, its *code*, and a *decoder* rebuilds the image from them. Each image becomes **one point**. Nothing says what lies between two points: pick a code at random, and the decoder may never have seen anything like it.
 #
 # A variational autoencoder (VAE) stores **a small cloud** instead of the point. The decoder has to rebuild the image from anywhere in the cloud. And each cloud is pulled towards a known distribution, the *prior*, so that together they cover it. The better they do, the more often a draw from the prior lands on ground that the decoder knows. Section 10 measures how well they do.
 #
-# Take five images, with a cloud for each. A cloud carries a fifth of the mass. In this example, the sum of the clouds, the thick line, has no holes, and differs from the prior, which is dashed, by less than a tenth of its peak.
+# Take five images, with a cloud for each. Each cloud carries a fifth of the mass. In this example, the sum of the clouds, the thick line, has no holes, and differs from the prior, which is dashed, by less than a tenth of the prior's peak.
 
 # %% key="clouds"
 codes = torch.tensor([-1.1, -0.5, 0.0, 0.5, 1.1])  # one per image
@@ -75,15 +75,15 @@ figure
 # %% [markdown] key="formulation"
 # ## 2. The integral that has no formula
 #
-# The model generates an image in two steps. First, a *latent variable* $z$ is drawn from the prior $p(z) = \mathcal{N}(0, I)$. Then the decoder reads $z$ and says how probable each image is that may come out of it: that is the *likelihood* $p(x \mid z)$. The probability of seeing the image $x$ adds up all the ways in which it may arise:
+# The model generates an image in two steps. First, a *latent variable* $z$ is drawn from the prior $p(z) = \mathcal{N}(0, I)$. Then the decoder reads $z$ and says how probable each image is that may come out of it: that is the *likelihood* $p(x \mid z)$. The probability of seeing the image $x$ (a density, if its pixels are continuous) adds up all the ways in which it may arise:
 #
 # $$p(x) = \int p(x \mid z)\, p(z)\, dz.$$
 #
 # To train is to make the images that we have probable, so we need $\log p(x)$. But if the decoder is a neural network, the integral has no formula. Nor has the *posterior* $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, which would tell us which $z$ may have generated $x$.
 #
-# **Let us try anyway.** The integral is an average: sample $z$ from the prior many times and average $p(x \mid z)$. To know whether the attempt succeeds we use a model whose answer is known: a linear decoder with Gaussian noise. There $p(x)$ is a normal density, with an exact formula.
+# **Let us try anyway.** The integral is an average: sample $z$ from the prior many times and average $p(x \mid z)$. To know whether the attempt succeeds we use a model whose answer is known: a linear decoder with Gaussian noise, $x = Wz + s\,\eta$ with $\eta \sim \mathcal{N}(0, I)$. There $p(x)$ is a normal density with an exact formula, $\mathcal{N}(0,\, WW^\top + s^2 I)$.
 #
-# The cell makes four attempts with one latent variable and four with twenty. In the picture, each curve is one attempt, as its samples accumulate. Zero is the exact answer; the unit is the *nat*, the unit of the natural logarithm. Mind the two vertical scales. With one latent, the attempts end within half a nat of the answer. With twenty, they stay hundreds of nats below, and jump at each lucky draw.
+# The cell makes four attempts with one latent variable and four with twenty. In the picture, each curve is one attempt, as its samples accumulate. Zero is the exact answer; the unit is the *nat*, the unit of the natural logarithm. Mind the two vertical scales; on the left, some curves begin below the frame. With one latent, the attempts end within half a nat of the answer. With twenty, they stay hundreds of nats below, and jump at each lucky draw.
 
 # %% key="naive-monte-carlo"
 torch.manual_seed(0)
@@ -128,13 +128,13 @@ axes[0].set_ylim(-3, 3)
 figure
 
 # %% [markdown] key="naive-noticed"
-# This is not bad luck. The posterior is about fourteen times narrower than the prior in each direction. With one latent, a few draws in a hundred fall on it. With twenty, it fills about $10^{-23}$ of the volume of the prior, and none of ten thousand draws comes near. **What is missing is someone to tell us where to look.**
+# This is not bad luck. The posterior is about fourteen times narrower than the prior in each direction (the next cell prints it). With one latent, a few draws in a hundred fall on it. With twenty, it fills about $10^{-23}$ of the volume of the prior, and none of ten thousand draws comes near. **What is missing is someone to tell us where to look.**
 #
 # Suppose that such a someone exists and hands us a distribution $q(z)$. We may then sample from $q$ in place of the prior, if each draw gets the weight that makes up for it:
 #
 # $$p(x) = \int \frac{p(x, z)}{q(z)}\, q(z)\, dz = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right], \qquad p(x, z) = p(x \mid z)\, p(z).$$
 #
-# This is **importance sampling**. The help need not be perfect. In the next cell $q$ has the centre of the posterior, a width 20% too large, and ignores how the latents depend on each other. A thousand draws from $q$ end within half a nat of the exact answer, where ten thousand from the prior missed by hundreds.
+# This is **importance sampling**, and it works with any $q$ that is positive wherever $p(x, z)$ is. The help need not be perfect. The next cell stays with the model of twenty latents. Its posterior is normal too, with precision $I + W^\top W / s^2$. The $q$ has the centre of the posterior, a width (standard deviation) 20% too large, and ignores how the latents depend on each other. A thousand draws from $q$ end within half a nat of the exact answer, where ten thousand from the prior missed by hundreds.
 
 # %% key="posterior-knows"
 def true_posterior(weights, x):
@@ -168,7 +168,7 @@ assert 13 < 1 / posterior.stddev.mean() < 15
 assert -23.5 < volume < -22.5
 
 # %% [markdown] key="naive-moral"
-# A neural decoder does not give us its posterior, nor a place to look. But we can *learn* an approximation, $q(z \mid x)$: a network reads $x$ and says where to look for $z$. That network is the **encoder**. One network serves all images, new ones too, in place of a search for each image. Its cost is shared, and so this is called *amortized* inference.
+# A neural decoder does not give us its posterior, nor a place to look. But we can *learn* an approximation, $q(z \mid x)$: a network reads $x$ and says where to look for $z$. That network is the **encoder**. One network serves all images, new ones too, in place of a search for each image. The cost of training it is shared by all, and so this is called *amortized* inference.
 
 # %% [markdown] key="elbo"
 # ## 3. The ELBO: a bound that can be computed
@@ -181,24 +181,26 @@ assert -23.5 < volume < -22.5
 #
 # $$-\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{q(z)}\!\left[\log \frac{p(z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q(z)}\!\left[\frac{p(z)}{q(z)}\right] = \log \int p(z)\, dz = 0.$$
 #
-# It is zero only where the two are equal, and $\mathrm{KL}(q \,\|\, p)$ is not $\mathrm{KL}(p \,\|\, q)$.
+# It is zero only when the two are equal, since the logarithm is nowhere straight, and $\mathrm{KL}(q \,\|\, p)$ is not $\mathrm{KL}(p \,\|\, q)$.
 #
 # Now apply the same inequality to importance sampling, with the encoder's $q$:
 #
 # $$\log p(x) = \log \mathbb{E}_{q(z \mid x)}\!\left[\frac{p(x, z)}{q(z \mid x)}\right] \;\ge\; \mathbb{E}_{q(z \mid x)}\!\left[\log \frac{p(x, z)}{q(z \mid x)}\right] = \mathrm{ELBO}(x).$$
 #
-# The right-hand side is the *evidence lower bound*, the ELBO. With $p(x, z) = p(x \mid z)\, p(z)$ it splits into two terms:
+# The right-hand side is the *evidence lower bound*, the ELBO; the evidence is $\log p(x)$. With $p(x, z) = p(x \mid z)\, p(z)$ it splits into two terms:
 #
 # $$\begin{aligned} \mathrm{ELBO}(x) &= \mathbb{E}_{q(z \mid x)}\!\left[\log p(x \mid z) + \log \frac{p(z)}{q(z \mid x)}\right] \\ &= \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)). \end{aligned}$$
 #
-# - The **reconstruction term** asks that points of the cloud of $x$, once decoded, make $x$ probable. It favours clouds that are narrow and far from each other.
+# - The **reconstruction term** asks that points of the cloud of $x$, once decoded, make $x$ probable. It favours clouds that are narrow and far from each other: a point that two images share can suit neither well.
 # - The **KL term** measures how far the cloud strays from the prior. It favours clouds that are all equal to the prior.
 #
-# What the inequality loses has a name too. Write $p(x, z) = p(z \mid x)\, p(x)$ instead:
+# What the inequality loses, the *gap*, has a formula too. Write $p(x, z) = p(z \mid x)\, p(x)$ instead:
 #
 # $$\log p(x) - \mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}\!\left[\log \frac{q(z \mid x)}{p(z \mid x)}\right] = \mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x)).$$
 #
-# Do not believe it: check it. In the linear model with one latent, three routes lead to these three numbers: $\log p(x)$ is the density of a normal, the ELBO is estimated from 1,000 draws of $q$, and the KL between two normals has a formula. The next cell puts $q$ at the right centre and varies its width. The picture shows an ELBO that touches the dashed line at a single point, where the width is that of the posterior. If the cloud is too narrow or too wide, the ELBO drops.
+# Do not believe it: check it. In the linear model with one latent, three routes lead to these three numbers: $\log p(x)$ is the density of a normal, the ELBO is estimated from 1,000 draws of $q$, and the KL between two normals has a formula. The next cell puts $q$ at the right centre and varies its width. Three of its rows are printed: the last two numbers of each should be equal, up to the error of the estimate. In the picture, the ELBO is highest, and meets the dashed line, where the width is that of the posterior. If the cloud is too narrow or too wide, the ELBO drops.
+#
+# So we maximize the ELBO, over both networks at once. A better encoder closes the gap. A better decoder raises the bound, and $\log p(x)$ can never lie below it.
 
 # %% key="elbo-gap"
 weights, x, exact = linear_model(1)
@@ -207,21 +209,25 @@ mean, width = posterior.mean, posterior.stddev  # (1,), (1,)
 eps = torch.randn(1_000, 1, dtype=torch.float64)  # (S, 1)
 ratios = torch.linspace(0.2, 3, 29, dtype=torch.float64)
 
-log_ratios, gaps = [], []
+log_weights, gaps = [], []
 for ratio in ratios:
     q = Normal(mean, ratio * width)
     z = mean + ratio * width * eps  # (S, 1)
-    log_ratios.append(log_p_x_and_z(z) - q.log_prob(z)[:, 0])
+    log_weights.append(log_p_x_and_z(z) - q.log_prob(z)[:, 0])
     gaps.append(kl_divergence(q, Normal(mean, width))[0])
 
-log_ratios, gaps = torch.stack(log_ratios), torch.stack(gaps)  # (29, S), (29,)
-elbos, errors = log_ratios.mean(1), log_ratios.std(1) / len(eps) ** 0.5
+log_weights, gaps = torch.stack(log_weights), torch.stack(gaps)  # (29, S), (29,)
+elbos, errors = log_weights.mean(1), log_weights.std(1) / len(eps) ** 0.5
+for i in (3, 8, 18):
+    lost, gap = (exact - elbos[i]).item(), gaps[i].item()
+    print(say("tour-gap-shown", ratio=ratios[i].item(), lost=lost, kl=gap))
 assert ((exact - elbos - gaps).abs() < 4 * errors + 1e-9).all()
 assert ratios[elbos.argmax()].isclose(torch.ones_like(exact))
 
 # %% key="elbo-gap-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("tour-alt-gap"), width=6)
 ax.plot(ratios, elbos - exact, color=q_color, label="ELBO")
+ax.plot(ratios, -gaps, ".", color="black", label=say("tour-minus-kl"))
 ax.axhline(0, color="black", linestyle="--", label=r"$\log\,p(x)$")
 ax.fill_between(ratios, elbos - exact, 0, color=figures.COLORS["gap"], alpha=0.3)
 ax.annotate(say("tour-gap"), (2.5, -0.6), ha="center")
@@ -232,9 +238,9 @@ figure
 # %% [markdown] key="device-and-data"
 # ## 4. Device and data
 #
-# If there is an accelerator (a GPU), we use it. The whole dataset goes into the device's memory at once: 60,000 images of 784 numbers take 188 MB, and training need not open a single file.
+# If there is an accelerator (a GPU), we use it. The whole dataset goes into the device's memory at once: 60,000 images of 784 pixels, a byte each, take 47 MB, and training need not open a single file.
 #
-# The data are the handwritten digits of MNIST, downloaded by `torchvision`. Where there is neither a network nor a copy, the course draws its own digits and says so.
+# The data are the handwritten digits of MNIST, downloaded by `torchvision`. Where there is neither an internet connection nor a copy, the course draws its own digits and says so.
 
 # %% key="load-data"
 device = torch.device("cpu")
@@ -246,17 +252,17 @@ test_images = data.load(train_images.name, "test", device=device)
 
 shape = tuple(train_images.pixels.shape)
 assert shape == (60_000, 784)
-assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
+assert train_images.pixels.nbytes == 60_000 * 784  # 47 MB
 print(say("tour-data", name=train_images.name, train=shape, device=device.type))
 
 # %% [markdown] key="why-binary"
-# **Why black and white?** The decoder will say, for each pixel, how likely it is to light up. That is a Bernoulli distribution, and it only ever produces zeros and ones. A grey of 0.5 is not a possible value. We read it as the probability of drawing a 1. So we draw each pixel with the probability that its grey level indicates, anew in each batch of training, and once and for all for the test.
+# **Why black and white?** The decoder will say, for each pixel, how likely it is to light up. That is a Bernoulli distribution, and it only ever produces zeros and ones. A grey of 0.5 is not a possible value. We read it as the probability of drawing a 1. Given $z$, the pixels are independent: $p(x \mid z) = \prod_d p_d^{x_d} (1 - p_d)^{1 - x_d}$. (The Gaussian noise of section 2 was there for its exact answer.) So we draw each pixel with the probability that its grey level indicates, anew in each batch of training, and once and for all for the test. So `train_images.pixels` are greys, and `test_images.pixels` are bits.
 #
 # Here are ten images in grey and two draws of each. The digits stay the same; notice that only their edges change.
 
 # %% key="binarize"
 torch.manual_seed(0)
-grey = train_images.pixels[:10]  # (10, 784)
+grey = data.grey(train_images.pixels[:10])  # (10, 784), bytes divided by 255
 uniform = torch.rand(2, *grey.shape, device=device)  # (2, 10, 784)
 first, second = (uniform < grey).float()  # 1 with probability equal to the grey
 
@@ -266,9 +272,9 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 # %% [markdown] key="grey-floor"
 # Some people give the greys to the Bernoulli as they are. Its formula $x \log p + (1 - x) \log(1 - p)$ accepts them, and for the decoder that does no harm: the formula is a straight line in $x$, so its value at the grey level is its average over the draws of bits.
 #
-# The *number* is what suffers. A Bernoulli gives a grey pixel no probability at all. Nor is $p^x (1 - p)^{1 - x}$ a density of grey levels: the area under it, from 0 to 1, would have to be 1, and the next cell finds half of that or less. What comes out is the logarithm of no probability, and a bound on nothing.
+# The *number* is what suffers. A Bernoulli gives a grey pixel no probability at all. Nor is $p^x (1 - p)^{1 - x}$ a density of grey levels: the area under it, from 0 to 1, would have to be 1, and the next cell finds half of that or less. What comes out is not the logarithm of any density of greys, and it bounds nothing for the grey image. It only says something of the mean $\log p$ over the draws of bits, which is another quantity.
 #
-# The cell also prints the average entropy of the bits once the greys are known. Even someone who knew the greys would be left with that uncertainty, so no model of the bits can have a mean $\log p(x)$ above minus this floor.
+# The cell also prints the average entropy of the bits once the greys are known. Even someone who knew the greys would be left with that uncertainty; who does not know them has at least as much. And the mean $\log p(x)$ of a model never exceeds minus the entropy of the bits. So no model of the bits can come, on average, above minus this number, the *floor*.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
@@ -285,15 +291,15 @@ for p in (0.5, 0.9):
 # %% [markdown] key="architecture"
 # ## 5. The architecture
 #
-# Two small networks, one hidden layer in each: 784 → 400 → 2 → 400 → 784.
+# Two small networks, one hidden layer in each. The encoder goes from 784 pixels through 400 units to two means and two log-variances; the decoder, from two latents through 400 units to 784 pixels.
 #
-# - `encode` reads an image and returns its cloud: the mean $\mu$ and the log-variance $\log \sigma^2$ of $q(z \mid x) = \mathcal{N}(\mu, \sigma^2)$, one pair per latent dimension.
+# - `encode` reads an image and returns its cloud: the mean $\mu$ and the log-variance $\log \sigma^2$ of $q(z \mid x) = \mathcal{N}(\mu, \sigma^2)$, one pair per latent dimension. Given $x$, the dimensions are independent.
 # - `reparameterize` samples $z$ from the cloud.
 # - `decode` takes $z$ to the probability of each pixel.
 #
 # **Why the log-variance?** A network produces any real number, and a variance must be positive. The exponential takes care of that. The `clamp` keeps the standard deviation between 0.0067 and 148, so that one strange image cannot ruin the training. The clouds of the trained model stay inside; section 10 prints how wide they are.
 #
-# Inside, the decoder returns *logits*, the numbers that the sigmoid turns into probabilities. The loss is computed from the logits: that way, no probability is rounded to 0 or 1, which would make its logarithm blow up. The sigmoid enters only when we want to see the image.
+# Inside, the decoder returns *logits*, the numbers that the sigmoid turns into probabilities. The loss is computed from the logits: that way, no probability is rounded to 0 or 1, whose logarithm could be infinite. The sigmoid enters only when we want to see the image.
 
 # %% key="architecture-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("tour-alt-model"), width=9, height=2.3)
@@ -317,7 +323,7 @@ for start, end in between:
     ax.annotate("", (end, 0), (start, 0), arrowprops=arrow)
 ax.annotate("", (4.8, 0.22), (4.8, 0.78), arrowprops=arrow)
 ax.text(3, -0.75, say("tour-kl-term"), ha="center", size=10, color=q_color)
-ax.text(8.1, -0.75, say("tour-reconstruction-term"), ha="center", size=10)
+ax.text(8.1, -0.75, say("tour-reconstruction-term"), ha="center", size=10, color=blue)
 ax.set(xlim=(-0.4, 8.9), ylim=(-1, 1.4))
 ax.set_axis_off()
 figure
@@ -360,11 +366,11 @@ print(say("tour-parameters", count=parameters))
 # %% [markdown] key="trick"
 # ### The reparameterization trick
 #
-# Between the encoder and the decoder stands a random draw, and **a draw has no derivative**. The trick is to draw away from the parameters. Instead of sampling $z$ from $\mathcal{N}(\mu, \sigma^2)$, we draw $\varepsilon$ from $\mathcal{N}(0, 1)$ and compute
+# Between the encoder and the decoder stands a random draw, and **a draw has no derivative**. The trick is to take the randomness from a distribution without parameters. Instead of sampling $z$ from $\mathcal{N}(\mu, \sigma^2)$, we draw $\varepsilon$ from $\mathcal{N}(0, 1)$ and compute
 #
 # $$z = \mu + \sigma\, \varepsilon, \qquad \sigma = e^{\frac{1}{2} \log \sigma^2}.$$
 #
-# The distribution of $z$ is the same, but now $z$ is a differentiable function of $\mu$ and of $\log \sigma^2$. In the next cell, the plain sample lets no gradient through; the reparameterized one does. And the gradient is right: for $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ the exact derivatives with respect to the mean and the log-variance are $2\mu$ and $\sigma^2$, and the estimated ones stay within four standard errors of them.
+# The distribution of $z$ is the same, but now $z$ is a differentiable function of $\mu$ and of $\log \sigma^2$. So the gradient of the loss passes through $z$ to both, and from there to all the weights of the encoder. In the next cell, the plain sample lets no gradient through; the reparameterized one does. And the gradient is right: for $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ the exact derivatives with respect to the mean and the log-variance are $2\mu$ and $\sigma^2$, and the estimated ones stay within four standard errors of them.
 
 # %% key="trick-gradient" tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -404,12 +410,12 @@ for a, b in zip(ours, theirs, strict=True):
 # %% [markdown] key="loss"
 # ## 6. The loss
 #
-# The loss is the negative ELBO, averaged over the batch. To estimate it, one sample from the cloud of each image is enough. Sums run over pixels and latent dimensions; means, over images. Swapping one for the other in just one of the terms would silently change the objective.
+# The loss is the negative ELBO, averaged over the batch. To estimate it, one sample from the cloud of each image is enough: on average over $\varepsilon$ it is right, and its noise averages out over the batch and the many steps. Sums run over pixels and latent dimensions; means, over images. Swapping one for the other in just one of the terms would silently change the objective: with a mean over the pixels, the KL would weigh 784 times as much.
 #
-# - **Reconstruction.** The logarithm of the Bernoulli probability, summed over the pixels: $\sum_d [x_d \ell_d - \log(1 + e^{\ell_d})]$, where $\ell$ are the logits.
+# - **Reconstruction.** The logarithm of the Bernoulli probability, summed over the pixels: $\sum_d [x_d \ell_d - \log(1 + e^{\ell_d})]$, where $\ell$ are the logits. It is the formula of section 4 with $p = 1 / (1 + e^{-\ell})$; `softplus` is $\log(1 + e^\ell)$.
 # - **KL.** The cloud and the prior are both normal, so there is a formula: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$. To find it, write $\log q - \log p$ for one dimension, $\frac{1}{2}[z^2 - (z - \mu)^2 / \sigma^2 - \log \sigma^2]$, and average over $q$, where $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ and $\mathbb{E}[(z - \mu)^2] = \sigma^2$.
 #
-# The next cell writes both terms and checks them against `torch.distributions`, which does not know our formulas, and against the package.
+# The next cell writes both terms and checks them against `torch.distributions`, written by others, and against the package. It prints two values of the KL; the second should be $\frac{1}{2}(1^2 + 2^2)$.
 
 # %% key="loss-by-hand" tags=["nbval-check-output"]
 def reconstruction_term(x, logits):
@@ -441,7 +447,7 @@ print(say("tour-kl-shown", same=shown[0].item(), moved=shown[1].item()))
 # %% [markdown] key="training"
 # ## 7. Training
 #
-# The loop takes six lines: encode, sample, decode, compute the loss, differentiate, take a step. The next cell writes it and goes once through 12,800 images, in batches of 128. The bits of each batch are drawn by `batches`, because `dynamic=True` asks for it. Then the cell does the same with `train.fit`, starting from the same seed, and checks that the two models give the test images the same ELBO, up to rounding.
+# The loop takes six lines: for each batch, run the model (encode, sample, decode), compute the loss, clear the old gradients, differentiate, take a step. The next cell writes it and goes once through 12,800 images, in batches of 128. The bits of each batch are drawn by `batches`, because `dynamic=True` asks for it. Then the cell does the same with `train.fit`, starting from the same seed, and checks that the two models give the test images the same ELBO, up to rounding.
 
 # %% key="training-by-hand"
 few = data.Images(
@@ -469,11 +475,11 @@ for model in (by_hand, packaged):
 assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 
 # %% [markdown] key="training-run"
-# Now the training proper: the 60,000 images, 15 epochs, Adam with a learning rate of $10^{-3}$. `fit` shows a progress bar; on two cores it takes less than a minute.
+# Now the training proper: the 60,000 images, 15 epochs, Adam with a learning rate of $10^{-3}$. `fit` shows a progress bar; on two cores it takes one to three minutes.
 #
-# The table gives, for each epoch, the training ELBO, its two terms and the test ELBO, in nats per image. The climb is fast and then slow. In the first epochs the test ELBO stands *above* the training ELBO. That is no mistake: the training value is an average over the epoch, in which the model was still worse, and the test is measured at its end.
+# The table gives, for each epoch, the training ELBO, its two terms and the test ELBO, in nats per image, and the seconds it took. The climb is fast and then slow. In the first epochs the test ELBO stands *above* the training ELBO. That is no mistake: the training value is an average over the epoch, in which the model was still worse, and the test is measured at its end. Later the two cross: the model knows the training images a little better.
 #
-# Look at the curve of the KL: from the second epoch on, it grows. The reconstruction term gains more nats than the KL costs, and so the sum of the two improves.
+# Look at the curve of the KL, on a scale of its own: from the second epoch on, it grows. (The value of the first includes a model not yet trained.) The reconstruction term gains more nats than the KL costs, and so their difference, the ELBO, improves.
 
 # %% key="training-fit"
 torch.manual_seed(0)
@@ -491,14 +497,15 @@ assert history.column("test_elbo")[0] > history.column("elbo")[0]
 figures.curves(history)
 
 # %% [markdown] key="training-verdict"
-# **Is that number good?** An ELBO alone says little. Let us compare with the best model that has independent pixels and *no* latent variable: each pixel lights up with its frequency in the training set, whatever the others do. Its log-likelihood is computed exactly, with no bound involved. The next cell demands that the VAE, though measured by a lower bound, beat it clearly, and that it reach the value expected for these data.
+# **Is that number good?** An ELBO alone says little. Let us compare with the best model that has independent pixels and *no* latent variable: each pixel lights up with its frequency in the training set, whatever the others do. Its log-likelihood is computed exactly, with no bound involved. On the other side stands the floor of section 4, with its sign changed: no model of the bits can do better on average. The next cell demands that the VAE, though measured by a lower bound, beat the first clearly, and that it reach the value expected for these data. (The test ELBO differs a little from the table's: other draws of $z$.)
 
 # %% key="training-checked"
 torch.manual_seed(0)
 test_elbo = train.evaluate(model, test_images).elbo  # (10000,)
 mean, error = test_elbo.mean().item(), train.standard_error(test_elbo)
 
-frequency = train_images.pixels.mean(0).clamp(1e-4, 1 - 1e-4)  # (784,)
+frequency = train_images.pixels.sum(0) / (255 * len(train_images))  # (784,)
+frequency = frequency.clamp(1e-4, 1 - 1e-4)
 no_latent = densities.log_bernoulli(test_images.pixels, frequency.logit())  # (10000,)
 print(say("tour-verdict", mean=mean, error=error, without=no_latent.mean().item()))
 
@@ -509,33 +516,34 @@ assert mean - no_latent.mean() > 20
 # %% [markdown] key="reconstruction"
 # ## 8. Reconstruction
 #
-# Above, ten test images, which the model never saw in training. Below, what it rebuilds: the decoder's mean at the centre of each cloud. The outlines are soft. There are swaps too: with just two numbers per image, some digits come back as a similar neighbour.
+# The upper row has ten test images, which the model never saw in training. The lower row shows what it rebuilds: the decoder's mean at the centre of each cloud. The outlines are soft. There are swaps too: with just two numbers per image, some digits come back as a similar neighbour.
 
 # %% key="reconstructions"
 figures.reconstructions(model, test_images)
 
 # %% [markdown] key="why-soft"
-# **Why so soft?** Two numbers are not enough to tell where each stroke is. Given $z$, the pixels are independent, and each answers for itself. Keep the encoder as it is, and ask which decoder would be the best at the point $z$. The images $x_n$ whose clouds reach $z$ all want a say, each with the weight $q(z \mid x_n)$. The Bernoulli that suits them best has their weighted **average** as its mean:
+# **Why so soft?** Two numbers are not enough to tell where each stroke is. Given $z$, the pixels are independent, and each answers for itself. Keep the encoder as it is, and ask which decoder would be the best at the point $z$. The images $x_n$ whose clouds reach $z$ all want a say, each with the weight $q(z \mid x_n)$. A pixel's best $p$ is where the derivative of $\sum_n w_n [x_n \log p + (1 - x_n) \log(1 - p)]$ is zero. That is their weighted **average**:
 #
 # $$\bar{x}(z) = \frac{\sum_n q(z \mid x_n)\, x_n}{\sum_n q(z \mid x_n)}.$$
 #
-# An average of similar digits is a blurred digit. Has our decoder found this average? The next cell computes it from the 60,000 training images, at the codes of 200 test images. The distance is the mean absolute difference per pixel. For comparison, the same distance is printed for the average of 50 random images of the same digit, and for the test image itself. The weighted average is the closest by far: the blur is what training asked for.
+# An average of similar digits is a blurred digit. Has our decoder found this average? The next cell computes it from 20,000 training images, at the codes of 200 test images. The distance is the mean absolute difference per pixel. For comparison, the same distance is printed for the average of 50 random images of the same digit, and for the test image itself. At the median, the weighted average is the closest by far: the blur is what training asked for. The picture sets the two side by side. They are not equal everywhere: where clouds of many digits meet, the decoder, with its one hidden layer, smooths what the average leaves tangled.
 #
-# It is not the KL's fault, which this argument never used. An autoencoder with two numbers blurs as well: [lesson 05](05_latent_space.ipynb) shows it.
+# The KL alone is not to blame. It has a say in how wide the clouds are, and so in how many images share a point. But an autoencoder with two numbers and no KL blurs as well: [lesson 05](05_latent_space.ipynb) shows it.
 
 # %% key="why-soft-shown"
 torch.manual_seed(0)
-seen = data.draw_bits(train_images.pixels)  # (60000, 784)
+seen = data.draw_bits(train_images.pixels[:20_000])  # (20000, 784)
 with torch.no_grad():
-    mu, logvar = model.encode(seen)  # (60000, 2)
+    mu, logvar = model.encode(seen)  # (20000, 2)
     points, _ = model.encode(test_images.pixels[:200])  # (200, 2)
     decoded = model.decode(points)  # (200, 784)
-q_at_points = Normal(mu, torch.exp(0.5 * logvar)).log_prob(points[:, None]).sum(-1)
-best = q_at_points.softmax(-1) @ seen  # (200, 784) weights q(z|x), which sum to one
+q_of_each = Normal(mu, torch.exp(0.5 * logvar))
+log_q = q_of_each.log_prob(points[:, None]).sum(-1)  # (200, 20000)
+best = log_q.softmax(-1) @ seen  # (200, 784) weights q(z|x), which sum to one
 
 same_digit = []
 for label in test_images.labels[:200]:
-    others = (train_images.labels == label).nonzero()[:, 0]  # (n,)
+    others = (train_images.labels[:20_000] == label).nonzero()[:, 0]  # (n,)
     same_digit.append(seen[others[torch.randperm(len(others))[:50]]].mean(0))
 
 rivals = {"best": best, "digit": torch.stack(same_digit)}
@@ -557,8 +565,8 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-soft"))
 #
 # To invent images we forget the encoder: sample $z$ from the prior and decode. The picture shows two different things, which many texts confuse.
 #
-# - Above, the decoder's **means**: the probability that each pixel lights up. They are pretty, but the model would never generate a picture in shades of grey.
-# - Below, the model's **samples**: each pixel drawn with that probability. Notice the speckle: loose dots around the strokes, and holes within them. It is there because the pixels, given $z$, are drawn independently.
+# - The upper row has the decoder's **means**: the probability that each pixel lights up. They are pretty, but the model would never generate a picture in shades of grey.
+# - The lower row has the model's **samples**: each pixel drawn with that probability. Notice the speckle: loose dots around the strokes, and holes within them. It is there because the pixels, given $z$, are drawn independently.
 
 # %% key="samples"
 with torch.no_grad():
@@ -571,7 +579,7 @@ figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
 # %% [markdown] key="manifold"
 # ## 10. The manifold
 #
-# With two numbers per image, we can see *at a glance* what the model knows how to draw. It is enough to decode a grid of points $z$. But which grid? With equal steps, the tiles in the middle would hold far more prior mass than those at the ends. Along each axis, we cut the normal into twenty pieces of equal mass and keep the median of each: the *inverse normal CDF* at $(i + \frac{1}{2}) / 20$.
+# As $z$ moves over the plane, the decoded images form a surface with two dimensions among all pictures of 784 pixels. It is called the *manifold*. With two numbers per image, we can see it *at a glance*: it is enough to decode a grid of points $z$. But which grid? With equal steps, the tiles in the middle would hold far more prior mass than those at the ends. Along each axis, we cut the normal into twenty pieces of equal mass and keep the median of each: the inverse of the normal's cumulative distribution function at $(i + \frac{1}{2}) / 20$, for $i$ from 0 to 19.
 
 # %% key="manifold-grid" tags=["nbval-check-output"]
 n = 20
@@ -595,7 +603,7 @@ with torch.no_grad():
 figures.manifold(model, n)
 
 # %% [markdown] key="map-before"
-# And where are the real images? The picture marks the centre of the cloud of 5,000 test images, one colour per digit. The circles hold 50% and 95% of the prior mass. Notice that the groups touch around the centre, and that similar digits are neighbours. Notice also the groups that reach past the outer circle.
+# And where are the real images? Each of 5,000 test images is a dot, at the centre of its cloud, with one colour per digit. A numbered disc marks the middle of a digit's dots; where these form two groups, it may lie between them. The circles hold 50% and 95% of the prior mass. Notice that the groups touch around the centre, and that similar digits are neighbours. Notice also the groups that reach past the outer circle.
 
 # %% key="map-picture"
 figures.latent_map(model, test_images)
@@ -621,7 +629,7 @@ assert sigma.min() > math.exp(-5)
 assert sigma.max() < 1
 
 # %% [markdown] key="map-noticed"
-# All the clouds together, each with the same weight, make the **aggregate posterior**. If it were equal to the prior, 5% of its draws would fall outside the outer circle, and both variances would be 1. It is not: more than 10% fall outside, and for one digit many more. The KL term pulls each cloud towards the prior, one by one, against the reconstruction term. It promises nothing about their sum. [Lesson 05](05_latent_space.ipynb) measures the difference.
+# All the clouds together, each with the same weight, make the **aggregate posterior**. If it were equal to the prior, 5% of its draws would fall outside the outer circle, and both variances would be 1. It is not: the cell finds more than three times as many, and for one digit most of them. The KL term pulls each cloud towards the prior, one by one, against the reconstruction term. About their sum it promises little: the KL from the sum to the prior cannot exceed the mean KL of the clouds, which is several nats, and that leaves much room. [Lesson 05](05_latent_space.ipynb) measures the difference.
 
 # %% [markdown] key="sliders"
 # ## 11. Hands on the latent space
@@ -642,7 +650,7 @@ for slider in panel.sliders:
 assert len(seen) == 5
 
 # %% [markdown] key="explorer"
-# The **explorer** does the same without Python: the decoder's weights come with the page, and JavaScript decodes. It works in a notebook that was opened and not yet run, and also on a web page, where there is no kernel at all. If you see only a line of text in its place, run the cell or trust the notebook. Drag the point over the map, or use the arrow keys. Each box of the grid behind it holds the same prior mass.
+# The **explorer** does the same without Python: the decoder's weights come with the page, and JavaScript decodes. It works in a notebook that was opened and not yet run, and also on a web page, where there is no kernel at all. If you see only a line of text in its place, run the cell, or trust the notebook (in JupyterLab: *File*, *Trust Notebook*). Drag the point over the map, or use the arrow keys. Each box of the grid behind it holds the same prior mass.
 
 # %% key="explorer-shown"
 explorer = LatentExplorer(model, train_images)
@@ -675,7 +683,7 @@ explorer
 #
 # ### 1. The KL to another prior
 #
-# In the lesson, the prior is $\mathcal{N}(0, I)$. Write the KL from $\mathcal{N}(\mu, \sigma^2)$ to a wider or narrower prior, $\mathcal{N}(0, \tau^2 I)$. The function takes `mu` and `logvar`, of shape `(B, L)`, and the number `tau`; it returns one number per image. With $\tau = 1$ it should reduce to the formula of the lesson.
+# In the lesson, the prior is $\mathcal{N}(0, I)$. Write the KL from $\mathcal{N}(\mu, \sigma^2)$ to a wider or narrower prior, $\mathcal{N}(0, \tau^2 I)$. The function takes `mu` and `logvar`, of shape `(B, L)` ($B$ images, $L$ latent dimensions), and the number `tau`; it returns one number per image. With $\tau = 1$ it should reduce to the formula of the lesson.
 
 # %% key="exercise-kl" tags=["nbval-check-output"]
 def my_kl(mu, logvar, tau):
@@ -772,6 +780,13 @@ verdict = checks.grid_mass(solution_grid_mass)
 assert verdict
 verdict
 
+# %% [markdown] key="solution-mass-text"
+# <details><summary>Answer to the question</summary>
+#
+# With $a = 2$, 91% of the prior's mass lies inside the square of two dimensions, and 39% inside the box of twenty. The grid that looks generous leaves most of the prior out.
+#
+# </details>
+
 # %% [markdown] key="exercise-latents-text"
 # ### 5. More latent dimensions
 #
@@ -790,6 +805,13 @@ train.fit(wide_model, train_images, epochs=3, device=device)
 verdict = checks.more_latents(wide_model, model, test_images)
 assert verdict
 verdict
+
+# %% [markdown] key="solution-latents-text"
+# <details><summary>Answer to the question</summary>
+#
+# The picture of section 10 is gone: ten dimensions do not fit on a sheet. Nor can $\log p(x)$ be summed on a grid any more, as lesson 02 does.
+#
+# </details>
 
 # %% [markdown] key="exercise-dataset-text"
 # ### 6. Other data
@@ -810,3 +832,10 @@ train.fit(strokes_model, strokes_images, epochs=3, device=device)
 verdict = checks.other_dataset(strokes_model)
 assert verdict
 verdict
+
+# %% [markdown] key="solution-dataset-text"
+# <details><summary>Answer to the question</summary>
+#
+# The regions follow what varies in the drawn digits, the digit first; the borders lie elsewhere, since other digits resemble each other here. That regions appear, with slow changes inside and borders between, stays as it was.
+#
+# </details>

@@ -16,11 +16,11 @@
 #
 # Between the encoder and the decoder stands a draw. Training needs a derivative, and a draw has none. Lesson 00 got past it with one line, $z = \mu + \sigma\,\varepsilon$. Why does that line work, what would the alternatives cost, and when does it fail?
 #
-# **By the end you will be able to** write four estimators of the same gradient, say which are unbiased and how noisy each one is, choose between them for a distribution you have never met, and recognize three bugs that raise no error. Wherever the exact gradient exists, you will have compared with it.
+# **By the end you will be able to** write three estimators of the same gradient, say which are unbiased and how noisy each one is, choose between them for a distribution you have never met, and recognize bugs that raise no error: a blocked encoder, a baseline that sees its own draw, a surrogate loss with $z$ attached. Wherever the exact gradient can be computed, you will have compared with it.
 #
 # **You need** lesson 00.
 #
-# **Time:** 40 minutes of reading; about a minute of computing, and up to a minute more if the trained model is not in the cache yet. Cells that only check or draw are folded.
+# **Time:** 40 minutes of reading; about a minute of computing, and up to a minute more if the trained model is not in the cache yet. Cells that check, draw or only gather numbers are folded. `say` prints a sentence of the course.
 
 # %% key="setup"
 import copy
@@ -63,13 +63,13 @@ assert sigma.grad is None
 # %% [markdown] key="average-text"
 # ## 2. What does have a derivative
 #
-# One draw has no derivative. But it is not one draw that we want to improve. We want the *average* $\mathbb{E}_{q(z)}[f(z)]$ to grow, where $q = \mathcal{N}(\mu, \sigma^2)$. The average moves smoothly when $\mu$ moves, because the whole bell curve slides over $f$.
+# One draw has no derivative. But we do not care about one draw: we want the *average* $\mathbb{E}_{q(z)}[f(z)]$ to grow, where $q = \mathcal{N}(\mu, \sigma^2)$. The average moves smoothly when $\mu$ moves, because the whole bell curve slides over $f$.
 #
-# To have something to check against, take an $f$ whose average has a formula: $f(z) = z^2 + \sin 3z$. Under $q$,
+# To have something to check against, take an $f$ whose average has a formula: $f(z) = z^2 + \sin 3z$. Under $q$, since $\mathbb{E}[e^{3iz}] = e^{3i\mu - 9\sigma^2/2}$,
 #
 # $$\mathbb{E}[f(z)] = \mu^2 + \sigma^2 + e^{-9\sigma^2/2} \sin 3\mu.$$
 #
-# The gradient of that formula, with respect to $\mu$ and to $\log \sigma^2$, is the **exact answer** for everything that follows. The cell computes it, and checks it against a numerical integral that knows neither the formula nor its derivative.
+# The gradient of that formula, with respect to $\mu$ and to $\log \sigma^2$ (why the logarithm: section 11), is the **exact answer** for everything that follows. We take it at $\mu = 0.6$, $\sigma = 0.5$. The cell computes it, and checks it against a numerical integral that knows neither the formula nor its derivative.
 
 # %% key="average" tags=["nbval-check-output"]
 def f(z):
@@ -107,7 +107,7 @@ print(
 )
 
 # %% [markdown] key="average-seen"
-# The picture shows both sides of the matter. On the left, $f$ and two bell curves. On the right, the average of $f$ as the curve slides: the ripples of $f$ are still there, but flatter, since averaging smooths them. The dashed line touches the curve at our $\mu$; its slope is the derivative in $\mu$ printed by the cell above.
+# The picture shows both sides of the matter. On the left, $f$ and two bell curves. On the right, the average of $f$ as the curve slides: a third of the ripples' height is left, since averaging smooths them: to the right of $\mu = 0$, only a slight wave. The dashed line touches the curve at our $\mu$; its slope is the derivative in $\mu$ printed by the cell above.
 
 # %% key="average-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
@@ -133,11 +133,11 @@ figure
 # %% [markdown] key="score-text"
 # ## 3. First way: differentiate the density
 #
-# Write the average as an integral, $\int f(z)\, q(z)\, dz$. The parameters are in $q(z)$, and $q$ has a derivative. Since $\nabla q = q\, \nabla \log q$, the derivative is again an average under $q$:
+# Write the average as an integral, $\int f(z)\, q(z)\, dz$. The parameters are in $q(z)$, and $q$ has a derivative. Move it inside the integral: $\nabla \int f q\, dz = \int f\, \nabla q\, dz = \int f\, q\, \nabla \log q\, dz$. It is again an average under $q$:
 #
 # $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[f(z)\, \nabla \log q(z)\big].$$
 #
-# This is the **score-function estimator** (Williams, 1992, calls it REINFORCE). It never differentiates $f$, which may be a game, a program or a person's answer. For the normal, the score takes two lines. With $\varepsilon = (z - \mu)/\sigma$,
+# This is the **score-function estimator** (Williams, 1992, calls it REINFORCE). It never differentiates $f$, which may be a game, a program or a person's answer. $\nabla \log q(z)$ is called the *score*. For the normal it takes two lines. With $\varepsilon = (z - \mu)/\sigma$,
 #
 # $$\frac{\partial \log q}{\partial \mu} = \frac{\varepsilon}{\sigma}, \qquad \frac{\partial \log q}{\partial \log \sigma^2} = \frac{\varepsilon^2 - 1}{2}.$$
 #
@@ -178,9 +178,9 @@ assert is_unbiased(by_score, exact_gradient)
 #
 # $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[(f(z) - b)\, \nabla \log q(z)\big].$$
 #
-# The mean stays right because the score averages to zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Look at the first equals sign: $b$ left the average. **That is allowed only if $b$ does not depend on this very draw.** $b$ may be a constant, a function of the image, or the mean of the *other* draws of the group (*leave-one-out*).
+# The mean stays right because the score averages to zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Look at the first equals sign: $b$ left the average. **That is allowed only if $b$ does not depend on this very draw.** $b$ may be a constant, a function of the input (in a VAE, the image), or the mean of $f$ at the *other* draws of the group (*leave-one-out*).
 #
-# What about the mean of the whole group, the draw itself included? It looks the same. But $f_i - \bar f = (1 - 1/S)(f_i - \bar f_{-i})$, where $\bar f_{-i}$ is the mean of the others: by algebra, the estimate is multiplied by $1 - 1/S$. With four samples, a quarter of the gradient is gone; with two, half. The cell sees it against the exact gradient too.
+# What about the mean of the whole group, the draw itself included? It looks the same. Let $S$ be the number of draws in a group, $f_i$ the value at draw $i$ and $\bar f$ the mean of all. Then $f_i - \bar f = (1 - 1/S)(f_i - \bar f_{-i})$, where $\bar f_{-i}$ is the mean of the others: by algebra, the estimate is multiplied by $1 - 1/S$. With four samples, a quarter of the gradient is gone; with two, half. In a VAE that hits the reconstruction term and not the KL, so that training climbs another objective. The cell prints what it makes of the exact gradient.
 
 # %% key="baseline"
 values = f(z)  # (G, S)
@@ -193,12 +193,17 @@ assert not is_unbiased(including_itself, exact_gradient)
 assert is_unbiased(including_itself, (1 - 1 / draws) * exact_gradient)
 assert torch.allclose(including_itself, (1 - 1 / draws) * by_baseline)
 
+mean, error = (part[0].item() for part in mean_and_error(by_baseline))
+own = mean_and_error(including_itself)[0][0].item()
+told = {"exact": exact_gradient[0].item(), "others": mean, "error": error}
+print(say("gradients-own-draw", **told, own=own))
+
 # %% [markdown] key="pathwise-text"
 # ## 5. The noise outside, the parameters inside
 #
-# The second way changes the draw, and not the density. Sample $\varepsilon$ from $\mathcal{N}(0, 1)$, which has no parameters, and *compute* $z = \mu + \sigma\,\varepsilon$. The parameters have moved from the distribution of $z$ to the calculation that makes $z$. And a calculation has a derivative.
+# The second way changes the draw, and not the density. Sample $\varepsilon$ from $\mathcal{N}(0, 1)$, which has no parameters, and *compute* $z = \mu + \sigma\,\varepsilon$. The parameters have moved from the distribution of $z$ to the calculation that makes $z$. And a calculation has a derivative: since the distribution of $\varepsilon$ has no parameters, $\nabla\, \mathbb{E}_q[f(z)] = \nabla\, \mathbb{E}_\varepsilon[f(\mu + \sigma\varepsilon)] = \mathbb{E}_\varepsilon[\nabla f(\mu + \sigma\varepsilon)]$.
 #
-# The picture shows the two graphs. Black arrows are the forward pass. Dashed arrows carry the gradient back. On the left, it meets the draw and stops. On the right, the draw stands aside, off the path from $f$ to $\mu$ and $\sigma$. No gradient reaches $\varepsilon$ either; nobody needs it there.
+# The picture shows the two graphs. Black arrows are the forward pass. Dashed arrows carry the gradient back. On the left, it meets the draw and stops. On the right, the draw stands aside, off the path from $f$ to $\mu$ and $\sigma$. No gradient is sent to $\varepsilon$: it has nothing to learn.
 
 # %% key="pathwise-graphs" jupyter={"source_hidden": true} tags=["hide-input"]
 def box(ax, at, text, color, style="-"):
@@ -242,7 +247,7 @@ right.set_title(say("gradients-graph-path"), loc="left", fontsize=10)
 figure
 
 # %% [markdown] key="pathwise-derivatives"
-# On that path the chain rule gives, for one draw,
+# On that path the chain rule gives, for one draw and with $\partial \sigma / \partial \log \sigma^2 = \sigma / 2$,
 #
 # $$\frac{\partial f}{\partial \mu} = f'(z), \qquad \frac{\partial f}{\partial \log \sigma^2} = f'(z)\, \frac{\sigma\,\varepsilon}{2}.$$
 #
@@ -280,9 +285,9 @@ print(say("gradients-rsample", gap=(theirs - ours).abs().max().item()))
 # %% [markdown] key="race-text"
 # ## 6. Four answers, four noises
 #
-# All three estimators are right on average, and the closed form is right without averaging. What tells them apart is **variance**: how far one estimate, from one group of four draws, falls from the exact value. In training there is one group per step, so this is the noise that the optimizer has to live with.
+# All three estimators are right on average, and the closed form is right without averaging. What tells them apart is **variance**: the mean squared distance from one estimate, of one group of four draws, to the exact value. In training each image gets one such group per step, often of a single draw. This is the noise that the optimizer has to live with.
 #
-# A variance that comes from samples is itself uncertain. The *bootstrap* says by how much: draw 5,000 groups from our 5,000, with repetition, compute the variance again, and do that a thousand times. The middle 95% of the results is the interval in brackets. For two of the estimators the exact variance is known too, by the quadrature of section 2. A folded cell checks that ours lies within four standard errors of it.
+# A variance that comes from samples is itself uncertain. The *bootstrap* says by how much: draw 5,000 groups from our 5,000, with replacement, compute the variance again, and do that a thousand times. The middle 95% of the results is the interval in brackets. For two of them, score function and pathwise, the exact variance is known too, by the quadrature of section 2. A folded cell checks that ours lies within four standard errors of it.
 
 # %% key="race"
 def resampled_variances(estimates, repeats=1000):  # (..., G) to (..., R)
@@ -340,7 +345,7 @@ axes[0].set_ylabel(say("gradients-count"))
 figure
 
 # %% [markdown] key="race-ratio-text"
-# The three histograms of 5,000 estimates share their axes. The dashed line is the exact gradient, and all three are centred on it. The vertical scale is logarithmic, to show the rare estimates. Notice how far those of the score function go: **the variance comes from the tails**.
+# The three histograms of 5,000 estimates share their axes. The dashed line is the exact gradient. It is the mean of all three, but not the peak of the first two, which are lopsided: many estimates a little too low, and a few far too high. The vertical scale is logarithmic, to show the rare estimates. Notice how far those of the score function go: **much of the variance comes from the tails**. The baseline trims mostly the left one.
 #
 # How large is the difference? The cell divides the variances. A ratio of 3 means that the score function needs three times as many draws to be as good.
 
@@ -357,9 +362,15 @@ for name in ("score", "baseline"):
 # %% [markdown] key="panel-text"
 # ## 7. Move the arrows
 #
-# Now move $\mu$, $\sigma$ and $\varepsilon$ yourself. On the left are the bell curve $q$, the point $z = \mu + \sigma\varepsilon$ and the slope of $f$ there. The arrow along the bottom is the step $\sigma\varepsilon$ from $\mu$ to $z$. On the right is the gradient that arrives: at $\mu$, since $\partial z/\partial \mu = 1$, the slope itself; at $\sigma$, since $\partial z / \partial \sigma = \varepsilon$, the slope times $\varepsilon$. The diamonds are the exact averages, which one draw never shows.
+# Now move $\mu$, $\sigma$ and $\varepsilon$ yourself. On the left are the bell curve $q$, the point $z = \mu + \sigma\varepsilon$ and the slope of $f$ there. The arrow along the bottom is the step $\sigma\varepsilon$ from $\mu$ to $z$. On the right is the gradient that arrives: at $\mu$, since $\partial z/\partial \mu = 1$, the slope itself; at $\sigma$ (here $\sigma$ itself, not its logarithm), since $\partial z / \partial \sigma = \varepsilon$, the slope times $\varepsilon$. The diamonds are the exact averages, which no single draw can be trusted to show. (The bell is not to scale.)
 #
-# Three things to try. With $\varepsilon = 0$, what reaches $\sigma$? Change the sign of $\varepsilon$: if $f$ were a straight line, which of the two arrows would change sides? And with $\sigma$ very small, whatever $\varepsilon$ is, how far is the upper arrow from its diamond?
+# Three things to try. With $\varepsilon = 0$, what reaches $\sigma$? Change the sign of $\varepsilon$: if $f$ were a straight line (think, this one has no slider), which of the two arrows would change sides? And with $\sigma$ at its smallest, try several $\varepsilon$: does the upper arrow stay closer to its diamond than with $\sigma$ at its largest?
+#
+# <details><summary>Answers</summary>
+#
+# Nothing, since the slope is multiplied by zero. Only the lower one: the slope of a straight line is the same everywhere. On the whole closer, because $f'$ changes less within a narrow $q$.
+#
+# </details>
 
 # %% key="panel" jupyter={"source_hidden": true} tags=["hide-input"]
 def push(ax, start, end, height, width):
@@ -424,9 +435,9 @@ assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
 # %% [markdown] key="waves-text"
 # ## 8. Does the path always win?
 #
-# Many texts say so. It is not so. Take $f(z) = \sin(a z + \varphi)$ and compute the mean variance of each estimator over all phases $\varphi$. The score-function term never exceeds $|\varepsilon|/\sigma$, however fast $f$ ripples. The pathwise term is the slope, and that grows with $a$. By hand, the mean squares are $\frac{1}{2\sigma^2}$ and $\frac{a^2}{2}$, and the two estimators have the same mean. **The curves cross exactly at $a\sigma = 1$**: where the phase of $f$ advances by one radian in one standard deviation of $q$. The first cell finds the same by quadrature.
+# It is often said. It is not so. Take $f(z) = \sin(a z + \varphi)$ and compute the mean variance of each estimator over all phases $\varphi$. The score-function term never exceeds $|\varepsilon|/\sigma$, however fast $f$ ripples. The pathwise term is the slope, and that grows with $a$. For the derivative in $\mu$: over all phases $\sin^2$ and $\cos^2$ average to $\frac{1}{2}$, and $\mathbb{E}[\varepsilon^2] = 1$, so the mean squares are $\frac{1}{2\sigma^2}$ and $\frac{a^2}{2}$. The two have the same mean, so their variances are equal where the mean squares are. **The curves cross exactly at $a\sigma = 1$**: where the phase of $f$ advances by one radian in one standard deviation of $q$. The first cell finds the same by quadrature.
 #
-# The second cell tries the extreme case, a step: $f(z) = 1$ if $z > 0$, else $0$. Its slope is zero wherever there is one, so autograd sends zero along the path at every draw: no noise at all, and wrong. The average does change with $\mu$, and its derivative is $q(0)$. The score function finds it; so does moving $\mu$ and watching the average.
+# The second cell tries the extreme case, a step: $f(z) = 1$ if $z > 0$, else $0$. Its slope is zero wherever there is one, so autograd sends zero along the path at every draw: no noise at all, and wrong. The average is $P(z > 0) = \Phi(\mu / \sigma)$, and its derivative in $\mu$ is $q(0)$. The score function finds it; so does moving $\mu$ and watching the average.
 
 # %% key="waves" tags=["nbval-check-output"]
 fine, fine_weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(100))
@@ -479,12 +490,12 @@ ax.legend(fontsize=9, frameon=False)
 figure
 
 # %% [markdown] key="waves-moral"
-# So the path is not good by nature. It is good **where $f$ is smooth across the width of $q$**, and only right where $f$ is continuous. Is a VAE's $f$ like that? That can be measured.
+# So the path is not good by nature. It is good **where $f$ hardly bends across the width of $q$**, and right only if $f$ has no jump anywhere. Is a VAE's $f$ like that? That can be measured.
 
 # %% [markdown] key="vae-text"
 # ## 9. A real VAE, compared with the exact gradient
 #
-# The model is that of lesson 00: two latents, trained for 15 epochs, kept in the cache. Take one test image. Its encoder gives $q = \mathcal{N}(\mu, \sigma^2)$: two means and two log-variances. The ELBO is $\mathbb{E}_q[\log p(x \mid z)]$ minus a KL that has a formula. So $f(z) = \log p(x \mid z)$, a sum over 784 pixels.
+# The model is that of lesson 00: two latents, trained for 15 epochs, kept in the cache. Take one test image. Its encoder gives $q = \mathcal{N}(\mu, \sigma^2)$: two means and two log-variances. The ELBO is $\mathbb{E}_q[\log p(x \mid z)]$ minus a KL that has a formula, with $\partial / \partial \mu = \mu$ and $\partial / \partial \log \sigma^2 = (\sigma^2 - 1) / 2$. So $f(z) = \log p(x \mid z)$, a sum over 784 pixels.
 #
 # There is no closed form here. But there are only two latents, so the integral over $q$ is a sum over a grid in the plane. The gradient we want, four numbers, comes from differentiating the density on the grid; $f$ is never differentiated.
 
@@ -557,7 +568,7 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
 # %% [markdown] key="vae-estimators-text"
 # The two numbers on each line come from different sums, and agree as far as sums over a grid can: the decoder has ReLUs, and with them creases.
 #
-# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The mean of each must again lie within four standard errors, in each of the four numbers. Before you run it, guess how many draws each one needs. On the toy, the average of $f$ was near 1. Here it is a log-probability of 784 pixels: tens or hundreds of nats below zero, while what matters is by how *few* nats it changes within $q$.
+# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The mean of each must again lie within four standard errors, in each of the four numbers. Before you run it, guess how many draws each one needs until its noise in $\mu$ is no larger than the gradient itself. In the sections before, the average of $f$ was near 1. Here it is a log-probability of 784 pixels: tens or hundreds of nats below zero, while what matters is by how much it changes within $q$: *few* nats.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
@@ -597,7 +608,7 @@ for name, each in vae_estimators.items():
 # %% [markdown] key="vae-many-text"
 # The last number on each line says how many draws it takes, for this image, until the noise in the gradient of $\mu$ is only as large as the gradient itself.
 #
-# One image is one image. The two folded cells compute the variance of the three estimators for 400 test images, by a sum over 144 points of each $q$ in place of draws. (With the mean of the others as baseline, the estimate is the sample covariance of $f$ and the score, whose variance has a known formula.) The first image must agree with the draws above.
+# One image is one image. The two folded cells compute the variance of the three estimators for 400 test images, by a sum over 144 points of each $q$ in place of draws. (With the mean of the others as baseline, the estimate is $\frac{1}{S - 1} \sum_i (f_i - \bar f)\, s_i$, the sample covariance of $f$ and the score $s$, whose variance has a known formula.) The exact gradient stays that of the first image; for the 400 we compute the variances. The first image must agree with the draws above.
 
 # %% key="vae-many" jupyter={"source_hidden": true} tags=["hide-input"]
 nodes_12, weights_12 = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(12))
@@ -677,7 +688,7 @@ assert middles[0].min() > 1000
 assert middles[1].max() < 20
 
 # %% [markdown] key="vae-noticed"
-# Without a baseline, the score function multiplies the whole log-likelihood by a random number of mean zero. Its variance is thousands of times that of the path, and how many thousands depends on the image: compare the two digits of the last line. The baseline removes nearly all of it. What remains between it and the path is a moderate factor, below 20 at the median. Most of the famous gap was the missing baseline.
+# Without a baseline, the score function multiplies the whole log-likelihood by a random number of mean zero. Its variance is thousands of times that of the path, and how many thousands depends on the image: compare the two digits of the last line. The baseline removes nearly all of it. What remains between it and the path is a moderate factor, below 20 at the median. Most of the difference was the missing baseline.
 
 # %% [markdown] key="training-text"
 # ## 10. What it means for a training run
@@ -784,30 +795,30 @@ for ax, (latents, ways) in zip(axes, contests.items(), strict=True):
 figure
 
 # %% [markdown] key="training-noticed"
-# Five things to notice.
+# The three lines of a kind are its three seeds; the two panels have scales of their own. Five things to notice.
 #
-# - **Blocked** learns, and that is the trap. The decoder improves; the encoder hears only the KL, obeys it, and makes all the clouds practically equal to the prior. Its KL says so: almost nothing of the image gets through.
-# - **Score function** without a baseline ends near it, but not for the same reason: compare their KL. The encoder does get a gradient, and spends nats on codes that help little.
+# - **Blocked** learns, and that is the trap. The decoder improves; the encoder hears only the KL, obeys it, and makes every $q(z \mid x)$ practically equal to the prior. Its KL says so: almost nothing of the image gets through.
+# - **Score function** without a baseline ends near **blocked**, but not for the same reason: compare their KL. The encoder does get a gradient, and spends nats on codes that help little.
 # - **Four draws** change little. So it is the baseline that helps, not the extra decoding.
 # - **Baseline** and **path** tie, within the errors, with 2 latents. The trick is not magic: with a good baseline and four times the decoding, the old way works.
-# - With 20 latents the path leads with a quarter of the decoding, in every pair that shares its seed.
+# - With 20 latents the path leads with a quarter of the decoding, in every pair that shares its seed (the line printed last of the pairs). All curves still rise; a longer run might narrow the lead.
 #
-# The last three lines repeat the ratio of section 9 in the three small VAEs trained by the path, on 100 images each. The ratio is in the thousands in these too.
+# The last three lines repeat the ratio of section 9 in the three small VAEs trained by the path, on 100 images each. In these too its median is in the thousands or above.
 
 # %% [markdown] key="logvar-text"
 # ## 11. Why the log-variance
 #
 # A network's output $\theta$ is any real number. What should it be: $\sigma^2$ itself, $\log \sigma^2$, or something whose *softplus*, $\log(1 + e^\theta)$, is $\sigma^2$? The first is out at once: nothing keeps it above zero.
 #
-# It is often said that the exponential gives better gradients at small variances. Let us look. In terms of the variance $v$ that each one produces, $dv/d\theta$ is $v$ for the exponential and $1 - e^{-v}$ for softplus. When $v$ is small, those are **the same number**, up to $v^2/2$. They part company on the other side: for large $v$, the speed of softplus is 1, and that of the exponential is $v$.
+# It is often said that the exponential gives better gradients at small variances. Let us look. In terms of the variance $v$ that each one produces, $dv/d\theta$ is $v$ for the exponential and $1 - e^{-v}$ for softplus. When $v$ is small, those are **the same number**, up to $v^2/2$. They part company on the other side: for large $v$, the derivative of softplus is 1, and that of the exponential is $v$.
 #
 # The exponential has three real advantages:
 #
 # - the KL needs $\log v$, and there it is. In float32 the softplus of $-110$ is zero, and its logarithm minus infinity;
-# - a step of $\theta$ means the same at every width: the squared score, averaged, is $\frac{1}{2}$ whatever $v$ is. For the variance itself, it is $\frac{1}{2v^2}$;
+# - a step of $\theta$ means the same at every width. The average squared score says how much $q$ changes for a small step (its *Fisher information*). For the log-variance it is $\frac{1}{2}$ whatever $v$ is; for softplus $(1 - e^{-v})^2 / (2 v^2)$, which is $\frac{1}{2}$ for small $v$ and nearly zero for large;
 # - a large variance is easy to reach: $v = 100$ is at $\theta = 4.6$, while for softplus it is at $\theta = 100$.
 #
-# And there is one danger: in float32, $e^{100}$ is infinite, hence the `clamp` of `nets.VAE`.
+# And there is one danger: in float32, $e^{100}$ is infinite, hence the `clamp` of `nets.VAE`, which keeps the log-variance within bounds.
 
 # %% key="logvar" tags=["nbval-check-output"]
 theta = torch.linspace(-9, 5, 141, dtype=torch.float64, requires_grad=True)
@@ -835,7 +846,7 @@ for variance in (1e-4, 1.0, 100.0):
 # %% [markdown] key="no-path-text"
 # ## 12. Distributions without a path
 #
-# The path exists when $z$ can be written as a differentiable function of the parameters and of a noise that has none. The inverse of the distribution function always does it in one dimension, when it is smooth: a uniform noise goes in, $z$ comes out. For distributions such as the gamma, whose inverse is hard to compute, the derivative comes from the distribution function itself: that is *implicit reparameterization*. A *discrete* distribution, over categories or counts, has no path: its draw jumps, and between jumps its derivative is zero, like the step of section 8. PyTorch knows which is which.
+# The path exists when $z$ can be written as a differentiable function of the parameters and of a noise that has none. The inverse of the distribution function does it in one dimension whenever it is smooth: a uniform noise goes in, $z$ comes out. For distributions such as the gamma, whose inverse is hard to compute, the derivative comes from the distribution function $F$ itself. Hold $F(z) = u$ fixed: $dz/d\theta = -(\partial F / \partial \theta) / q(z)$. That is *implicit reparameterization*. A *discrete* distribution, over categories or counts, has no path: its draw jumps, and between jumps its derivative is zero, like the step of section 8. PyTorch knows which is which.
 
 # %% key="no-path" tags=["nbval-check-output"]
 for family in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
@@ -849,7 +860,7 @@ for family in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
 #
 # $$\frac{d}{d\lambda}\, \mathbb{E}[f(k)] = \mathbb{E}\Big[f(k)\Big(\frac{k}{\lambda} - 1\Big)\Big] = \mathbb{E}\big[f(k + 1) - f(k)\big].$$
 #
-# The first is the score function. The second takes a difference where the path would take a slope. The cell compares both with the enumerated sum, for $f(k) = \sqrt{k}$.
+# The first is the score function, here without a baseline. The second (from $dp(k)/d\lambda = p(k - 1) - p(k)$) takes a difference where the path would take a slope. The cell compares both with the enumerated sum, for $f(k) = \sqrt{k}$.
 
 # %% key="poisson"
 rate = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
@@ -872,9 +883,9 @@ for name, each in poisson_ways.items():
 assert poisson_ways["next"].var() < poisson_ways["score"].var()
 
 # %% [markdown] key="gumbel-text"
-# The fourth answer is to **relax the draw**. Add to each logit a Gumbel noise, $-\log(-\log u)$ with $u$ uniform, and keep the largest: that is an exact draw from the categorical. Put a softmax of temperature $\tau$ in place of "the largest", and there is a path: the *Gumbel-softmax* (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017). The price: the draw is no longer a category, but a mixture of them, and the gradient is that of another problem. It is **biased**. As $\tau$ falls, the bias goes away and the variance comes.
+# The fourth answer is to **relax the draw**. Add to each logit a Gumbel noise, $-\log(-\log u)$ with $u$ uniform, and keep the index of the largest: that is an exact draw from the categorical. Put a softmax of temperature $\tau$ in place of "the largest", $y = \mathrm{softmax}((\text{logits} + \text{noise}) / \tau)$, and there is a path: the *Gumbel-softmax* (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017). The price: the draw is no longer a category, but a mixture of them, and the gradient is that of another problem. It is **biased**. As $\tau$ falls, the bias goes away and the variance comes.
 #
-# Its sibling, the **straight-through** estimator, gives $f$ the hard category and pretends, on the way back, that it was the soft one. In code: `hard + soft - soft.detach()`. The decoder then sees real categories. The gradient is still that of neither problem.
+# Its sibling, the **straight-through** estimator, gives $f$ the hard category and pretends, on the way back, that it was the soft one. In code: `hard + soft - soft.detach()`. The decoder then sees real categories. But the gradient is that of neither the hard problem nor the soft one.
 #
 # With three categories, enumeration gives the exact gradient. The folded cell compares each temperature with it.
 
@@ -936,7 +947,7 @@ for found in relaxations.values():
 assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 
 # %% [markdown] key="gumbel-noticed"
-# Read the last two lines together. At the lowest temperature, both relaxations are still biased, and far noisier than the score function with a baseline, which has no bias at all. Straight-through is the noisier of the two at every temperature. That is with three categories; with thousands, the tables may turn. **There is no best estimator, only one that was measured on your problem.**
+# Read the last two lines together. At the lowest temperature, both relaxations are still biased, and far noisier than the score function with a baseline, which has no bias at all. Straight-through is the noisier of the two at every temperature. That is with three categories; with thousands, which we have not measured, the tables may turn. **There is no best estimator as such, only the one that came out best when measured on your problem.**
 
 # %% [markdown] key="landing-text"
 # ## 13. One last noise that can be removed
@@ -945,7 +956,7 @@ assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 #
 # Write the whole ELBO inside the average, $\log p(x, z) - \log q(z)$. If $q$ is the posterior, that is $\log p(x)$, the same number at every $z$: along the path, its slope is zero. What still moves is $\mu$ and $\sigma$ *inside* $\log q$, and that part is a score, which averages to zero. Drop it, by detaching the parameters in $\log q$, and the noise vanishes at the optimum: *sticking the landing* (Roeder, Wu and Duvenaud, 2017).
 #
-# In a linear Gaussian model the posterior is known, and "zero" can be demanded to ten decimals. On the VAE the encoder is only near the posterior, so some noise is left. How much, on the same 400 images?
+# In a linear Gaussian model, $x = Wz + b$ plus Gaussian noise, the posterior is a normal with a known formula, and "zero" can be demanded to ten decimals. On the VAE the encoder is only near the posterior, so some noise is left. How much, on the same 400 images?
 
 # %% key="landing"
 torch.manual_seed(0)
@@ -988,7 +999,7 @@ for column, what in enumerate(("mean", "logvar")):
     print(say("gradients-landing-gap", raised=raised[0], fell=raised[1]))
 
 # %% [markdown] key="landing-noticed"
-# At the median image, the variance falls to a third or less for the means, to about a half for the log-variances. **At a few images it rises.** Their $q$ lies far from the posterior: their $\mathrm{KL}(q \,\|\, p(z \mid x))$, known from the exact $\log p(x)$, is several times larger. There the slopes of $\log p(x, z)$ and of $\log q(z)$ do not cancel, and each brings its own noise.
+# At the median image, the variance falls to a third or less in $\mu$, to about a half in $\log \sigma^2$. **At a few images it rises.** Their $q$ lies far from the posterior: their $\mathrm{KL}(q \,\|\, p(z \mid x))$, which is $\log p(x)$ minus the ELBO, is several times larger. There the slopes of $\log p(x, z)$ and of $\log q(z)$ do not cancel, and each brings its own noise.
 
 # %% [markdown] key="answer"
 # ## 14. The answer
@@ -1001,7 +1012,7 @@ told = {way: ends[way, 2].mean().item() for way in contests[2]}
 print(say("gradients-answer-elbo", **told))
 
 # %% [markdown] key="next"
-# **To read.** Williams (1992) introduced the score function in learning. Kingma and Welling (2013) and Rezende, Mohamed and Wierstra (2014) brought the path to these models. Roeder, Wu and Duvenaud (2017) took away the last noise; Tucker et al. (2019) extended that to importance-weighted bounds. Jang, Gu and Poole (2017) and Maddison, Mnih and Teh (2017) relaxed the categorical.
+# **To read.** Williams (1992) introduced the score function in reinforcement learning. Kingma and Welling (2013) and Rezende, Mohamed and Wierstra (2014) brought the path to these models. Roeder, Wu and Duvenaud (2017) took away the last noise; Tucker et al. (2019) extended that to importance-weighted bounds. Jang, Gu and Poole (2017) and Maddison, Mnih and Teh (2017) relaxed the categorical.
 #
 # The gradient is now in hand. Lesson 04 asks how fast it can be computed.
 
@@ -1012,7 +1023,7 @@ print(say("gradients-answer-elbo", **told))
 #
 # ### 1. The score function, by hand
 #
-# The function takes the values of $f$ at the draws, `values` of shape `(S,)`, the draws `z`, and the numbers `mu` and `logvar` as tensors. Return one estimate per draw, of shape `(2, S)`: first the derivative with respect to $\mu$, then with respect to $\log \sigma^2$. No baseline, no averaging.
+# The function takes the values of $f$ at the draws, `values` of shape `(S,)`, the draws `z`, also `(S,)`, and `mu` and `logvar` as scalar tensors. Return one estimate per draw, of shape `(2, S)`: first the derivative with respect to $\mu$, then with respect to $\log \sigma^2$. No baseline, no averaging.
 
 # %% key="exercise-score" tags=["nbval-check-output"]
 def my_score_function(values, z, mu, logvar):
@@ -1034,7 +1045,7 @@ verdict
 # %% [markdown] key="exercise-baseline-text"
 # ### 2. Find the bug: the baseline
 #
-# `buggy_baseline` subtracts a baseline from the values and multiplies by the score. The variance falls a lot, and training works. But the gradient is not the one it claims to be. Write a version without the bug that still has a baseline: any baseline that leaves the mean right. Both arguments have shape `(S,)`, and so has what is returned.
+# `buggy_baseline` subtracts a baseline from the values and multiplies by the score. The variance falls, and no error is raised. But what it returns does not estimate the gradient that it promises. Write a version without the bug that still has a baseline: any baseline that leaves the mean right. Both arguments have shape `(S,)`, and so has what is returned.
 
 # %% key="exercise-baseline" tags=["nbval-check-output"]
 def buggy_baseline(values, score):
@@ -1060,7 +1071,7 @@ verdict
 # %% [markdown] key="exercise-path-text"
 # ### 3. The path of another distribution
 #
-# An exponential of rate $r$ that begins at $a$ has distribution function $1 - e^{-r(z - a)}$ for $z > a$. Write its draw as a function of a uniform noise `u`, by inverting the distribution function: a larger `u` gives a larger `z`. The gradient must reach `start` and `rate`.
+# An exponential of rate $r$ (`rate`) that begins at $a$ (`start`) has distribution function $1 - e^{-r(z - a)}$ for $z > a$. Write its draw as a function of a uniform noise `u`, by inverting the distribution function: a larger `u` gives a larger `z`. The gradient must reach `start` and `rate`.
 
 # %% key="exercise-path" tags=["nbval-check-output"]
 def my_exponential(start, rate, u):
@@ -1081,7 +1092,7 @@ verdict
 # %% [markdown] key="exercise-surrogate-text"
 # ### 4. Find the bug: the surrogate loss
 #
-# In practice one does not write the score; one writes a number whose *derivative* is the estimate, and calls `backward`. Here `z` came from `rsample`, so `z` and `values` both depend on `mu` and `logvar`. `buggy_surrogate` detaches one of the two from the graph. What gets through the other? Write a version whose derivative is the mean of the terms of exercise 1, without a baseline.
+# In practice one does not write the score; one writes a number whose *derivative* is the estimate, and calls `backward`. Here `z` came from `rsample`, so `z` and `values` both depend on `mu` and `logvar`. The derivative of `buggy_surrogate` is not the score-function estimate. Find out what it is for $\mu$ and for $\log \sigma^2$. Then write a version whose derivative is the mean of the terms of exercise 1, without a baseline.
 
 # %% key="exercise-surrogate" tags=["nbval-check-output"]
 def buggy_surrogate(values, z, mu, logvar):
@@ -1108,6 +1119,6 @@ verdict
 # %% [markdown] key="solution-surrogate-text"
 # <details><summary>What the bug lets through</summary>
 #
-# With `z` attached, $\log q(z)$ changes for two reasons: because the bell curve moves, and because the draw moves with it. For $\mu$, the two cancel exactly: when the draw moves with the curve, the density at the draw does not change. The gradient at $\mu$ is zero, at every draw.
+# With `z` attached, $\log q(z)$ changes for two reasons: because the bell curve moves, and because the draw moves with it. For $\mu$, the two cancel exactly: when the draw moves with the curve, the density at the draw does not change. The gradient at $\mu$ is zero, at every draw. For $\log \sigma^2$ what is left is $-\frac{1}{2}$ times the mean of the values: a number that ignores where the draws fell.
 #
 # </details>

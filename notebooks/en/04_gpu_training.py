@@ -16,11 +16,11 @@
 #
 # You trained a small network and had time for a coffee. Was the arithmetic slow, or was the processor waiting for you?
 #
-# **By the end you will be able to** say how much arithmetic a training step is, measure how fast your machine could do it, and climb from the usual loop towards that limit. Beside every speed stands the test ELBO: **a rung that changes the answer is no rung.** You will also resume a run bit for bit, and share one batch among processes.
+# **By the end you will be able to** say how much arithmetic a training step is, measure how fast your machine could do it, and climb from the usual loop towards that limit. Beside every speed stands the test ELBO, the bound on the log-likelihood of unseen images in nats; higher is better. **a change, a *rung* of our ladder, does not count if it alters the answer.** You will also resume a run bit for bit, and share one batch among processes.
 #
-# **You need** lesson 00 and a little PyTorch. It has two readers: one with a laptop, one with a GPU. **We have timed nothing on a GPU**: what begins with *On a GPU* explains and claims no number.
+# **You need** lesson 00 and a little PyTorch. It has two readers: one with a laptop, one with a GPU. **We have timed nothing on a GPU**: what is said of GPUs explains and claims no number.
 #
-# **Time:** 40 minutes of reading; about a minute of computing on two cores.
+# **Time:** 45 minutes of reading; one to three minutes of computing on two cores.
 
 # %% key="setup"
 import functools
@@ -59,7 +59,7 @@ use_language("en")
 #
 # In our network nearly all of the arithmetic is in the products of matrices. A layer with $a$ inputs and $b$ outputs takes $a b$ multiplications and as many additions for each image: $2ab$ operations. The backward pass takes two products more, for the gradients of the weights and of the input. Only the first layer does without the second, because nobody asks for the gradient of the pixels.
 #
-# The next cell counts by hand, and then lets PyTorch's own counter watch a real step. The two must agree.
+# The next cell counts by hand, and then lets PyTorch's own counter watch a real step. The two counts must be equal.
 
 # %% key="work-counted" tags=["nbval-check-output"]
 LAYERS = [(784, 400), (400, 2), (400, 2), (2, 400), (400, 784)]
@@ -89,7 +89,7 @@ test_images = data.load(train_images.name, "test", device=device)
 bits = data.draw_bits(train_images.pixels[:6400], torch.Generator().manual_seed(0))
 few = data.Images(bits, train_images.labels[:6400].clone()).to(device)
 judges = data.Images(test_images.pixels[:2000], test_images.labels[:2000])
-assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
+assert train_images.pixels.nbytes == 60_000 * 784  # 47 MB
 del train_images, test_images
 
 BATCH = 128
@@ -98,9 +98,9 @@ print(say("training-machine", device=device.type, threads=torch.get_num_threads(
 # %% [markdown] key="limit"
 # ## 2. The limit
 #
-# No loop can finish an image sooner than its matrix products. So we time the products alone: the same matrix shapes as in a training step, nothing in between. Their speed is **the limit**. The folded cell takes it with all digits of float32 (`"highest"`), and with bfloat16 allowed inside the products (`"medium"`).
+# No loop can finish an image sooner than the matrix products that it takes. So we time the products alone: the same matrix shapes as in a training step, nothing in between. Their speed is **the limit** for batches of 128; larger products run faster, and so may larger batches. The folded cell measures it with all digits of float32 (`"highest"`), and with bfloat16, a number of 16 bits, allowed inside the products (`"medium"`).
 #
-# One detail separates a measurement from a guess. A GPU takes orders and returns at once, long before the work is done. Whoever stops the clock without waiting has measured how fast one can give orders. Hence `synchronize`.
+# One detail separates a measurement from a guess. A GPU takes orders from the *host*, the processor that runs Python, and returns at once, long before the work is done. Whoever stops the clock without waiting has measured how fast one can give orders. Hence `synchronize`.
 
 # %% key="limit-measured"
 def synchronize():
@@ -147,7 +147,7 @@ for precision, pace in limits.items():
     print(say("training-products", precision=precision, **values))
 
 # %% [markdown] key="digits"
-# `"medium"` is a permission and not an order. Did it give digits away here? The next cell compares a product with the same one in float64. Where the digits stay and the speed rises all the same, the gain is the library's: on an AMD processor MKL, which PyTorch asks first, takes its generic path, and with `"medium"` PyTorch asks oneDNN instead.
+# `"medium"` is a permission and not an order. Did it give digits away here? The next cell compares a product with the same one in float64. Where the digits stay, any difference in speed is the library's: on an AMD processor MKL, which PyTorch asks first, takes its generic path, and with `"medium"` PyTorch asks oneDNN instead. That can turn out faster or slower; the two numbers above say which it was here.
 
 # %% key="digits-compared" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -171,7 +171,7 @@ print(say("training-digits", full=full, allowed=allowed, verdict=verdict))
 #
 # This is the loop that many tutorials show. A `DataLoader` fetches images one at a time; each becomes a picture, then a tensor. The loss goes through a sigmoid. And `loss.item()` goes into a list, to draw a curve later.
 #
-# Two things are our own: we draw the order of the images, and the loader gets a generator of its own. So all rungs will see **the same images in the same order, and draw the same noise**. It will matter.
+# Two things are our own: we draw the order of the images, and the loader gets a generator of its own (else it would draw a seed from PyTorch's, and shift all noise after it). So all rungs will see **the same images in the same order, and draw the same noise**. It will matter.
 
 # %% key="usual-loop"
 to_tensor = transforms.ToTensor()
@@ -211,11 +211,11 @@ def usual(model, images):
         curve.append(loss.item())
 
 # %% [markdown] key="loader"
-# ### A loader that is no strawman
+# ### A better loader
 #
 # That loop is easily beaten. PyTorch's loader can do better, and **where the data do not fit into memory it has to**. Below, the images lie in a file, one byte per pixel. The file is *mapped*: the system reads only the pages that are touched. A batch is taken as a whole. A worker, a process of its own, fetches the next batches meanwhile. (On macOS and Windows a worker cannot see a class that a notebook defines: put it into a file. Here we go on without workers.)
 #
-# *On a GPU* two options more: `pin_memory=True` puts each batch where the GPU can fetch it by itself. With `non_blocking=True` the copy then runs while the host goes on; without pinned memory, the host waits all the same.
+# *On a GPU* two options more: `pin_memory=True` pins each batch in memory, so that the GPU can fetch it by itself. With `non_blocking=True` the copy then runs while the host goes on; without pinned memory, the host waits all the same.
 
 # %% key="loader-from-disk"
 class OnDisk(Dataset):
@@ -253,12 +253,12 @@ def from_disk(images):
 #
 # Four changes lead from the usual loop to a fast one, each a rung of its own:
 #
-# 1. **The data are on the device.** 60,000 images take 188 MB. A batch is one operation, `index_select`. If your data do not fit, stay with the loader above.
+# 1. **The data are on the device.** 60,000 images, a byte per pixel, take 47 MB. A batch is one operation, `index_select`. If your data do not fit, stay with the loader above.
 # 2. **Nobody asks anything in the middle of a step.** To hand you `loss.item()`, the device has to finish everything it was asked for. *On a GPU*, the queue of orders runs empty in every step. On a CPU this rung is worth little. So add up where the numbers are, and ask at the end.
-# 3. **Logits.** The direct formula is shorter, and it is also the *right* one. Take a pixel that is off, while the decoder is sure that it is on, with a logit of 20. The exact price is $\log(1 + e^{20})$ nats. Through the sigmoid, the probability rounds to 1, and PyTorch limits to 100 a price that would be infinite.
+# 3. **Logits.** From the logit $\ell = \log \frac{p}{1 - p}$ the loss of a pixel is $\log(1 + e^\ell) - x \ell$, with no sigmoid. This formula is shorter, and it is also the *right* one. Take a pixel that is off, while the decoder is sure that it is on, with a logit of 20. The exact price is $\log(1 + e^{20})$ nats. Through the sigmoid, the probability rounds to 1, and PyTorch limits to 100 a price that would be infinite.
 # 4. **Fused Adam.** Adam updates ten tensors, each by a series of small operations. `fused=True` reads each number once. The last cell of the three counts.
 #
-# The package's `fit` adds the gradient $x - \mathrm{sigmoid}(\ell)$ of the logits $\ell$, written by hand in `densities.log_bernoulli`: autograd need not find it.
+# The package's `fit` adds the gradient $x - \mathrm{sigmoid}(\ell)$ of the logits $\ell$, written by hand in `densities.log_bernoulli`: autograd need not find it. That is only a part of this rung. The rest is what `fit` does in another way; section 9 shows some of its steps one by one.
 
 # %% key="rung-climbed"
 def from_logits(x, logits, mu, logvar):
@@ -354,7 +354,7 @@ if device.type in ("cpu", "cuda"):
     print(say("training-scaler", scale=scale, skipped=round(np.log2(65_536 / scale))))
 
 # %% [markdown] key="compile-and-graphs"
-# The first steps of a run in float16 only look for the scale. Prefer bfloat16 where there is a choice.
+# The first steps of a run in float16 only look for the scale. Prefer bfloat16 to float16 where there is a choice. (Both are slower than float32 on a processor that has no units for them: the table will show what yours does.)
 #
 # ### `torch.compile` and CUDA graphs
 #
@@ -481,9 +481,9 @@ elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (turns, 200
 # %% [markdown] key="ruler"
 # ### The ruler
 #
-# When are two ELBOs *different*? From seed to seed, the ELBO of the usual loop moves by several nats, as the next cell prints. But our rungs share seeds and noise. So we take the difference **within each seed** first, and the standard error of *these differences* afterwards: a paired comparison. What all runs of a seed have in common cancels. The differences from image to image give a second error; the two add up in quadrature.
+# When are two ELBOs *different*? From seed to seed, the ELBO of the usual loop moves by several nats, as the next cell prints. But our rungs share seeds and noise. So we take the difference **within each seed** first, and the standard error of *these differences* afterwards: a paired comparison. What all runs of a seed have in common cancels. The differences from image to image give a second error; the two are squared, added, and the root is taken.
 #
-# **The rule.** A rung passes if the difference, with twice its error on either side, stays within half a nat. A rung that we know too little about does not pass. And rungs that compute the same thing up to rounding must agree to 0.05 nats in *each* seed, on a CPU.
+# **The rule.** A rung passes if the difference, with twice its error on either side, stays within half a nat, which we fix beforehand. A rung that we know too little about does not pass. And rungs that compute the same thing up to rounding must agree to 0.05 nats in *each* seed, on a CPU.
 
 # %% key="ruler-applied"
 first = elbo["usual"].mean(1)  # (turns,) nats
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### The table
 #
-# Images per second; as a multiple of the usual loop; as a share of the limit with all digits, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the paired standard error. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Where is the largest jump? Which rung does not pass?
+# Images per second; as a multiple of the usual loop; as a share of the limit in float32, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the paired standard error. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Expect the large jumps where images stop being handled one by one, and at fused Adam. A loader with a worker may tie with data on the device, because it works beside the training. Which rung does not pass?
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -568,9 +568,9 @@ draw_ladder([*names])
 # %% [markdown] key="larger"
 # ## 6. Larger batches, and what they cost
 #
-# With 512 images per step the products get larger. It seems the easiest rung of all. **By our rule it is none**: it loses tens of nats. An epoch has a quarter of the steps, and the model has learnt less.
+# With 512 images per step the products get larger. It seems the easiest rung of all. **By our rule it is none**: it loses tens of nats. An epoch has a quarter of the steps, and the model learns less.
 #
-# Is the comparison fair? A rate of $10^{-3}$ need not suit both batch sizes. The average of four times as many images has half the noise, which argues for twice the rate; others multiply by four. So we try several rates for each batch size, with the same three seeds, and judge each **at its own best rate**. For 512 we also allow *two* epochs, since they are shorter.
+# Is the comparison fair? A rate of $10^{-3}$ need not suit both batch sizes. The average of four times as many images has half the noise, which argues for twice the rate; others multiply by four. So we try several rates for each batch size, with the same three seeds, and judge each **at its own best rate**. (To choose and to judge on the same images favours each size a little; the differences here are far larger.) The seconds were not taken in turns; only the ELBOs may be compared. For 512 we also allow *two* epochs.
 
 # %% key="larger-checked"
 BATCHES, RATES = (32, 128, 512), (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
@@ -599,9 +599,9 @@ assert far - error > 10
 print(say("training-rate-gain", rate=best[128], base=1e-3, far=far, error=error))
 
 # %% [markdown] key="time-to-elbo"
-# The last line compares 128 with itself: the rate alone is worth more than ten nats. And each at its best rate, 512 still learns less than 128, even in two epochs.
+# The last line compares 128 with itself: the rate alone is worth more than ten nats. And each at its best rate, 512 still learns less than 128, even in two epochs. Who wins in equal time, this cell does not say.
 #
-# But 50 steps are a short run. What one wants to know is **time to ELBO**: how many seconds until a given test ELBO? The course's benchmark asks that with all 60,000 images. It tunes the rate of each batch size, then trains all in turns. The target is what batches of 128 reach after half of the epochs, seed by seed. Here the ± is a single standard error.
+# But 50 steps are a short run. What one wants to know is **time to ELBO**: how many seconds until a given test ELBO? The course's benchmark asks that with all 60,000 images. It tunes the rate of each batch size, then trains all in turns. The target is what batches of 128 reach after half of the epochs, seed by seed. Here the ± is one standard error, not two.
 
 # %% key="results-read" jupyter={"source_hidden": true} tags=["hide-input"]
 RESULTS = Path("../../benchmarks/results")
@@ -738,7 +738,7 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# The hatched bar is the useful work. All four loops multiply the same matrices with the same library; if their hatched bars differ, you see how far such a picture can be trusted. Within such errors a small bar may even grow from one loop to the next. The counts can be relied on: from rung to rung, the loops written by hand need fewer operations, as the cell demands. `fit` needs some more than the fused loop: it keeps three totals, and tries its objective once before it begins.
+# The hatched bar is the useful work; *rest* is all other operations, and *Python or idle* the clock minus all operations. All four loops multiply the same matrices with the same library; if their hatched bars differ, you see how far such a picture can be trusted. Within such errors a small bar may even grow from one loop to the next. Nor do the bars add up to the speeds of the table: they are taken under the profiler, which charges something for each operation, and they hold what `fit` prepares. The list is of a single run, the picture of the best of three. The counts can be relied on: from rung to rung, the loops written by hand need fewer operations, as the cell demands. `fit` needs some more than the fused loop: it keeps three totals, and tries its objective once before it begins.
 #
 # ## 8. Does a step wait?
 #
@@ -769,7 +769,7 @@ for name, answer in found.items():
     print(say("training-guard", name=say(f"training-short-{name}"), verdict=verdict))
 
 # %% [markdown] key="guard-limits"
-# A surprise: the loop without `.item()` asks as well. It is Adam. If it is *not* fused, it reads its counter of steps in Python; *on a GPU* that counter lies in the host's memory, and nobody waits. And **no guard sees everything.** On a CPU, fused Adam reads its counters too, in C++, where no dispatch mode looks. The profiler does:
+# A surprise: the loop without `.item()` asks as well. It is Adam. If it is *not* fused, it reads its counter of steps in Python; *on a GPU* that counter lies in the host's memory, and nobody waits. And **no guard sees everything.** On a CPU, fused Adam reads its counters too, in C++, where `HostReads` does not reach. The profiler does:
 
 # %% key="guard-checked" jupyter={"source_hidden": true} tags=["hide-input"]
 reads = {kind: seen.count("aten::item") for kind, seen in
@@ -780,7 +780,7 @@ print(say("training-adam-asks", **reads))
 # %% [markdown] key="stored"
 # ## 9. The same table, measured at leisure
 #
-# A few turns are enough to see the ladder, not to quote it. The course's benchmark climbs nearly the same rungs with all 60,000 images, for several epochs and seeds. Speeds are medians; times and shares are medians of the ratios within each turn. There the usual loop draws noise of its own: its pairs share only the first weights, and the errors are wider.
+# A few turns are enough to see the ladder, not to quote it. The course's benchmark climbs nearly the same rungs with all 60,000 images, for several epochs and seeds. Speeds are medians; times and shares are medians of the ratios within each turn. The limit there is that of the faster library. The usual loop draws noise of its own: its pairs share only the first weights. With errors of that size the table does not decide the rule of half a nat: it is quoted for its speeds. Section 5 decides, by pairs that share their noise.
 
 # %% key="stored-table" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_stored(kind):
@@ -890,7 +890,7 @@ panel
 # %% [markdown] key="checkpoint"
 # ## 11. Stopped, and resumed
 #
-# A run that takes hours will be stopped: by the cat, by the power company, by whoever else booked the GPU. It can go on only if *everything* that decides the future was saved: the weights, Adam's moments and counters, the state of the noise. The next cell saves them, and resumes in a model born from another seed: once with everything, and once without each part.
+# A run that takes hours will be stopped: by the cat, by the power company, by whoever else booked the GPU. It can go on only if *everything* that decides the future was saved: the weights, Adam's moments and counters, the state of the noise (which also orders the images of the next epoch), and how far it got. That is a *checkpoint*. The next cell saves one at the end of an epoch, and resumes in a model born from another seed: first with everything, then without one part at a time.
 
 # %% key="checkpoint-resumed"
 noise = torch if device.type == "cpu" else getattr(torch, device.type)  # torch.cuda
@@ -975,7 +975,7 @@ print(say("training-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()
 # %% [markdown] key="processes"
 # ## 12. Several processes
 #
-# How do several processors share the work? Each process holds a copy of the model and computes the gradient of *its share of the batch*. Then all average their gradients and take the same step. The loss is a mean, so the average of the shares' gradients is the gradient of the whole batch: that is algebra, if each share counts in proportion to its images. First in this process, with shares of 43, 43 and 42 images.
+# How do several processors share the work? Each process holds a copy of the model and computes the gradient of *its share of the batch*. Then all average their gradients and take the same step; without that, the copies would drift apart. The loss is a mean, so the average of the shares' gradients is the gradient of the whole batch: that is algebra, if each share counts in proportion to its images. First in this process, with shares of 43, 43 and 42 images.
 
 # %% key="processes-arithmetic"
 def given():
@@ -1009,14 +1009,14 @@ gradients = [gradient_of(model, x[share], eps[share]) for share in shares]
 shared = sum(w * g for w, g in zip(weights, gradients, strict=True))
 assert distance(shared) < 1e-6
 assert distance(sum(gradients) / 3) > 1e-4  # the plain mean is another gradient
-assert len(whole) == 631_188  # as many as weights
+assert len(whole) == 631_188  # as many as parameters
 print(say("training-shares-far", far=distance(shared)))
 
 # %% [markdown] key="torchrun"
 # Now really. `torchrun` starts the processes and tells each its number (`RANK`) and how many they are (`WORLD_SIZE`). Each runs the function in the next cell. Three parts of PyTorch do the work:
 #
-# - `DistributedSampler` says which images are mine. It repeats some to make the shares equal: harmless in training, wrong in a mean over a test set. If it shuffles, call `set_epoch`, or every epoch has the same order.
-# - `DistributedDataParallel` averages the gradients during `backward`, a group at a time, while the layers below are still computing.
+# - `DistributedSampler` says which images each process gets. It repeats some to make the shares equal, because DDP takes the *plain* mean. In training that is off by little; in a mean over a test set it is an error. If it shuffles, call `set_epoch`, or every epoch has the same order.
+# - `DistributedDataParallel` averages the gradients during `backward`, a group at a time, while the gradients of earlier layers are still being computed.
 # - `no_sync` postpones that. Who takes a share in pieces (exercise 3) should talk once, at the last piece.
 
 # %% key="torchrun-run"
@@ -1088,7 +1088,7 @@ else:
 #
 # `--batch-size` is the size over all processes: 512 shared by four is 128 for each. Those who keep 128 *per process* and add processes climb the false rung of section 6, without noticing.
 #
-# And the speed? Processes talk in every step, here 631,188 numbers, one for each weight. Computing grows with the batch of each process, and talking does not. So sharing pays with larger batches per process, or in layers that use each weight many times, such as convolutions. For a network this small it can cost more than it gains; the next cell reads what was measured on a CPU (± is a single standard error).
+# And the speed? Processes talk in every step, here 631,188 numbers, one for each parameter. Computing grows with the batch of each process, and talking does not. So sharing pays with larger batches per process, or in layers that use each weight many times, such as convolutions. For a network this small it can cost more than it gains; the next cell reads what was measured on a CPU (± is a single standard error).
 
 # %% key="processes-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("growth_cpu")
@@ -1108,9 +1108,9 @@ else:
 # %% [markdown] key="crowd"
 # ## 13. A crowd on the same cores
 #
-# PyTorch takes a thread for each core, whoever else is at work. At the end of each operation its threads wait for each other, and they wait by *spinning*: they look again and again whether the others are done. If four readers share two cores, a spinning thread may hold the very core that the thread it waits for needs.
+# PyTorch takes a thread for each core, whoever else is at work. At the end of each operation its threads wait for each other, and they wait by *spinning*: they look again and again whether the others are done. If four readers of this course share two cores, a spinning thread may hold the very core that the thread it waits for needs.
 #
-# The course tells waiting threads to sleep soon (`GOMP_SPINCOUNT`, for GNU's OpenMP). And the package's long loops look four times a second how many cores are free, and take as many threads; `OMP_NUM_THREADS` switches that off. *Work* is what all readers do per second, as a share of what one alone does; *wait* is the time of a piece of work in units of its fair share.
+# The course tells waiting threads to sleep soon (`GOMP_SPINCOUNT`, for GNU's OpenMP). And the package's long loops look four times a second how many cores are free, and take as many threads; `OMP_NUM_THREADS` switches that off. *Work* is what all readers do per second, as a share of what one alone does; *wait* is the time of a piece of work, divided by what it would take if each reader got a fair share of the machine.
 
 # %% key="crowd-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("crowd")
@@ -1127,7 +1127,7 @@ else:
 # %% [markdown] key="answer"
 # ## 14. The answer
 #
-# What does it take to keep the processor busy? Data that are already there. Orders that do not wait for answers. Few large operations. Only as many digits as the answer needs. And a ruler beside the clock. On the machine where this notebook ran last:
+# What does it take to keep the processor busy? Data that are already there. Orders that do not wait for answers. Few large operations. Only as many digits as the answer needs, where the processor gains by it. And a ruler beside the clock. On the machine where this notebook ran last:
 
 # %% key="answer-measured"
 top = max((name for name in rungs if passed[name]), key=speed.get)
@@ -1137,7 +1137,7 @@ values |= {"after": relative(speed["fit"])["share"]}
 print(say("training-answer", best=names[top], far=far, error=error, **values))
 
 # %% [markdown] key="next"
-# **To read.** Burda, Grosse and Salakhutdinov (2015) trained a somewhat larger network with batches of 20 for 3,280 epochs. How long would your machine take for that with ours? In PyTorch's documentation: CUDA semantics, automatic mixed precision, the profiler, `torchrun`.
+# **To read.** Burda, Grosse and Salakhutdinov (2015) trained their networks with batches of 20 for 3,280 epochs. How long would your machine take to train ours like that? In PyTorch's documentation: CUDA semantics, automatic mixed precision, the profiler, `torchrun`.
 #
 # **In the course.** Lesson 05 asks what the trained model has learnt. Lesson 06 has the processor do one large product where others take ten thousand small ones.
 
@@ -1148,7 +1148,7 @@ print(say("training-answer", best=names[top], far=far, error=error, **values))
 #
 # ### 1. A step that never waits
 #
-# Write one training step. It gets the `model`, which maps `x` to `logits, mu, logvar`, the `optimizer`, a batch `x` of shape `(B, D)` and `total`, a tensor without axes. It should lower the *mean* loss of the batch, add the *summed* loss to `total` in place, and return nothing. The check watches it as in section 8: it must not ask for a single number.
+# Write one training step. It gets the `model`, which maps `x` to `logits, mu, logvar`, the `optimizer`, a batch `x` of shape `(B, D)` and `total`, a scalar tensor of shape `()`. The loss is `from_logits` of section 4, and the optimizer comes fused. It should lower the *mean* loss of the batch, add the *summed* loss to `total` in place, and return nothing. The check watches it as in section 8: it must not ask for a single number.
 
 # %% key="exercise-step" tags=["nbval-check-output"]
 def my_step(model, optimizer, x, total):
@@ -1173,7 +1173,7 @@ verdict
 # %% [markdown] key="exercise-mean-text"
 # ### 2. Find the bugs
 #
-# This function is to return the mean ELBO of all images; `score(x)` gives one number per image, `(B,)`. It has made the rounds in published code: it runs, and the number looks plausible.
+# This function is to return the mean ELBO of all images; `score(x)` gives one number per image, `(B,)`. It runs, and returns a number without complaint.
 #
 # ```python
 # def mean_elbo(score, batches):
@@ -1183,7 +1183,7 @@ verdict
 #         return total / len(batches)
 # ```
 #
-# There are two bugs, one hidden behind the other. The second shows only when the first is gone, and only if the last batch is smaller than the others. Write the function as it should be.
+# There are two bugs, one hidden behind the other. The second shows only when the first is gone, and not always. Write the function as it should be.
 
 # %% key="exercise-mean" tags=["nbval-check-output"]
 def my_mean_elbo(score, batches):
@@ -1232,7 +1232,7 @@ verdict
 # %% [markdown] key="exercise-amdahl-text"
 # ### 4. What is still to be gained?
 #
-# A part of your program takes the fraction `share` of the time. You make that part `factor` times as fast. How many times as fast is the whole? Then look at the bars of section 7: how much would an infinitely fast optimizer gain?
+# A part of your program takes the fraction `share` of the time. You make that part `factor` times as fast. How many times as fast is the whole? Then look at the bars of section 7, in the panel of `fit`: how much would an infinitely fast optimizer gain?
 
 # %% key="exercise-amdahl" tags=["nbval-check-output"]
 def my_amdahl(share, factor):

@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # What did the model learn?
 #
-# The training is over and the test ELBO stands in the table. It is one number. It does not say what the two numbers per image *mean*, whether the plane is full or has holes, or what blurs the pictures. This lesson opens the model and looks.
+# The training is over and the test ELBO stands in the table of lesson 00. It is one number. It does not say what the two numbers per image *mean*, whether the plane is full or has holes, or what blurs the pictures. This lesson opens the model and looks.
 #
-# **By the end you will be able to** say what blurs a reconstruction, and what does not; tell a decoder's mean from a sample; draw a manifold whose tiles all count the same; measure how far the codes, together, are from the prior; walk from one digit to another; and look into a latent space that does not fit on a page.
+# **By the end you will be able to** say what blurs a reconstruction, and what does not; tell a decoder's mean from a sample; draw the latent plane on a grid whose cells are all equally probable; measure how far the codes, together, are from the prior; walk from one digit to another; and look into a latent space that does not fit on a page.
 #
 # **You need** lesson 00.
 #
-# **Time:** 40 minutes of reading; half a minute of computing. The first time, up to four minutes more, while four models are trained.
+# **Time:** 45 minutes of reading; about a minute of computing. The first time, up to four minutes more, while four models are trained.
 
 # %% key="setup"
 import math
@@ -95,13 +95,13 @@ for ax, image, title in zip(axes, shown, titles, strict=True):
 figure
 
 # %% [markdown] key="blur-cause"
-# It chooses the average. The pixels are independent given the latent, so each one answers for itself, with the frequency at which it lights up: a half. **What the latent does not determine, independent pixels average.** There is the blur, and no KL was in the room.
+# It chooses the average. The pixels are independent given the latent, so each one answers for itself, with the frequency at which it lights up: a half, where the images differ. **What the latent does not determine, independent pixels average.** There is the blur, and no KL was in the room. Each of these pixels costs $\log 2$, and no logit avoids it: that is the unavoidable cost which the cell prints.
 #
 # To measure it we need a number. For a decoder's mean $m$, take
 #
 # $$G(m) = \sum_d m_d\,(1 - m_d),$$
 #
-# the *grey* of the picture: 0 if every pixel is surely black or surely white, $\frac{1}{4}$ for each pixel that is a coin toss. It is the variance of the pixels that the decoder itself admits to. In the toy it is $120 / 4 = 30$.
+# the *grey* of the picture: 0 if every pixel is surely black or surely white, $\frac{1}{4}$ for each pixel that is a coin toss. It is the variance of the pixels that the decoder itself admits to. In the example of the bars it is $120 / 4 = 30$.
 
 # %% key="grey" tags=["nbval-check-output"]
 def grey(means):
@@ -112,7 +112,7 @@ assert abs(grey(chosen) - differing / 4) < 0.4
 print(say("latents-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item()))
 
 # %% [markdown] key="trial-text"
-# Now the model. There are two suspects: the KL, which puts a price on what the code tells, and the number of latents. We change one at a time. A VAE and an *autoencoder* are trained with 2 latents, and again with 30. The autoencoder has no KL and no noise: each image becomes a point. All four see the same images for 15 epochs.
+# Now the model. There are two suspects: the KL, which puts a price on what the code tells, and the number of latents. We change one at a time, with one reservation: without the KL the noise of the code goes too, and what we call the effect of the KL is that of both. A VAE and an *autoencoder* are trained with 2 latents, and again with 30. The autoencoder has no KL and no noise: each image becomes a point. All four see the same images for 15 epochs.
 
 # %% key="trial"
 def plain(model, x):
@@ -180,7 +180,7 @@ figure
 #
 # With 30 numbers there is room to tell more, and the KL does have a say: without it, the grey falls by another 29%. The KL never averages pixels. It is a price on information, and a model may decide that a detail is not worth its price.
 #
-# With two latents, grey and squared error agree within a few per cent, on images that the model never saw. There the decoder knows how ignorant it is. Section 4 says why the two should be equal.
+# With two latents, grey and squared error nearly agree, on images that the model never saw. There the decoder knows how ignorant it is. Section 4 says why the two should be equal.
 
 # %% [markdown] key="classes-text"
 # ## 3. Which digits are hard?
@@ -199,7 +199,8 @@ def by_class(values):
 
 costs, cost_errors = by_class(-bound.elbo)  # (10,), (10,) nats
 kls, kl_errors = by_class(bound.kl)
-frequency = train_images.pixels.mean(0).clamp(1e-4, 1 - 1e-4)  # (784,)
+frequency = train_images.pixels.sum(0) / (255 * len(train_images))  # (784,)
+frequency = frequency.clamp(1e-4, 1 - 1e-4)
 without, _ = by_class(-densities.log_bernoulli(x, frequency.logit()))
 
 # %% key="classes-picture" jupyter={"source_hidden": true} tags=["hide-input"]
@@ -235,7 +236,7 @@ assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digi
 # %% [markdown] key="classes-noticed"
 # On MNIST the cheapest digit is the 1, which also has the least ink. The KL varies less than the reconstruction, and not with it: the 1 has the highest KL. A cloud that is narrow, or far from the centre, costs more.
 #
-# Which single images cost most? The next picture shows the ten most expensive of the test set and what came back. Some are badly written. Others are well written, but their code lies in a region of another digit. The line below the picture says how often that happens: which digit is at a place is decided by the 25 nearest codes.
+# Which single images cost most? The next picture shows the ten most expensive of the test set and the reconstruction of each. Some are badly written. Others are well written, but their code lies in a region of another digit. The line below the picture says how often that happens: which digit is at a place is decided by the 25 nearest codes.
 
 # %% key="worst" jupyter={"source_hidden": true} tags=["hide-input"]
 worst = bound.elbo.argsort()  # (10000,) the most expensive first
@@ -277,11 +278,11 @@ rows = {say("sample-means"): m[:10], say("sample-pixels"): bits[:10]}
 figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 
 # %% [markdown] key="samples-by-hand"
-# How far apart should they be? A pixel drawn with probability $m$ misses its mean by $1 - m$ with probability $m$, and by $m$ with probability $1 - m$. On average, squared: $m\,(1 - m)$. Summed over the pixels,
+# How far apart should they be? A pixel drawn with probability $m_d$ misses its mean by $1 - m_d$ with probability $m_d$, and by $m_d$ with probability $1 - m_d$. The square of that is, on average, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Summed over the pixels,
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# It is the grey of before. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: the *test images* behave almost like samples from the model's own reconstructions. With 30 latents the table uses the mean code alone, without its noise, and the error is smaller than the grey; with the noise they agree, as the last line shows.
+# It is the grey of before. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: the *test images* behave almost like samples from the model's own reconstructions. The table uses the mean code alone, without its noise. With 30 latents that matters, and the error is smaller than the grey; with the noise they agree, as the last line shows.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -303,7 +304,7 @@ assert abs(told["error"] / told["grey"] - 1) < 0.02 or not on_mnist
 # %% [markdown] key="temperature-text"
 # ## 5. Temperature
 #
-# Many galleries are drawn from $z \sim \mathcal{N}(0, T^2 I)$ with a *temperature* $T$ below 1, and do not say so. What does that change? In the next picture each column keeps its $\varepsilon$, and $z = T \varepsilon$ walks outwards along a ray as $T$ grows. Read the columns downwards.
+# Many galleries are drawn from $z \sim \mathcal{N}(0, T^2 I)$ with a *temperature* $T$ below 1, and do not say so. What does that change? In the next picture each column keeps its draw $\varepsilon \sim \mathcal{N}(0, I)$, and $z = T \varepsilon$ walks outwards along a ray as $T$ grows. Read the columns downwards.
 
 # %% key="temperature-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(4)
@@ -316,9 +317,9 @@ with torch.no_grad():
 figures.gallery(rows, columns=10, alt=say("latents-alt-temperature"))
 
 # %% [markdown] key="diversity-text"
-# At a low temperature all the pictures are relatives of the one in the middle.
+# At a low temperature all the pictures resemble those of the centre of the plane.
 #
-# Two numbers tell the story. The **diversity** is the variance *between* the means, $\sum_d \mathrm{Var}[m_d]$. The **grey** is the variance *within* each. The formula of total variance adds them up, and for binary pixels the total depends only on the average picture $\bar m$:
+# Two numbers sum up what changes. The **diversity** is the variance *between* the means, $\sum_d \mathrm{Var}[m_d]$. The **grey** is the variance *within* each. The law of total variance adds them up, and for binary pixels the total depends only on the average picture $\bar m$:
 #
 # $$\underbrace{\sum_d \mathrm{Var}[m_d]}_{\text{diversity}} + \underbrace{\mathbb{E}\,[G(m)]}_{\text{grey}} = G(\bar m).$$
 #
@@ -351,6 +352,7 @@ for k in (2, one, 8):
 print(say("latents-diversity-codes", diversity=own[0], error=own[1], grey=own[2]))
 
 assert (diversity.diff() > 0).all()
+assert within[2] > within[one] or not on_mnist
 assert own[0] - diversity[one] > 4 * math.hypot(own[1], errors[one]) or not on_mnist
 
 # %% key="diversity-picture" jupyter={"source_hidden": true} tags=["hide-input"]
@@ -372,14 +374,14 @@ ax.legend(loc="upper right", fontsize=8, ncols=2, frameon=False)
 figure
 
 # %% [markdown] key="temperature-moral"
-# Half the temperature loses diversity, and that is why the gallery looks tidy. Above $T = 1$ the diversity goes on growing. At first it only catches up: the images' own codes are more diverse than the draws of the prior. Later the draws leave the region of the codes; section 7 measures when. The model is $T = 1$. Any other temperature shows another model, and should say so.
+# With $T = 0.5$ diversity is lost: the gallery is uniform. In this model it is no sharper for that, since the grey rises. Above $T = 1$ the diversity goes on growing. At first it only catches up: the images' own codes are more diverse than the draws of the prior. Later the draws leave the region of the codes; section 7 measures when. The model is $T = 1$. Any other temperature shows another model, and should say so.
 
 # %% [markdown] key="grids-text"
 # ## 6. Two grids, and what each one leaves out
 #
-# To see the whole plane at a glance we decode a grid. Lesson 00 used the inverse normal CDF. A grid of equal steps is more common. What is the difference worth?
+# To see the whole plane at a glance we decode a grid. Lesson 00 used the inverse normal CDF. A grid of equal steps is more common. What difference does that make?
 #
-# A grid cuts the plane into tiles. For each axis we need $n + 1$ edges and, in each piece, a point to decode. The prior's two coordinates are independent, so the mass of a tile is the product of the masses of its two sides.
+# A grid cuts the plane into tiles. For each axis we need $n + 1$ edges and, in each piece, a point to decode. The prior's two coordinates are independent, so the mass of a tile is the product of the masses of its two intervals, one on each axis.
 
 # %% key="grids" tags=["nbval-check-output"]
 def equal_mass(n):
@@ -419,7 +421,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latents-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the linear grid spends most of its page on what the model will almost never draw. On the right, each tile holds, on average, 1 draw in 64.
+# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the grid of equal steps spends most of its page on what the model will almost never draw. On the right, each tile holds, on average, 1 draw in 64. That grid leaves something out too: the decoded points go only to $\pm 1.53$, and what lies beyond hardly appears.
 
 # %% key="tiles" jupyter={"source_hidden": true} tags=["hide-input"]
 @torch.no_grad()
@@ -458,7 +460,7 @@ for (top, below), (key, (edges, points)) in zip(axes.T, grids.items(), strict=Tr
 figure
 
 # %% [markdown] key="up-text"
-# A picture can be upside-down without anyone noticing. So the folded cell below checks *every* tile against the decoder, and that the block at the top left has the lowest $z_1$ and the highest $z_2$.
+# A picture can be upside-down without anyone noticing. So the folded cell below checks *every* tile against the decoder, and that the tile in the top left corner has the lowest $z_1$ and the highest $z_2$.
 
 # %% key="up-checked" jupyter={"source_hidden": true} tags=["hide-input"]
 points = equal_mass(n)[1].float()
@@ -478,7 +480,7 @@ assert torch.allclose(figures.manifold_tiles(model, n), tiles, atol=1e-5)
 # %% [markdown] key="map-text"
 # ## 7. The map, and its holes
 #
-# The grids show what the decoder would draw *anywhere*. The map shows where the images *are*. Each dot is the centre of a test image's cloud, one colour per digit; the rings hold 50% and 95% of the prior's mass.
+# The grids show what the decoder would draw *anywhere*. The map shows where the images *are*. Each dot is the centre of a test image's cloud, one colour per digit; the rings hold 50% and 95% of the prior's mass. A numbered disc marks the middle of a digit's dots.
 
 # %% key="map"
 figures.latent_map(model, test_images, count=1500)
@@ -488,7 +490,7 @@ figures.latent_map(model, test_images, count=1500)
 #
 # $$q(z) = \frac{1}{N} \sum_{n=1}^{N} q(z \mid x_n).$$
 #
-# If $q(z)$ were $p(z)$, a draw from the prior would land where the decoder was trained.
+# The $N = 60{,}000$ images are those of training. If $q(z)$ were $p(z)$, a draw from the prior would land where the decoder was trained.
 #
 # There is nothing to estimate here: $q(z)$ is a mixture of 60,000 Gaussians with known means and variances. Their covariances are diagonal, so each Gaussian is a product of one factor in $z_1$ and one in $z_2$, and on a grid of points the whole mixture is *one matrix product*. A folded cell compares it with the mixture of `torch.distributions`.
 
@@ -564,7 +566,7 @@ for ax in (left, right):
 figure
 
 # %% [markdown] key="distance-text"
-# **How far is it, in nats?** There are two divergences, and they see different things. Both can be written as a sum over the grid of terms that are never negative, because $\log t \le t - 1$:
+# **How far is it, in nats?** There are two divergences, and they see different things. Both can be written as a sum over the grid of terms that are never negative, because $\log t \le t - 1$ (with $t = p / q$ in the first and $t = q / p$ in the second):
 #
 # $$\mathrm{KL}(q \,\|\, p) = \int \Big(q \log \frac{q}{p} - q + p\Big)\,dz, \qquad \mathrm{KL}(p \,\|\, q) = \int \Big(p \log \frac{p}{q} - p + q\Big)\,dz.$$
 #
@@ -589,6 +591,7 @@ print(say("latents-overspill", q=overspill, p=p[outside].sum().item() * cell))
 print(say("latents-empty", empty=empty))
 
 distance, reverse = (part.sum().item() for part in parts.values())
+assert distance < 0.5 or not on_mnist
 assert parts["q-p"][outside].sum() > distance / 2 or not on_mnist
 assert parts["q-p"][holes].sum() < distance / 3 or not on_mnist
 assert parts["p-q"][holes].sum() > reverse / 2 or not on_mnist
@@ -597,6 +600,8 @@ assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
 # **Two faults, and each divergence sees mostly one.** The codes overflow: outside the ring that holds 95% of the prior lie 19% of them, and in this model over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. And they leave holes, which hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, the one in the ELBO, takes less than a third of its value from the holes: where $q$ is near zero its term is at most $p$. $\mathrm{KL}(p \,\|\, q)$ takes over half of its value from them, because $\log (p / q)$ has no limit.
+#
+# And what does it cost? To remove the whole distance would save at most $\mathrm{KL}(q \,\|\, p)$ nats per image, less than half a nat out of a cost of more than 150: the ELBO hardly sees the holes.
 #
 # Now section 5 can be finished. We take the region that holds 99% of $q$, from its densest points down. How many draws at temperature $T$ fall outside it? At $T = 1$ hardly more than of the codes themselves; at $T = 2$ a fifth.
 
@@ -616,7 +621,7 @@ assert beyond[1] < 0.03 or not on_mnist
 assert beyond[3] > 0.1 or not on_mnist
 
 # %% [markdown] key="split-text"
-# **Where it stands in the ELBO.** In each KL of the ELBO, pass through $q(z)$:
+# **Where that distance stands in the ELBO.** In each KL of the ELBO, multiply and divide by $q(z)$:
 #
 # $$\log \frac{q(z \mid x_n)}{p(z)} = \log \frac{q(z \mid x_n)}{q(z)} + \log \frac{q(z)}{p(z)}.$$
 #
@@ -647,7 +652,7 @@ print(say("latents-split-draws", **told))
 assert information > 0.9 * kl or not on_mnist
 
 # %% [markdown] key="bias-text"
-# Nearly all of the KL is information: a few nats that help to tell which image it was. The distance is exact for *these* 60,000 images. For other digits it is a little too large, because each image finds its own cloud in the mixture. Leaving that cloud out changes the distance by little.
+# Nearly all of the KL is information: a few nats that help to tell which image it was. Up to the error of the grid, the distance is exact for *these* 60,000 images. For new images it is a little too large, because each image finds its own cloud in the mixture. Leaving that cloud out changes the distance by little.
 
 # %% key="bias" jupyter={"source_hidden": true} tags=["hide-input"]
 share = torch.exp(own - log_q - math.log(len(mu)))  # (500,) of one's own cloud in q
@@ -657,7 +662,7 @@ print(say("latents-sandwich", count=len(mu), **told))
 assert 0 < optimism.mean() < distance
 
 # %% [markdown] key="holes-text"
-# And what does the decoder draw in the holes? One reads that every point decodes to a valid image; and also that the holes decode to blurs. Let us measure. Of the draws from the prior inside the outer ring, we compare the tenth where $q / p$ is lowest with the tenth where it is highest. Two measures: the grey, and whether the 15 nearest real images agree on a digit. The second does not ask the decoder's opinion.
+# And what does the decoder draw in the holes? One reads that every point decodes to a valid image; and also that the holes decode to blurs. Let us measure. Of the draws from the prior inside the outer ring, we compare the 10% where $q / p$ is lowest, the bottom of the holes, with the 10% where it is highest. Two measures: the grey, and whether the 15 nearest real images agree on a digit. The second is judged by real images, not by the decoder's probabilities.
 
 # %% key="holes" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -710,11 +715,11 @@ rows[say("latents-holes")] = m[spaced(order)]
 figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="holes-noticed"
-# **Grey does not warn of a hole.** In this model the holes are sharper than the crowded places, and the neighbours agree more. Codes crowd where several kinds of digit meet, and there the decoder learnt to average. In a hole hardly any image has corrected it: it continues what it draws nearby, and is sure of it. Look at the lower row: some of these pictures are no digit, and they are not blurred. Neighbours tell which digit is nearest; they do not tell that none is near.
+# **Grey does not warn of a hole.** In this model the holes are, on average, sharper than the crowded places, and the neighbours agree more. (The picture spreads its choices over the plane: the difference is in the means above, not in these ten images.) Codes crowd where several kinds of digit meet, and there the decoder learnt to average. In a hole hardly any image has corrected it: it continues what it draws nearby, and is sure of it. Look at the lower row: some of these pictures are no digit, and they are not blurred. Neighbours tell which digit is nearest; they do not tell that none is near.
 #
-# Is this a rule? We trained the model with two other seeds. The holes were again less grey, but with one of the seeds the neighbours agreed less. On `strokes` the holes are the greyer places. So it must be measured, model by model.
+# Is this a rule? We trained the model with two other seeds. The holes were again less grey, but with one of the seeds the neighbours agreed less. On the digits that the course draws itself (`strokes`) the holes are the greyer places. So it must be measured, model by model.
 #
-# A hole also shows in the draws as a whole. On MNIST three quarters of the emptiest tenth are nearest to ones, and the prior draws more ones than there are; so it did with the other seeds.
+# A hole also shows in the draws as a whole. On MNIST three quarters of the emptiest 10% are nearest to a 1, and the prior draws the digit 1 more often than the data hold it; so it did with the other seeds.
 
 # %% [markdown] key="walks-text"
 # ## 8. From one digit to another
@@ -745,9 +750,9 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# In the plane the choice is a matter of taste. In many dimensions it is not. The norm of a draw from the prior has a distribution with a name, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, around 4.4, and practically none near the origin, where the density is highest.
+# In the plane the middle of two draws also comes closer to the origin, but there are many draws there. In many dimensions there are hardly any. The norm of a draw from the prior has a known distribution, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, for example, around 4.4, and practically none near the origin, where the density is highest.
 #
-# The point halfway between two draws has norm chi divided by $\sqrt{2}$. The next picture compares the two distributions: steps are 20,000 measured norms, curves are the formula.
+# The point halfway between two draws has distribution $\mathcal{N}(0, I/2)$, so its norm is a chi divided by $\sqrt{2}$. The next picture compares the two distributions: steps are 20,000 measured norms, curves are the formula.
 
 # %% key="shell" jupyter={"source_hidden": true} tags=["hide-input"]
 def chi_density(r, latents):
@@ -813,9 +818,9 @@ turned = greyness["latents-spherical"] - greyness["latents-draws"]
 assert abs(turned.mean()) < 0.2 * rise.mean()
 
 # %% [markdown] key="panel-text"
-# **Now you choose.** Two digits, and the kind of path. The panel starts at the middle of the first digit's codes and ends at the middle of the second's, over the aggregate posterior of section 7 (again its square root). Twelve points of the path are decoded, in reading order. Below the picture stands which digit is nearest at each of them.
+# **Now you choose.** Two digits, and the kind of path. The path starts at the median of the first digit's codes and ends at that of the second's; behind it is the aggregate posterior of section 7 (again its square root). Twelve points of the path are decoded, in reading order. Below the picture stands which digit is nearest at each of them.
 #
-# Try a pair with another digit in between. Try a pair on opposite sides of the origin, straight and then spherical. There $\sin \theta$ is small, and the spherical path swings far out. Then look for a path that crosses a white part of the map, and see what the decoder does there.
+# Try a pair with another digit in between. Try a pair on opposite sides of the origin, straight and then spherical. There $\sin \theta$ is small, and if the two norms differ the spherical path swings far out. Then look for a path that crosses a pale part of the map, and see what the decoder does there.
 
 # %% key="panel" jupyter={"source_hidden": true} tags=["hide-input"]
 centres = torch.stack([codes[labels == k].median(0).values for k in range(10)])
@@ -864,7 +869,7 @@ panel.controls["first"].value, panel.controls["way"].value = 3, "latents-straigh
 # %% [markdown] key="wide-text"
 # ## 9. More than two latents
 #
-# With 30 latents there is no plane to lay out. Ask first **which dimensions are in use**. A latent that the decoder ignores costs KL and gains nothing, so training pulls it back to the prior: its KL goes to zero, and its mean no longer varies from image to image. It is *dead*, or collapsed. The usual count of **active** latents is of those whose mean varies with a variance above 0.01 (Burda et al., 2015).
+# With 30 latents there is no plane to lay out, and a grid of 401 points an axis would have $401^{30}$. $q(z)$ can still be computed at a given point, but the distance and the mutual information of section 7 only be estimated by draws. Ask first **which dimensions are in use**. A latent that the decoder ignores costs KL and gains nothing, so training pulls it back to the prior: its KL goes to zero, and its mean no longer varies from image to image. It is *dead*, or collapsed. The usual count of **active** latents is of those whose mean varies with a variance above 0.01 (Burda et al., 2015).
 #
 # The next cell asks three things of each dimension: its KL, the variance of its mean, and by how much the picture changes (in squared error, over 1,000 images) if this coordinate alone is drawn anew from the prior.
 
@@ -943,7 +948,7 @@ ax.set(xlabel=say("latents-coordinate"))
 figure
 
 # %% [markdown] key="attribute-text"
-# **Arithmetic with attributes.** A meaning may lie along a direction that is no axis. Take the mean code of images with much ink, subtract that of images with little ink, and you have a direction for ink. But a 0 has more ink than a 1, so the direction between *all* images also says "from 1 towards 0". The other one below is taken within each digit, then averaged over the ten. We go from 2,000 test codes against each direction, towards less ink, and ask what the picture lost and whether it is still the same digit. The judge of the digit is the 15 nearest codes of a sample of the picture. A random direction of the same length is the control.
+# **Arithmetic with attributes.** A meaning may lie along a direction that is no axis. Take the mean code of images with much ink, subtract that of images with little ink, and you have a direction for ink. But a 0 has more ink than a 1, so the direction between *all* images also says "from 1 towards 0". The other one below is taken within each digit, then averaged over the ten. We go from 2,000 test codes against each direction, towards less ink, and ask what the picture lost and whether it is still the same digit. The judge of the digit is the 15 nearest codes of a sample of the picture. A random direction, as long as the second, is the control.
 
 # %% key="attribute"
 count = 20_000
@@ -1001,9 +1006,9 @@ assert gain.mean() > 4 * train.standard_error(gain) or not on_mnist
 # Both directions take ink away. The one between all images changes the digit in over half of the cases; the one within digits, in about a quarter. An attribute that goes with another brings it along, in codes as in data. A step of the same length in a random direction changes the digit sometimes, too: any long step may leave the place where the codes are.
 
 # %% [markdown] key="pca-text"
-# Last, **a flat view**: a pair of dimensions, or the two principal components of the codes (PCA), the directions along which they spread most. The next picture puts them side by side. Do not look for the separation of the map of section 7: two directions out of 30 hold only a small part of the spread.
+# Last, **a flat view**: a pair of dimensions, or the two principal components of the codes (PCA), the directions along which they spread most. The next picture puts them side by side. Do not expect the separation of the map of section 7: two directions out of 30 hold only a small part of the spread.
 #
-# Maps by t-SNE or UMAP show well-separated islands for the same codes. Read them with care. They are made to keep *neighbours* together, so islands may be trusted as groups; but the sizes of the islands, the distances between them and the empty space do not measure anything in the latent space, and they change with the seed and the settings. Holes and distances are measured in the space itself, as in section 7.
+# Maps by t-SNE or UMAP show well-separated islands for the same codes. Read them with care. They are made to keep *neighbours* together, so points of one island are usually neighbours indeed, though an island may also be made by the settings. And the sizes of the islands, the distances between them and the empty space do not measure anything in the latent space, and they change with the seed and the settings. Holes and distances are measured in the space itself, as in section 7.
 
 # %% key="pca" jupyter={"source_hidden": true} tags=["hide-input"]
 points = wide_mu.cpu()  # (10000, 30)
@@ -1028,7 +1033,7 @@ for ax, (key, flat) in zip(plots, views.items(), strict=True):
 figure
 
 # %% [markdown] key="sliders-text"
-# **Thirty sliders.** `latent_sliders` takes a model of any latent size. Each slider is a coordinate; the arrows move it by 0.1, Home and End go to the ends. Start at zero, the centre of the prior. Move one that has a large KL, then a dead one: the picture above names some of each. Then try to turn one digit into another with a single slider.
+# **Thirty sliders.** `latent_sliders` takes a model of any latent size. Each slider is a coordinate; the arrows move it by 0.1, Home and End go to the ends. Start at zero, the centre of the prior. Move one that has a large KL, then a dead one: the picture of the traversals names some of each. Then try to turn one digit into another with a single slider.
 
 # %% key="sliders"
 handles = sliders.latent_sliders(wide)
@@ -1091,7 +1096,7 @@ print(say("latents-fact-map", information=information, distance=distance, kl=kl)
 print(say("latents-fact-hole", empty=empty, overspill=overspill))
 
 # %% [markdown] key="answer-moral"
-# **So:** it learnt to spend a few nats per image on saying *which kind* of image it is, well enough that the digit can be read off the code far more often than by chance, though no label was ever shown. It learnt to fill the prior, but not exactly: the codes overflow its rim, and leave holes that the prior draws too often; both have a measured size. And what its latent cannot say, it averages.
+# **So:** it learnt to spend a few nats per image on saying *which kind* of image it is, well enough that the digit can be read off the code far more often than by chance, though no label was ever shown. It learnt to fill the prior, but not exactly: the codes overflow its ring, and leave holes from which the prior draws too often; both were measured. And what its latent cannot say, it averages.
 #
 # **To read.** Kingma and Welling (2013) drew their manifold of digits on a grid of the inverse CDF. Hoffman and Johnson (2016) split the KL into information and mismatch; Alemi et al. (2018) and Chen et al. (2018) go on from there. Lesson 06 measures what $q(z \mid x)$ itself misses; lesson 08 asks when a latent dies, and whether one coordinate can be made to mean one thing.
 
@@ -1102,7 +1107,7 @@ print(say("latents-fact-hole", empty=empty, overspill=overspill))
 #
 # ### 1. The ring
 #
-# The rings of the map hold 50% and 95% of the prior's mass in the plane. Write the radius of the circle that holds a given mass, a number between 0 and 1. Is it 1.96 for 95%?
+# The rings of the map hold 50% and 95% of the prior's mass in the plane. Write a function that takes the mass, a number between 0 and 1, and returns the radius of the circle that holds it. Is it 1.96 for 95%?
 
 # %% key="exercise-radius" tags=["nbval-check-output"]
 def my_radius(mass):
@@ -1123,7 +1128,7 @@ verdict
 # %% [markdown] key="exercise-tiles-text"
 # ### 2. Find the bug
 #
-# `published_tiles` has drawn many a published manifold. `decode` takes `(B, 2)` to `(B, D)`; `points` ascend, and serve both axes. The tiles come back as `(n, n, D)`, and `imshow` draws the first row on top. The text beside the picture says that $z_1$ runs right and $z_2$ runs up. Find the bug, and write `my_tiles` without it.
+# `published_tiles` has drawn many a published manifold. `decode` takes `(B, 2)` to `(B, D)`; `points` ascend, and serve both axes. The function returns the tiles as `(n, n, D)`, for `imshow`. The text beside the picture says that $z_1$ runs right and $z_2$ runs up. Find the bug, and write `my_tiles` without it.
 
 # %% key="exercise-tiles" tags=["nbval-check-output"]
 def published_tiles(decode, points):

@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # Um autocodificador variacional, de ponta a ponta
 #
-# **Ao final, você saberá** dizer o que um VAE acrescenta a um autocodificador, de onde vem o ELBO e o que cada um de seus dois termos favorece, por que o truque da reparametrização é necessário, e treinar um modelo que inventa dígitos. Onde existe uma resposta exata, você terá conferido com ela o que se afirma.
+# **Ao final, você saberá** dizer o que um VAE acrescenta a um autocodificador, de onde vem o ELBO, o que cada um de seus dois termos favorece e por que o truque da reparametrização é necessário. Saberá também treinar um modelo que inventa dígitos. Sempre que houver uma resposta exata, o que se afirma será conferido com ela.
 #
 # **Você precisa de** álgebra linear, probabilidade e um pouco de PyTorch.
 #
-# **Tempo:** 40 minutos de leitura; cerca de um minuto de máquina em dois núcleos.
+# **Tempo:** 40 minutos de leitura; um a três minutos de processamento em dois núcleos, sem os exercícios.
 #
-# O modelo, a perda e o laço de treinamento estão escritos neste caderno e são conferidos com o pacote `vae_teach`. O pacote carrega os dados, desenha as figuras e guarda as frases que as células imprimem: `say("tour-latents", count=2)` é uma frase chamada pelo nome, na língua do caderno, com os números que a célula calculou. Um `assert` interrompe o caderno quando uma afirmação não se confirma. O código que só desenha está recolhido.
+# O modelo, a perda e o laço de treinamento estão escritos neste caderno e são conferidos com o pacote `vae_teach`. O pacote carrega os dados, desenha as figuras e guarda as frases que as células imprimem: `say("tour-latents", count=2)` devolve, na língua do caderno, a frase que tem esse nome, com os números da célula. Um `assert` interrompe o caderno quando uma afirmação não se confirma. O código que só desenha está recolhido.
 
 # %% key="setup"
 import math
@@ -47,11 +47,11 @@ use_language("pt")
 # %% [markdown] key="why"
 # ## 1. Por que não basta um autocodificador?
 #
-# Um autocodificador espreme cada imagem em poucos números, o seu *código*, e a reconstrói a partir deles. Cada imagem vira **um ponto**. Nada diz o que existe entre dois pontos: se você escolher um código ao acaso, talvez o decodificador nunca tenha visto nada parecido.
+# Um autocodificador espreme cada imagem em poucos números, o seu *código*, e um *decodificador* a reconstrói a partir deles. Cada imagem vira **um ponto**. Nada diz o que existe entre dois pontos: se você escolher um código ao acaso, talvez o decodificador nunca tenha visto nada parecido.
 #
-# Um autocodificador variacional (VAE) guarda **uma pequena nuvem** no lugar do ponto. O decodificador precisa reconstruir a imagem a partir de qualquer lugar da nuvem. E cada nuvem é puxada para uma distribuição conhecida, a *priori*, para que todas juntas a cubram. Quanto melhor o fizerem, mais vezes um sorteio da priori cairá em terreno que o decodificador conhece. A seção 10 mede o resultado.
+# Um autocodificador variacional (VAE, do inglês *variational autoencoder*) guarda **uma pequena nuvem** no lugar do ponto. O decodificador precisa reconstruir a imagem a partir de qualquer lugar da nuvem. E cada nuvem é puxada para uma distribuição conhecida, a distribuição *a priori* (daqui em diante, só *priori*), para que todas juntas a cubram. Quanto melhor o fizerem, mais vezes um sorteio da priori cairá em terreno que o decodificador conhece. A seção 10 mede o resultado.
 #
-# Tome cinco imagens, cada uma com uma nuvem. Uma nuvem leva um quinto da massa. Neste exemplo, a soma das nuvens, a linha grossa, não tem buracos. Ela difere da priori, tracejada, por menos de um décimo do pico.
+# Tome cinco imagens, cada uma com uma nuvem. Cada nuvem recebe um quinto da massa. Neste exemplo, a soma das nuvens, a linha grossa, não tem buracos. A diferença entre ela e a priori, a linha tracejada, é menor que um décimo do pico da priori.
 
 # %% key="clouds"
 codes = torch.tensor([-1.1, -0.5, 0.0, 0.5, 1.1])  # um por imagem
@@ -73,17 +73,17 @@ right.legend(fontsize=8, frameon=False)
 figure
 
 # %% [markdown] key="formulation"
-# ## 2. A integral que não tem fórmula
+# ## 2. A integral que não tem fórmula fechada
 #
-# O modelo gera uma imagem em dois passos. Primeiro, sorteia-se uma *variável latente* $z$ da priori $p(z) = \mathcal{N}(0, I)$. Depois, o decodificador lê $z$ e diz quão provável é cada imagem que pode sair dali: é a *verossimilhança* $p(x \mid z)$. A probabilidade de ver a imagem $x$ soma todos os modos de ela surgir:
+# O modelo gera uma imagem em dois passos. Primeiro, sorteia-se uma *variável latente* $z$ da priori $p(z) = \mathcal{N}(0, I)$. Depois, o decodificador lê $z$ e diz quão provável é cada imagem que pode sair dali: é a *verossimilhança* $p(x \mid z)$. A probabilidade de ver a imagem $x$ (ou a densidade, se os pixels são contínuos) é a soma sobre todos os modos de ela surgir:
 #
 # $$p(x) = \int p(x \mid z)\, p(z)\, dz.$$
 #
-# Treinar é tornar prováveis as imagens que temos, logo precisamos de $\log p(x)$. Mas, se o decodificador é uma rede neural, a integral não tem fórmula. Sem ela, também não temos a *posteriori* $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, que diria quais $z$ podem ter gerado $x$.
+# Treinar é tornar prováveis as imagens que temos, logo precisamos de $\log p(x)$. Mas, se o decodificador é uma rede neural, a integral não tem fórmula fechada. Sem ela, também não temos a distribuição *a posteriori* (a *posteriori*) $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, que diria quais $z$ podem ter gerado $x$.
 #
-# **Tentemos mesmo assim.** A integral é uma média: basta amostrar $z$ da priori muitas vezes e tirar a média de $p(x \mid z)$. Para saber se a tentativa acerta, usamos um modelo cuja resposta é conhecida: um decodificador linear com ruído gaussiano. Nele, $p(x)$ é uma densidade normal, com fórmula exata.
+# **Tentemos mesmo assim.** A integral é uma média: basta amostrar $z$ da priori muitas vezes e tirar a média de $p(x \mid z)$. Para saber se a tentativa acerta, usamos um modelo cuja resposta é conhecida: um decodificador linear com ruído gaussiano, $x = Wz + s\,\eta$ com $\eta \sim \mathcal{N}(0, I)$. Nele, $p(x)$ é uma densidade normal com fórmula exata, $\mathcal{N}(0,\, WW^\top + s^2 I)$.
 #
-# A célula faz quatro tentativas com uma variável latente e quatro com vinte. Na figura, cada curva é uma tentativa, à medida que as amostras se acumulam. O zero é a resposta exata; a unidade é o *nat*, a do logaritmo natural. Atenção: as duas escalas verticais são diferentes. Com uma latente, as tentativas terminam a menos de meio nat da resposta. Com vinte, ficam centenas de nats abaixo e dão um salto a cada sorteio feliz.
+# A célula faz quatro tentativas com uma variável latente e quatro com vinte. Na figura, cada curva acompanha uma tentativa à medida que as amostras se acumulam. O zero é a resposta exata; a unidade é o *nat*, que corresponde ao logaritmo natural. Atenção: as duas escalas verticais são diferentes; à esquerda, algumas curvas começam abaixo da moldura. Com uma latente, as tentativas terminam a menos de meio nat da resposta. Com vinte, ficam centenas de nats abaixo e dão um salto a cada sorteio favorável.
 
 # %% key="naive-monte-carlo"
 torch.manual_seed(0)
@@ -128,13 +128,13 @@ axes[0].set_ylim(-3, 3)
 figure
 
 # %% [markdown] key="naive-noticed"
-# Não é azar. Em cada direção, a posteriori é cerca de catorze vezes mais estreita que a priori. Com uma latente, alguns sorteios em cada cem caem nela. Com vinte, ela ocupa cerca de $10^{-23}$ do volume da priori, e nenhum dos dez mil sorteios chega perto. **Falta alguém que diga onde procurar.**
+# Não é azar. Em cada direção, a posteriori é cerca de catorze vezes mais estreita que a priori (a próxima célula imprime o número). Com uma latente, alguns sorteios em cada cem caem nela. Com vinte, ela ocupa cerca de $10^{-23}$ do volume da priori, e nenhum dos dez mil sorteios chega perto. **Falta alguém que diga onde procurar.**
 #
 # Suponha que esse alguém exista e nos entregue uma distribuição $q(z)$. Podemos então amostrar de $q$, e não da priori, se cada sorteio receber o peso que compensa a troca:
 #
 # $$p(x) = \int \frac{p(x, z)}{q(z)}\, q(z)\, dz = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right], \qquad p(x, z) = p(x \mid z)\, p(z).$$
 #
-# É a **amostragem por importância**. A ajuda não precisa ser perfeita. Na célula abaixo, $q$ tem o centro da posteriori, uma largura 20% maior e ignora a dependência entre as latentes. Mil sorteios de $q$ terminam a menos de meio nat da resposta exata. Dez mil da priori erravam por centenas.
+# É a **amostragem por importância**, e ela vale para todo $q$ que seja positivo onde $p(x, z)$ é. A ajuda não precisa ser perfeita. A célula abaixo continua com o modelo de vinte latentes. Sua posteriori também é normal, com precisão $I + W^\top W / s^2$. A distribuição $q$ tem o centro da posteriori e uma largura (o desvio padrão) 20% maior, e ignora a dependência entre as latentes. Mil sorteios de $q$ terminam a menos de meio nat da resposta exata. Com dez mil sorteios da priori, o erro era de centenas de nats.
 
 # %% key="posterior-knows"
 def true_posterior(weights, x):
@@ -168,10 +168,10 @@ assert 13 < 1 / posterior.stddev.mean() < 15
 assert -23.5 < volume < -22.5
 
 # %% [markdown] key="naive-moral"
-# Um decodificador neural não nos dá sua posteriori nem diz onde procurar. Mas podemos *aprender* uma aproximação, $q(z \mid x)$: uma rede lê $x$ e diz onde procurar $z$. Essa rede é o **codificador**. Uma única rede serve a todas as imagens, até às novas, em vez de uma busca para cada imagem. O custo é dividido entre todas, e por isso se fala em inferência *amortizada*.
+# Um decodificador neural não nos dá sua posteriori nem diz onde procurar. Mas podemos *aprender* uma aproximação, $q(z \mid x)$: uma rede lê $x$ e diz onde procurar $z$. Essa rede é o **codificador**. Uma única rede serve a todas as imagens, inclusive às novas: não é preciso fazer uma busca para cada uma. O custo de treiná-la é dividido entre todas, e por isso se fala em inferência *amortizada*.
 
 # %% [markdown] key="elbo"
-# ## 3. O ELBO: um limite que se pode calcular
+# ## 3. O ELBO: um limite inferior que se pode calcular
 #
 # Quão longe uma distribuição está de outra? A medida usada aqui é a **divergência de Kullback-Leibler**, ou KL:
 #
@@ -181,24 +181,26 @@ assert -23.5 < volume < -22.5
 #
 # $$-\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{q(z)}\!\left[\log \frac{p(z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q(z)}\!\left[\frac{p(z)}{q(z)}\right] = \log \int p(z)\, dz = 0.$$
 #
-# Ela só é zero quando as duas distribuições são iguais, e $\mathrm{KL}(q \,\|\, p)$ não é $\mathrm{KL}(p \,\|\, q)$.
+# A KL só é zero quando as duas distribuições são iguais, pois o logaritmo não tem nenhum trecho reto, e $\mathrm{KL}(q \,\|\, p)$ não é $\mathrm{KL}(p \,\|\, q)$.
 #
 # Agora aplique a mesma desigualdade à amostragem por importância, com o $q$ do codificador:
 #
 # $$\log p(x) = \log \mathbb{E}_{q(z \mid x)}\!\left[\frac{p(x, z)}{q(z \mid x)}\right] \;\ge\; \mathbb{E}_{q(z \mid x)}\!\left[\log \frac{p(x, z)}{q(z \mid x)}\right] = \mathrm{ELBO}(x).$$
 #
-# O lado direito é o *limite inferior da evidência*, o ELBO. Como $p(x, z) = p(x \mid z)\, p(z)$, ele se separa em dois termos:
+# O lado direito é o *limite inferior da evidência*, o ELBO (*evidence lower bound*); a evidência é $\log p(x)$. Como $p(x, z) = p(x \mid z)\, p(z)$, ele se separa em dois termos:
 #
 # $$\begin{aligned} \mathrm{ELBO}(x) &= \mathbb{E}_{q(z \mid x)}\!\left[\log p(x \mid z) + \log \frac{p(z)}{q(z \mid x)}\right] \\ &= \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)). \end{aligned}$$
 #
-# - O **termo de reconstrução** pede que os pontos da nuvem de $x$, decodificados, tornem $x$ provável. Ele favorece nuvens estreitas e afastadas umas das outras.
-# - O **termo KL** mede o quanto a nuvem se afasta da priori. Ele favorece nuvens todas iguais à distribuição a priori.
+# - O **termo de reconstrução** pede que os pontos da nuvem de $x$, decodificados, tornem $x$ provável. Ele favorece nuvens estreitas e afastadas umas das outras: um ponto que duas imagens dividem não serve bem a nenhuma.
+# - O **termo KL** mede o quanto a nuvem se afasta da priori. Ele favorece nuvens todas iguais à priori.
 #
-# O que se perde na desigualdade também tem nome. Escreva agora $p(x, z) = p(z \mid x)\, p(x)$:
+# O que se perde na desigualdade, a *lacuna*, também tem fórmula. Escreva agora $p(x, z) = p(z \mid x)\, p(x)$:
 #
 # $$\log p(x) - \mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}\!\left[\log \frac{q(z \mid x)}{p(z \mid x)}\right] = \mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x)).$$
 #
-# Não acredite: confira. No modelo linear com uma latente, três caminhos levam a esses três números: $\log p(x)$ é a densidade de uma normal, o ELBO é estimado com 1.000 sorteios de $q$, e a KL entre duas normais tem fórmula. A célula abaixo põe $q$ no centro certo e varia a largura. Na figura, o ELBO toca a linha tracejada num único ponto, onde a largura é a da posteriori. Se a nuvem é estreita ou larga demais, o ELBO cai.
+# Não acredite: confira. No modelo linear com uma latente, três caminhos levam a esses três números: $\log p(x)$ é o logaritmo da densidade de uma normal, o ELBO é estimado com 1.000 sorteios de $q$, e a KL entre duas normais tem fórmula. A célula abaixo põe $q$ no centro certo e varia a largura. Três linhas são impressas: os dois últimos números de cada uma devem ser iguais, a menos do erro da estimativa. Na figura, o ELBO é máximo, e encontra a linha tracejada, onde a largura é a da posteriori. Se a nuvem é estreita ou larga demais, o ELBO cai.
+#
+# Por isso maximizamos o ELBO, nas duas redes ao mesmo tempo. Um codificador melhor fecha a lacuna. Um decodificador melhor eleva o limite, e $\log p(x)$ nunca fica abaixo dele.
 
 # %% key="elbo-gap"
 weights, x, exact = linear_model(1)
@@ -207,21 +209,25 @@ mean, width = posterior.mean, posterior.stddev  # (1,), (1,)
 eps = torch.randn(1_000, 1, dtype=torch.float64)  # (S, 1)
 ratios = torch.linspace(0.2, 3, 29, dtype=torch.float64)
 
-log_ratios, gaps = [], []
+log_weights, gaps = [], []
 for ratio in ratios:
     q = Normal(mean, ratio * width)
     z = mean + ratio * width * eps  # (S, 1)
-    log_ratios.append(log_p_x_and_z(z) - q.log_prob(z)[:, 0])
+    log_weights.append(log_p_x_and_z(z) - q.log_prob(z)[:, 0])
     gaps.append(kl_divergence(q, Normal(mean, width))[0])
 
-log_ratios, gaps = torch.stack(log_ratios), torch.stack(gaps)  # (29, S), (29,)
-elbos, errors = log_ratios.mean(1), log_ratios.std(1) / len(eps) ** 0.5
+log_weights, gaps = torch.stack(log_weights), torch.stack(gaps)  # (29, S), (29,)
+elbos, errors = log_weights.mean(1), log_weights.std(1) / len(eps) ** 0.5
+for i in (3, 8, 18):
+    lost, gap = (exact - elbos[i]).item(), gaps[i].item()
+    print(say("tour-gap-shown", ratio=ratios[i].item(), lost=lost, kl=gap))
 assert ((exact - elbos - gaps).abs() < 4 * errors + 1e-9).all()
 assert ratios[elbos.argmax()].isclose(torch.ones_like(exact))
 
 # %% key="elbo-gap-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("tour-alt-gap"), width=6)
 ax.plot(ratios, elbos - exact, color=q_color, label="ELBO")
+ax.plot(ratios, -gaps, ".", color="black", label=say("tour-minus-kl"))
 ax.axhline(0, color="black", linestyle="--", label=r"$\log\,p(x)$")
 ax.fill_between(ratios, elbos - exact, 0, color=figures.COLORS["gap"], alpha=0.3)
 ax.annotate(say("tour-gap"), (2.5, -0.6), ha="center")
@@ -232,9 +238,9 @@ figure
 # %% [markdown] key="device-and-data"
 # ## 4. Dispositivo e dados
 #
-# Se houver um acelerador (uma GPU), vamos usá-lo. O conjunto inteiro vai de uma vez para a memória do dispositivo: 60.000 imagens de 784 números ocupam 188 MB, e o treinamento não precisa abrir arquivo nenhum.
+# Se houver um acelerador (uma GPU), vamos usá-lo. O conjunto inteiro vai de uma vez para a memória do dispositivo: 60.000 imagens de 784 pixels, um byte cada um, ocupam 47 MB, e o treinamento não precisa abrir arquivo nenhum.
 #
-# Os dados são os dígitos manuscritos do MNIST, baixados pelo `torchvision`. Onde não há rede nem cópia, o curso desenha seus próprios dígitos e avisa.
+# Os dados são os dígitos manuscritos do MNIST, baixados pelo `torchvision`. Se não houver conexão com a internet nem cópia local, o curso desenha seus próprios dígitos e avisa.
 
 # %% key="load-data"
 device = torch.device("cpu")
@@ -246,17 +252,17 @@ test_images = data.load(train_images.name, "test", device=device)
 
 shape = tuple(train_images.pixels.shape)
 assert shape == (60_000, 784)
-assert train_images.pixels.nbytes == 60_000 * 784 * 4  # 188 MB
+assert train_images.pixels.nbytes == 60_000 * 784  # 47 MB
 print(say("tour-data", name=train_images.name, train=shape, device=device.type))
 
 # %% [markdown] key="why-binary"
-# **Por que preto e branco?** O decodificador dirá, para cada pixel, a probabilidade de ele acender. É uma distribuição de Bernoulli, e ela só gera zeros e uns. Um cinza de 0,5 não é um valor possível. Nós o lemos como a probabilidade de sair 1. Por isso sorteamos cada pixel com a probabilidade que o nível de cinza indica, de novo a cada lote do treinamento, e uma única vez para o conjunto de teste.
+# **Por que preto e branco?** O decodificador dirá, para cada pixel, a probabilidade de ele acender. É uma distribuição de Bernoulli, e ela só gera zeros e uns. Um cinza de 0,5 não é um valor possível. Nós o lemos como a probabilidade de sair 1. Dado $z$, os pixels são independentes: $p(x \mid z) = \prod_d p_d^{x_d} (1 - p_d)^{1 - x_d}$. (O ruído gaussiano da seção 2 só estava lá por ter resposta exata.) Por isso sorteamos cada pixel com a probabilidade que o nível de cinza indica, de novo a cada lote do treinamento, e uma única vez para o conjunto de teste. Assim, `train_images.pixels` são níveis de cinza, e `test_images.pixels` são bits.
 #
 # Aqui estão dez imagens em tons de cinza e dois sorteios de cada uma. Os dígitos são os mesmos; repare que só as bordas mudam.
 
 # %% key="binarize"
 torch.manual_seed(0)
-grey = train_images.pixels[:10]  # (10, 784)
+grey = data.grey(train_images.pixels[:10])  # (10, 784), bytes divididos por 255
 uniform = torch.rand(2, *grey.shape, device=device)  # (2, 10, 784)
 first, second = (uniform < grey).float()  # 1 com probabilidade igual ao cinza
 
@@ -264,11 +270,11 @@ rows = {say("tour-grey"): grey, say("tour-draw-1"): first, say("tour-draw-2"): s
 figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 
 # %% [markdown] key="grey-floor"
-# Há quem use os níveis de cinza diretamente na Bernoulli. A fórmula $x \log p + (1 - x) \log(1 - p)$ os aceita, e para o decodificador isso não faz mal: ela é uma reta em $x$, portanto seu valor no nível de cinza é a média dela sobre os sorteios.
+# Há quem use os níveis de cinza diretamente na Bernoulli. A fórmula $x \log p + (1 - x) \log(1 - p)$ os aceita, e para o decodificador isso não faz mal: ela é linear em $x$; portanto, seu valor no nível de cinza é a média dos valores que assume nos sorteios.
 #
-# O problema está no *número*. Uma Bernoulli não dá probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ tampouco é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, e a célula abaixo encontra a metade disso ou menos. O que sai é o logaritmo de probabilidade nenhuma, e não limita nada.
+# O problema está no *número*. Uma Bernoulli não dá probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ tampouco é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, e a célula abaixo encontra a metade disso ou menos. O que sai não é o logaritmo de nenhuma densidade dos cinzas e nada limita para a imagem em cinza. Só diz algo da média de $\log p$ sobre os sorteios dos bits, que é outra grandeza.
 #
-# A célula imprime também a entropia média dos bits quando se conhecem os cinzas. Mesmo quem conhecesse os cinzas ficaria com essa incerteza. Portanto, nenhum modelo dos bits pode ter um $\log p(x)$ médio acima desse piso com o sinal trocado.
+# A célula imprime também a entropia média dos bits quando se conhecem os cinzas. Mesmo quem conhecesse os cinzas ficaria com essa incerteza; quem não os conhece tem pelo menos a mesma. E a média de $\log p(x)$ de um modelo nunca passa da entropia dos bits com o sinal trocado. Portanto, nenhum modelo dos bits fica, em média, acima desse número, o *piso*, com o sinal trocado.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
@@ -285,15 +291,15 @@ for p in (0.5, 0.9):
 # %% [markdown] key="architecture"
 # ## 5. A arquitetura
 #
-# Duas redes pequenas, uma camada oculta em cada: 784 → 400 → 2 → 400 → 784.
+# Duas redes pequenas, com uma camada oculta em cada. O codificador vai de 784 pixels, por 400 unidades, a duas médias e duas log-variâncias; o decodificador, de duas latentes, por 400 unidades, a 784 pixels.
 #
-# - `encode` lê uma imagem e devolve sua nuvem: a média $\mu$ e a log-variância $\log \sigma^2$ de $q(z \mid x) = \mathcal{N}(\mu, \sigma^2)$, um par por dimensão latente.
+# - `encode` lê uma imagem e devolve sua nuvem: a média $\mu$ e a log-variância $\log \sigma^2$ de $q(z \mid x) = \mathcal{N}(\mu, \sigma^2)$, um par por dimensão latente. Dado $x$, as dimensões são independentes.
 # - `reparameterize` amostra $z$ da nuvem.
 # - `decode` leva $z$ à probabilidade de cada pixel.
 #
 # **Por que a log-variância?** Uma rede produz qualquer número real, e uma variância precisa ser positiva. A exponencial resolve. O `clamp` mantém o desvio padrão entre 0,0067 e 148, para que uma imagem estranha não estrague o treinamento. As nuvens do modelo treinado ficam dentro dessa faixa; a seção 10 imprime a largura delas.
 #
-# Por dentro, o decodificador devolve *logits*, os números que a sigmoide transforma em probabilidades. A perda é calculada com os logits: assim, nenhuma probabilidade se arredonda para 0 ou 1, o que faria o logaritmo explodir. A sigmoide só entra quando queremos ver a imagem.
+# Por dentro, o decodificador devolve *logits*, os números que a sigmoide transforma em probabilidades. A perda é calculada com os logits: assim, nenhuma probabilidade se arredonda para 0 ou 1, cujo logaritmo poderia ser infinito. A sigmoide só entra quando queremos ver a imagem.
 
 # %% key="architecture-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("tour-alt-model"), width=9, height=2.3)
@@ -317,7 +323,7 @@ for start, end in between:
     ax.annotate("", (end, 0), (start, 0), arrowprops=arrow)
 ax.annotate("", (4.8, 0.22), (4.8, 0.78), arrowprops=arrow)
 ax.text(3, -0.75, say("tour-kl-term"), ha="center", size=10, color=q_color)
-ax.text(8.1, -0.75, say("tour-reconstruction-term"), ha="center", size=10)
+ax.text(8.1, -0.75, say("tour-reconstruction-term"), ha="center", size=10, color=blue)
 ax.set(xlim=(-0.4, 8.9), ylim=(-1, 1.4))
 ax.set_axis_off()
 figure
@@ -360,11 +366,11 @@ print(say("tour-parameters", count=parameters))
 # %% [markdown] key="trick"
 # ### O truque da reparametrização
 #
-# Entre o codificador e o decodificador há um sorteio, e **um sorteio não tem derivada**. O truque é sortear longe dos parâmetros. Em vez de amostrar $z$ de $\mathcal{N}(\mu, \sigma^2)$, sorteamos $\varepsilon$ de $\mathcal{N}(0, 1)$ e calculamos
+# Entre o codificador e o decodificador há um sorteio, e **um sorteio não tem derivada**. O truque é tirar o acaso de uma distribuição sem parâmetros. Em vez de amostrar $z$ de $\mathcal{N}(\mu, \sigma^2)$, sorteamos $\varepsilon$ de $\mathcal{N}(0, 1)$ e calculamos
 #
 # $$z = \mu + \sigma\, \varepsilon, \qquad \sigma = e^{\frac{1}{2} \log \sigma^2}.$$
 #
-# A distribuição de $z$ é a mesma, mas agora $z$ é uma função derivável de $\mu$ e de $\log \sigma^2$. Na célula abaixo, a amostra simples não deixa o gradiente passar; a reparametrizada deixa. E o gradiente é o certo: para $\mathbb{E}[z^2] = \mu^2 + \sigma^2$, as derivadas exatas em relação à média e à log-variância são $2\mu$ e $\sigma^2$, e as estimadas ficam a menos de quatro erros padrão delas.
+# A distribuição de $z$ é a mesma, mas agora $z$ é uma função derivável de $\mu$ e de $\log \sigma^2$. Assim, o gradiente da perda passa por $z$ e chega aos dois e, dali, a todos os pesos do codificador. Na célula abaixo, a amostra simples não deixa o gradiente passar; a reparametrizada deixa. E o gradiente é o certo: para $\mathbb{E}[z^2] = \mu^2 + \sigma^2$, as derivadas exatas em relação à média e à log-variância são $2\mu$ e $\sigma^2$, e as estimadas ficam a menos de quatro erros padrão delas.
 
 # %% key="trick-gradient" tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -387,7 +393,7 @@ assert abs(mu.grad - exact_mu) < 4 * train.standard_error(each_mu)
 assert abs(logvar.grad - exact_logvar) < 4 * train.standard_error(each_logvar)
 
 # %% [markdown] key="class-equals-package"
-# O pacote traz a mesma classe, com docstrings e mensagens de erro: `nets.VAE`. Com os mesmos pesos e a mesma semente, as duas dão a mesma saída.
+# O pacote traz a mesma classe, com *docstrings* e mensagens de erro: `nets.VAE`. Com os mesmos pesos e a mesma semente, as duas dão a mesma saída.
 
 # %% key="class-equals-package-checked"
 by_hand, packaged = HandVAE().to(device), nets.VAE().to(device)
@@ -404,12 +410,12 @@ for a, b in zip(ours, theirs, strict=True):
 # %% [markdown] key="loss"
 # ## 6. A perda
 #
-# A perda é o ELBO com o sinal trocado, em média sobre o lote. Para estimá-lo, basta uma amostra da nuvem de cada imagem. As somas percorrem os pixels e as dimensões latentes; as médias, as imagens. Trocar uma pela outra num só dos termos mudaria o objetivo sem avisar.
+# A perda é o ELBO com o sinal trocado, em média sobre o lote. Para estimá-lo, basta uma amostra da nuvem de cada imagem: em média sobre $\varepsilon$, ela acerta, e seu ruído se dilui ao longo do lote e de muitos passos. As somas percorrem os pixels e as dimensões latentes; as médias, as imagens. Trocar uma pela outra num só dos termos mudaria o objetivo sem avisar: com uma média sobre os pixels, a KL pesaria 784 vezes mais.
 #
-# - **Reconstrução.** O logaritmo da probabilidade de Bernoulli, somado sobre os pixels: $\sum_d [x_d \ell_d - \log(1 + e^{\ell_d})]$, em que $\ell$ são os logits.
+# - **Reconstrução.** O logaritmo da probabilidade de Bernoulli, somado sobre os pixels: $\sum_d [x_d \ell_d - \log(1 + e^{\ell_d})]$, em que $\ell$ são os logits. É a fórmula da seção 4 com $p = 1 / (1 + e^{-\ell})$; `softplus` é $\log(1 + e^\ell)$.
 # - **KL.** Como a nuvem e a priori são normais, há fórmula fechada: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$. Para chegar a ela, escreva $\log q - \log p$ em uma dimensão, $\frac{1}{2}[z^2 - (z - \mu)^2 / \sigma^2 - \log \sigma^2]$, e tire a média sobre $q$, com $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ e $\mathbb{E}[(z - \mu)^2] = \sigma^2$.
 #
-# A célula abaixo escreve os dois termos e os confere com `torch.distributions`, que não conhece nossas fórmulas, e com o pacote.
+# A célula abaixo escreve os dois termos e os confere com `torch.distributions`, escrito por outras pessoas, e com o pacote. Ela imprime dois valores da KL; o segundo deve ser $\frac{1}{2}(1^2 + 2^2)$.
 
 # %% key="loss-by-hand" tags=["nbval-check-output"]
 def reconstruction_term(x, logits):
@@ -441,7 +447,7 @@ print(say("tour-kl-shown", same=shown[0].item(), moved=shown[1].item()))
 # %% [markdown] key="training"
 # ## 7. Treinamento
 #
-# O laço cabe em seis linhas: codifique, amostre, decodifique, calcule a perda, derive, dê um passo. A célula abaixo o escreve e percorre uma vez 12.800 imagens, em lotes de 128. Quem sorteia os bits de cada lote é `batches`, porque pedimos `dynamic=True`. Depois, a célula faz o mesmo com `train.fit`, partindo da mesma semente, e confere que os dois modelos têm o mesmo ELBO nas imagens de teste, a menos de arredondamentos.
+# O laço cabe em seis linhas: para cada lote, passe pelo modelo (codifique, amostre, decodifique), calcule a perda, zere os gradientes antigos, derive, dê um passo. A célula abaixo o escreve e percorre uma vez 12.800 imagens, em lotes de 128. Quem sorteia os bits de cada lote é `batches`, porque pedimos `dynamic=True`. Depois, a célula faz o mesmo com `train.fit`, partindo da mesma semente, e confere que os dois modelos têm o mesmo ELBO nas imagens de teste, a menos de arredondamentos.
 
 # %% key="training-by-hand"
 few = data.Images(
@@ -469,11 +475,11 @@ for model in (by_hand, packaged):
 assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 
 # %% [markdown] key="training-run"
-# Agora o treinamento de verdade: as 60.000 imagens, 15 épocas, Adam com taxa de aprendizado $10^{-3}$. `fit` mostra uma barra de progresso; em dois núcleos, leva menos de um minuto.
+# Agora o treinamento de verdade: as 60.000 imagens, 15 épocas, Adam com taxa de aprendizado $10^{-3}$. `fit` mostra uma barra de progresso; em dois núcleos, leva de um a três minutos.
 #
-# A tabela traz, por época, o ELBO de treinamento, seus dois termos e o ELBO de teste, em nats por imagem. A subida é rápida e depois lenta. Nas primeiras épocas, o ELBO de teste fica *acima* do de treinamento. Não é engano: o valor de treinamento é uma média ao longo da época, em que o modelo ainda era pior, e o de teste é medido no fim dela.
+# A tabela traz, por época, o ELBO de treinamento, seus dois termos e o ELBO de teste, em nats por imagem, e os segundos que ela levou. A subida é rápida no início e lenta depois. Nas primeiras épocas, o ELBO de teste fica *acima* do de treinamento. Não é engano: o valor de treinamento é uma média ao longo da época, em que o modelo ainda era pior, e o de teste é medido no fim dela. Mais adiante os dois se cruzam: o modelo conhece um pouco melhor as imagens de treinamento.
 #
-# Repare na curva da KL: a partir da segunda época, ela cresce. O termo de reconstrução ganha mais nats do que a KL custa, e a soma dos dois melhora.
+# Repare na curva da KL, que tem escala própria: a partir da segunda época, ela cresce. (O valor da primeira inclui um modelo ainda sem treinamento.) O termo de reconstrução ganha mais nats do que a KL custa, e a diferença entre os dois, que é o ELBO, melhora.
 
 # %% key="training-fit"
 torch.manual_seed(0)
@@ -491,14 +497,15 @@ assert history.column("test_elbo")[0] > history.column("elbo")[0]
 figures.curves(history)
 
 # %% [markdown] key="training-verdict"
-# **Esse número é bom?** Um ELBO sozinho não diz muito. Comparemos com o melhor modelo de pixels independentes e *sem* variável latente: cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança dele se calcula exatamente, sem limite inferior no caminho. A célula abaixo exige que o VAE, mesmo avaliado por um limite inferior, o supere com folga, e que chegue ao valor esperado para estes dados.
+# **Esse número é bom?** Um ELBO sozinho não diz muito. Comparemos com o melhor modelo de pixels independentes e *sem* variável latente: cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança dele se calcula exatamente, sem limite inferior no caminho. Do outro lado está o piso da seção 4, com o sinal trocado: nenhum modelo dos bits pode ser melhor em média. A célula abaixo exige que o VAE, mesmo avaliado por um limite inferior, supere o primeiro com folga, e que chegue ao valor esperado para estes dados. (O ELBO de teste difere um pouco do da tabela: são outros sorteios de $z$.)
 
 # %% key="training-checked"
 torch.manual_seed(0)
 test_elbo = train.evaluate(model, test_images).elbo  # (10000,)
 mean, error = test_elbo.mean().item(), train.standard_error(test_elbo)
 
-frequency = train_images.pixels.mean(0).clamp(1e-4, 1 - 1e-4)  # (784,)
+frequency = train_images.pixels.sum(0) / (255 * len(train_images))  # (784,)
+frequency = frequency.clamp(1e-4, 1 - 1e-4)
 no_latent = densities.log_bernoulli(test_images.pixels, frequency.logit())  # (10000,)
 print(say("tour-verdict", mean=mean, error=error, without=no_latent.mean().item()))
 
@@ -509,33 +516,34 @@ assert mean - no_latent.mean() > 20
 # %% [markdown] key="reconstruction"
 # ## 8. Reconstrução
 #
-# Em cima, dez imagens de teste, que o modelo nunca viu no treinamento. Embaixo, o que ele reconstrói: a média do decodificador no centro de cada nuvem. Os contornos saem suaves. Também há trocas: com apenas dois números por imagem, alguns dígitos voltam como um vizinho parecido.
+# A linha de cima tem dez imagens de teste, que o modelo nunca viu no treinamento. A de baixo mostra o que ele reconstrói: a média do decodificador no centro de cada nuvem. Os contornos saem suaves. Também há trocas: com apenas dois números por imagem, alguns dígitos voltam como um vizinho parecido.
 
 # %% key="reconstructions"
 figures.reconstructions(model, test_images)
 
 # %% [markdown] key="why-soft"
-# **Por que tão suaves?** Dois números não bastam para dizer onde está cada traço. Dado $z$, os pixels são independentes, e cada um responde por si. Mantenha o codificador como está e pergunte qual seria o melhor decodificador no ponto $z$. Opinam todas as imagens $x_n$ cujas nuvens alcançam $z$, cada uma com peso $q(z \mid x_n)$. A Bernoulli que melhor atende a todas tem como média a **média ponderada** delas:
+# **Por que tão suaves?** Dois números não bastam para dizer onde está cada traço. Dado $z$, os pixels são independentes, e cada um responde por si. Mantenha o codificador como está e pergunte qual seria o melhor decodificador no ponto $z$. Contribuem todas as imagens $x_n$ cujas nuvens alcançam $z$, cada uma com peso $q(z \mid x_n)$. O melhor $p$ de um pixel é o ponto em que se anula a derivada de $\sum_n w_n [x_n \log p + (1 - x_n) \log(1 - p)]$. É a **média ponderada** delas:
 #
 # $$\bar{x}(z) = \frac{\sum_n q(z \mid x_n)\, x_n}{\sum_n q(z \mid x_n)}.$$
 #
-# Uma média de dígitos parecidos é um dígito borrado. Nosso decodificador encontrou essa média? A célula abaixo a calcula com as 60.000 imagens de treinamento, nos códigos de 200 imagens de teste. A distância é a diferença absoluta média por pixel. Para comparar, a célula imprime a mesma distância até a média de 50 imagens quaisquer do mesmo dígito e até a própria imagem de teste. A média ponderada é, de longe, a mais próxima: o borrão é o que o treinamento pediu.
+# Uma média de dígitos parecidos é um dígito borrado. Nosso decodificador encontrou essa média? A célula abaixo a calcula com 20.000 imagens de treinamento, nos códigos de 200 imagens de teste. A distância é a diferença absoluta média por pixel. Para comparar, a célula imprime a mesma distância até a média de 50 imagens quaisquer do mesmo dígito e até a própria imagem de teste. Na mediana, a média ponderada é, de longe, a mais próxima: o borrão é o que o treinamento pediu. A figura põe as duas lado a lado. Elas não são iguais em toda parte: onde se encontram nuvens de vários dígitos, o decodificador, com uma só camada oculta, alisa o que a média deixa emaranhado.
 #
-# A culpa não é da KL, que nem entrou no argumento. Um autocodificador de dois números também borra: a [lição 05](05_latent_space.ipynb) mostra.
+# A culpa não é só da KL. Ela influi na largura das nuvens e, com isso, em quantas imagens dividem um ponto. Mas um autocodificador de dois números, sem KL nenhuma, também borra, como mostra a [lição 05](05_latent_space.ipynb).
 
 # %% key="why-soft-shown"
 torch.manual_seed(0)
-seen = data.draw_bits(train_images.pixels)  # (60000, 784)
+seen = data.draw_bits(train_images.pixels[:20_000])  # (20000, 784)
 with torch.no_grad():
-    mu, logvar = model.encode(seen)  # (60000, 2)
+    mu, logvar = model.encode(seen)  # (20000, 2)
     points, _ = model.encode(test_images.pixels[:200])  # (200, 2)
     decoded = model.decode(points)  # (200, 784)
-q_at_points = Normal(mu, torch.exp(0.5 * logvar)).log_prob(points[:, None]).sum(-1)
-best = q_at_points.softmax(-1) @ seen  # (200, 784) pesos q(z|x), que somam um
+q_of_each = Normal(mu, torch.exp(0.5 * logvar))
+log_q = q_of_each.log_prob(points[:, None]).sum(-1)  # (200, 20000)
+best = log_q.softmax(-1) @ seen  # (200, 784) pesos q(z|x), que somam um
 
 same_digit = []
 for label in test_images.labels[:200]:
-    others = (train_images.labels == label).nonzero()[:, 0]  # (n,)
+    others = (train_images.labels[:20_000] == label).nonzero()[:, 0]  # (n,)
     same_digit.append(seen[others[torch.randperm(len(others))[:50]]].mean(0))
 
 rivals = {"best": best, "digit": torch.stack(same_digit)}
@@ -557,8 +565,8 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-soft"))
 #
 # Para inventar imagens, esquecemos o codificador: amostramos $z$ da priori e decodificamos. A figura mostra duas coisas diferentes, que muitos textos confundem.
 #
-# - Em cima, as **médias** do decodificador: a probabilidade de cada pixel acender. São bonitas, mas o modelo nunca geraria uma imagem em tons de cinza.
-# - Embaixo, as **amostras** do modelo: cada pixel sorteado com essa probabilidade. Repare no chuvisco: pontos soltos em volta dos traços e furos dentro deles. Ele aparece porque, dado $z$, os pixels são sorteados de forma independente.
+# - A linha de cima tem as **médias** do decodificador: a probabilidade de cada pixel acender. São bonitas, mas o modelo nunca geraria uma imagem em tons de cinza.
+# - A de baixo tem as **amostras** do modelo: cada pixel sorteado com essa probabilidade. Repare no chuvisco: pontos soltos em volta dos traços e furos dentro deles. Ele aparece porque, dado $z$, os pixels são sorteados de forma independente.
 
 # %% key="samples"
 with torch.no_grad():
@@ -571,7 +579,7 @@ figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
 # %% [markdown] key="manifold"
 # ## 10. A variedade
 #
-# Com dois números por imagem, dá para ver *de uma vez* o que o modelo sabe desenhar. Basta decodificar uma grade de pontos $z$. Mas que grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori que os das pontas. Em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um: a *inversa da função de distribuição normal* em $(i + \frac{1}{2}) / 20$.
+# Quando $z$ percorre o plano, as imagens decodificadas formam uma superfície de duas dimensões entre todas as figuras de 784 pixels. Ela se chama *variedade*. Com dois números por imagem, dá para vê-la *de uma vez*: basta decodificar uma grade de pontos $z$. Mas que grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori que os das pontas. Em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um: a inversa da função de distribuição normal em $(i + \frac{1}{2}) / 20$, com $i$ de 0 a 19.
 
 # %% key="manifold-grid" tags=["nbval-check-output"]
 n = 20
@@ -584,7 +592,7 @@ assert torch.equal(points, figures.normal_quantiles(n))
 print(say("tour-points-shown", first=points[0].item(), tenth=points[9].item()))
 
 # %% [markdown] key="manifold-before"
-# Na figura, $z_1$ cresce para a direita e $z_2$ para cima. Procure três coisas: regiões onde um dígito reina, fronteiras onde um vira outro aos poucos, e a inclinação dos traços, que muda devagar dentro de uma mesma região. Ninguém contou ao modelo o que é um dígito.
+# Na figura, $z_1$ cresce para a direita, e $z_2$, para cima. Procure três coisas: regiões onde um dígito reina, fronteiras onde um vira outro aos poucos, e a inclinação dos traços, que muda devagar dentro de uma mesma região. Ninguém contou ao modelo o que é um dígito.
 
 # %% key="manifold-picture"
 tiles = figures.manifold_tiles(model, n)  # (20, 20, 784)
@@ -595,7 +603,7 @@ with torch.no_grad():
 figures.manifold(model, n)
 
 # %% [markdown] key="map-before"
-# E onde ficam as imagens de verdade? A figura marca o centro da nuvem de 5.000 imagens de teste, uma cor por dígito. Os círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que passam do círculo de fora.
+# E onde ficam as imagens de verdade? Cada uma de 5.000 imagens de teste é um ponto, no centro de sua nuvem, com uma cor por dígito. Um disco numerado marca o meio dos pontos de um dígito; quando eles formam dois grupos, o disco pode ficar entre os dois. Os círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que passam do círculo de fora.
 
 # %% key="map-picture"
 figures.latent_map(model, test_images)
@@ -607,7 +615,7 @@ with torch.no_grad():
 sigma = torch.exp(0.5 * logvar)
 z = mu + sigma * torch.randn_like(mu)  # (10000, 2), um sorteio por imagem
 
-outside = (z.norm(dim=-1) > math.sqrt(-2 * math.log(0.05))).float()  # do círculo de 95%
+outside = (z.norm(dim=-1) > math.sqrt(-2 * math.log(0.05))).float()  # fora do círculo de 95%
 by_digit = [outside[test_images.labels == digit].mean().item() for digit in range(10)]
 share, most = outside.mean().item(), max(by_digit)
 print(say("tour-outside", share=share, most=most, digit=by_digit.index(most)))
@@ -621,19 +629,19 @@ assert sigma.min() > math.exp(-5)
 assert sigma.max() < 1
 
 # %% [markdown] key="map-noticed"
-# Todas as nuvens juntas, com o mesmo peso, formam a **posteriori agregada**. Se ela fosse igual à distribuição a priori, 5% dos sorteios cairiam fora do círculo externo, e as duas variâncias seriam 1. Não é o que ocorre: mais de 10% caem fora e, para um dos dígitos, muito mais. O termo KL puxa cada nuvem para a priori, uma por uma, enquanto o termo de reconstrução resiste. Sobre a soma delas, ele não promete nada. A [lição 05](05_latent_space.ipynb) mede a diferença.
+# Todas as nuvens juntas, com o mesmo peso, formam a **posteriori agregada**. Se ela fosse igual à priori, 5% dos sorteios cairiam fora do círculo externo, e as duas variâncias seriam 1. Não é o que ocorre: a célula encontra mais do triplo e, para um dos dígitos, a maior parte. O termo KL puxa cada nuvem para a priori, uma por uma, enquanto o termo de reconstrução resiste. Sobre a soma delas, ele promete pouco: a KL da soma em relação à priori não pode passar da KL média das nuvens, que é de vários nats, e isso deixa muita folga. A [lição 05](05_latent_space.ipynb) mede a diferença.
 
 # %% [markdown] key="sliders"
 # ## 11. Passeando pelo espaço latente
 #
-# Mova $z_1$ e $z_2$ e veja o dígito mudar. Estes controles deslizantes chamam o Python a cada movimento e por isso precisam de um kernel: execute o caderno antes. No teclado, cada toque numa seta move 0,1; Home e End levam às pontas.
+# Mova $z_1$ e $z_2$ e veja o dígito mudar. Estes controles deslizantes chamam o Python a cada movimento e por isso precisam de um *kernel*: execute o caderno antes. No teclado, cada toque numa seta muda o valor em 0,1; Home e End levam às pontas.
 
 # %% key="sliders-shown"
 panel = latent_sliders(model)
 panel
 
 # %% key="sliders-moved"
-# às duas pontas de cada controle e de volta ao zero: a imagem acompanha
+# leva cada controle às duas pontas e de volta ao zero: a imagem acompanha
 seen = {bytes(panel.image.value)}
 for slider in panel.sliders:
     for value in (slider.min, slider.max, 0.0):
@@ -642,28 +650,28 @@ for slider in panel.sliders:
 assert len(seen) == 5
 
 # %% [markdown] key="explorer"
-# O **explorador** faz o mesmo sem Python: os pesos do decodificador vêm junto com a página, e o JavaScript decodifica. Ele funciona num caderno aberto e ainda não executado e também numa página da web, onde não há kernel nenhum. Se no lugar dele aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável. Arraste o ponto sobre o mapa, ou use as setas. Cada célula da grade ao fundo tem a mesma massa da priori.
+# O **explorador** faz o mesmo sem Python: os pesos do decodificador vêm junto com a página, e o JavaScript decodifica. Ele funciona num caderno aberto, mesmo que ainda não executado, e também numa página da web, onde não há *kernel* nenhum. Se no lugar dele aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável (no JupyterLab: *Arquivo*, *Confiar no notebook*). Arraste o ponto sobre o mapa, ou use as setas. Cada ladrilho da grade ao fundo tem a mesma massa da priori.
 
 # %% key="explorer-shown"
 explorer = LatentExplorer(model, train_images)
 explorer
 
 # %% [markdown] key="next"
-# ## 12. O que ficou por responder
+# ## 12. O que ficou sem resposta
 #
 # Cada pergunta abaixo é uma lição do curso. As que já saíram estão nesta mesma pasta.
 #
 # | lição | pergunta |
 # | --- | --- |
-# | 01 | O que um VAE acrescenta a um autocodificador, numa disputa justa? |
+# | 01 | O que um VAE acrescenta a um autocodificador, numa comparação justa? |
 # | [02](02_elbo.ipynb) | De onde vem o ELBO, e quão apertado ele é? |
 # | [03](03_reparameterization.ipynb) | Como um gradiente atravessa um sorteio? |
 # | [04](04_gpu_training.ipynb) | O que é preciso para manter o processador ocupado? |
 # | [05](05_latent_space.ipynb) | O que o modelo aprendeu? |
 # | 06 | Quanto, exatamente, falta ao ELBO para chegar a $\log p(x)$? |
-# | 07 | Que verossimilhança é a sua perda? |
-# | 08 | Quando uma latente morre, e o que o beta compra? |
-# | 09 | Para onde foi a ideia? |
+# | 07 | A que verossimilhança corresponde a sua perda? |
+# | 08 | Quando uma latente morre, e o que se ganha com o beta? |
+# | 09 | Que rumos a ideia tomou? |
 # | 10 | O ELBO é mesmo um número de bits? |
 #
 # **Para ler.** Kingma e Welling (2013), *Auto-Encoding Variational Bayes*, de onde vem quase tudo o que você viu. Rezende, Mohamed e Wierstra (2014) chegaram à mesma ideia de forma independente, quase ao mesmo tempo.
@@ -671,11 +679,11 @@ explorer
 # %% [markdown] key="exercises"
 # ## Exercícios
 #
-# Escreva sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: certo, ou uma pista. As soluções estão recolhidas logo abaixo de cada questão; abra-as só depois de tentar.
+# Escreva sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: “Certo” ou uma pista. As soluções estão recolhidas logo abaixo de cada questão; abra-as só depois de tentar.
 #
 # ### 1. A KL em relação a outra priori
 #
-# Na lição, a priori é $\mathcal{N}(0, I)$. Escreva a KL de $\mathcal{N}(\mu, \sigma^2)$ em relação a uma priori mais larga ou mais estreita, $\mathcal{N}(0, \tau^2 I)$. A função recebe `mu` e `logvar`, de forma `(B, L)`, e o número `tau`; ela devolve um número por imagem. Com $\tau = 1$, ela deve recair na fórmula da lição.
+# Na lição, a priori é $\mathcal{N}(0, I)$. Escreva a KL de $\mathcal{N}(\mu, \sigma^2)$ em relação a uma priori mais larga ou mais estreita, $\mathcal{N}(0, \tau^2 I)$. A função recebe `mu` e `logvar`, com formato `(B, L)` ($B$ imagens, $L$ dimensões latentes), e o número `tau`; ela devolve um número por imagem. Com $\tau = 1$, ela deve recair na fórmula da lição.
 
 # %% key="exercise-kl" tags=["nbval-check-output"]
 def my_kl(mu, logvar, tau):
@@ -751,9 +759,9 @@ verdict
 # </details>
 
 # %% [markdown] key="exercise-mass-text"
-# ### 4. O que uma grade linear deixa de fora
+# ### 4. O que uma grade de passos iguais deixa de fora
 #
-# Muitos textos mostram a variedade numa grade de passos iguais, de $-a$ a $a$ em cada eixo. Que fração da massa da priori cai dentro dela, com $L$ dimensões latentes? Na função, esses dois números se chamam `extent` e `latents`. Devolva um número entre 0 e 1. Depois experimente $a = 2$ com 2 e com 20 dimensões.
+# Muitos textos mostram a variedade numa grade de passos iguais, entre $-a$ e $a$ em cada eixo. Que fração da massa da priori cai dentro dela, com $L$ dimensões latentes? Na função, esses dois números se chamam `extent` e `latents`. Devolva um número entre 0 e 1. Depois experimente $a = 2$ com 2 e com 20 dimensões.
 
 # %% key="exercise-mass" tags=["nbval-check-output"]
 def my_grid_mass(extent, latents):
@@ -772,10 +780,17 @@ verdict = checks.grid_mass(solution_grid_mass)
 assert verdict
 verdict
 
+# %% [markdown] key="solution-mass-text"
+# <details><summary>Resposta à pergunta</summary>
+#
+# Com $a = 2$, 91% da massa da priori fica dentro do quadrado de duas dimensões, e 39% dentro da caixa de vinte. A grade que parece generosa deixa de fora a maior parte da priori.
+#
+# </details>
+
 # %% [markdown] key="exercise-latents-text"
 # ### 5. Mais dimensões latentes
 #
-# Treine um `nets.VAE` com dez dimensões latentes por três épocas. O ELBO de teste deve ficar bem acima do ELBO do modelo da lição, que treinou pelo quíntuplo de épocas. A verificação compara os dois, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
+# Treine um `nets.VAE` com dez dimensões latentes por três épocas. O ELBO de teste deve ficar bem acima do ELBO do modelo da lição, que foi treinado por cinco vezes mais épocas. A verificação compara os dois, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
 
 # %% key="exercise-latents" tags=["nbval-check-output"]
 my_wide_model = ...
@@ -790,6 +805,13 @@ train.fit(wide_model, train_images, epochs=3, device=device)
 verdict = checks.more_latents(wide_model, model, test_images)
 assert verdict
 verdict
+
+# %% [markdown] key="solution-latents-text"
+# <details><summary>Resposta à pergunta</summary>
+#
+# Perde-se a figura da seção 10: dez dimensões não cabem num plano. Também já não dá para somar $\log p(x)$ numa grade, como faz a lição 02.
+#
+# </details>
 
 # %% [markdown] key="exercise-dataset-text"
 # ### 6. Outros dados
@@ -810,3 +832,10 @@ train.fit(strokes_model, strokes_images, epochs=3, device=device)
 verdict = checks.other_dataset(strokes_model)
 assert verdict
 verdict
+
+# %% [markdown] key="solution-dataset-text"
+# <details><summary>Resposta à pergunta</summary>
+#
+# As regiões seguem o que varia nos dígitos desenhados, antes de tudo o próprio dígito; as fronteiras ficam em outros lugares, porque aqui são outros os dígitos parecidos. Continua igual que haja regiões, com mudanças lentas dentro delas e fronteiras no meio.
+#
+# </details>

@@ -12,15 +12,15 @@
 # ---
 
 # %% [markdown] key="title"
-# # De onde vem o limite, e quão apertado ele é?
+# # De onde vem o limite inferior, e quão apertado ele é?
 #
-# **Ao final você saberá** deduzir o ELBO por dois caminhos, dizer o que falta a ele para chegar a $\log p(x)$ e pôr um número nisso, prever de quantas amostras o Monte Carlo ingênuo precisa e reconhecer uma posteriori que nenhuma gaussiana cobre.
+# **Ao final, você saberá** deduzir o ELBO por dois caminhos, dizer o que falta a ele para chegar a $\log p(x)$ e quantificar essa diferença, prever de quantas amostras o Monte Carlo ingênuo precisa e reconhecer uma posteriori que nenhuma gaussiana consegue imitar.
 #
-# **Você precisa** da lição 00, de integrais e de logaritmos.
+# **Você precisa da** lição 00, de integrais e de logaritmos.
 #
-# **Tempo:** 30 minutos de leitura; cerca de um minuto de máquina em dois núcleos. Na primeira vez, some até um minuto: a seção 9 treina o VAE da lição 00 e o guarda. Os gráficos e algumas verificações estão em células recolhidas, que você pode pular.
+# **Tempo:** 35 minutos de leitura; cerca de dois minutos de processamento em dois núcleos. Na primeira vez, some até um minuto: a seção 9 treina o VAE da lição 00 e o guarda. Os gráficos e algumas verificações estão em células recolhidas, que você pode pular.
 #
-# Na lição 00 você queria maximizar $\log p(x)$. Maximizou o ELBO, que fica abaixo dele. Se a distância é mínima, ou igual para todo modelo, nada se perde. Se não é, o melhor ELBO pode ser de um modelo que não é o melhor. **A que distância ele fica?** No fim você terá a resposta para um VAE treinado, em nats, imagem por imagem.
+# Na lição 00 você queria maximizar $\log p(x)$. Maximizou o ELBO, que fica abaixo dele. Se a distância é mínima, ou igual para todo modelo, nada se perde. Se não é, o melhor ELBO pode ser de um modelo que não é o melhor. **A que distância ele fica?** No fim, você terá a resposta para um VAE treinado, em nats (a unidade do logaritmo natural), imagem por imagem. Depois de um ± vem um erro padrão.
 
 # %% key="setup"
 import copy
@@ -44,11 +44,11 @@ def float64(value):
 # %% [markdown] key="toy"
 # ## 1. Um mundo onde nada se esconde
 #
-# Para saber quanto falta a um limite, é preciso ter a resposta exata ao lado. Construímos então um mundo pequeno o bastante para que ela exista: **uma** variável latente, **dois** números observados. O decodificador dobra uma reta numa curva do plano; observamos um ponto da curva mais ruído:
+# Para saber a que distância de $\log p(x)$ fica um limite, é preciso ter a resposta exata ao lado. Construímos então um mundo pequeno o bastante para que ela exista: **uma** variável latente, **dois** números observados. O decodificador transforma a reta numa curva do plano; observamos um ponto da curva mais ruído:
 #
 # $$z \sim \mathcal{N}(0, 1), \qquad f(z) = \left(z - 2 \sin z,\; \tfrac{3}{2} \cos z\right), \qquad x \mid z \sim \mathcal{N}(f(z), 0{,}4^2 I).$$
 #
-# A próxima figura mostra a curva, com alguns valores de $z$ ao longo dela, e 400 amostras do modelo. O cruzamento da curva consigo mesma é proposital. Três observações vão nos acompanhar: **A**, dentro do laço; **B**, perto do cruzamento; **C**, longe de tudo, onde as amostras são raras.
+# A próxima figura mostra a curva, com alguns valores de $z$ ao longo dela, e 400 amostras do modelo. O cruzamento da curva consigo mesma é proposital. Três observações vão nos acompanhar: **A**, dentro do laço; **B**, perto do cruzamento; **C**, sobre a curva, mas num trecho que a priori quase nunca visita.
 
 # %% key="toy-model"
 noise = 0.4  # desvio padrão em cada coordenada de x
@@ -101,9 +101,9 @@ ax.legend(loc="upper left", fontsize=9)
 figure
 
 # %% [markdown] key="quadrature"
-# ### A integral, feita
+# ### Calculando a integral
 #
-# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ é sobre uma reta. Cortamos a reta em passos estreitos e somamos: isso é *quadratura*. Passos de 0,01 dão o valor exato, a menos do arredondamento, porque nada no nosso mundo é mais estreito que dez deles. Somamos logaritmos com `logsumexp`, para que nenhum termo se arredonde para zero. Para conferir, a célula soma $p(x)$ no plano inteiro e exige 1, com erro de até $10^{-4}$.
+# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ percorre uma reta só. Cortamos a reta em intervalos estreitos e somamos: isso é *quadratura*. Para uma curva suave que se anula nas duas pontas, essa soma converge muito depressa: com dez intervalos na sua largura, o erro fica abaixo do arredondamento, e nada no nosso mundo é mais estreito que dez intervalos de 0,01. Guardamos cada termo como logaritmo e os somamos com `logsumexp`, para que nenhum seja arredondado para zero. Para conferir, a célula soma $p(x)$ no plano inteiro e exige 1, com erro de até $10^{-4}$.
 
 # %% key="quadrature-by-hand" tags=["nbval-check-output"]
 z = torch.linspace(-12, 12, 2401, dtype=torch.float64)  # (Z,)
@@ -160,17 +160,17 @@ right.legend(fontsize=8, loc="upper left")
 figure
 
 # %% [markdown] key="naive"
-# ## 2. De quantas amostras o modo ingênuo precisa?
+# ## 2. De quantas amostras o método ingênuo precisa?
 #
-# Sem quadratura, pode-se tirar uma média sobre amostras da priori:
+# Sem quadratura, pode-se tirar a média de $p(x \mid z)$ em amostras da priori:
 #
 # $$p(x) \approx \hat p(x) = \frac{1}{n} \sum_{i=1}^{n} p(x \mid z_i), \qquad z_i \sim p(z).$$
 #
-# Em média, $\hat p(x)$ acerta; cada estimativa isolada se afasta da resposta. A variância relativa é mais uma integral, que sabemos fazer com exatidão:
+# Em média, $\hat p(x)$ acerta; cada estimativa isolada se afasta da resposta. Dividido por $p(x)$, cada termo é $p(z_i \mid x) / p(z_i)$, pela regra de Bayes. A média dele é 1, e a variância, a média do quadrado menos 1, é mais uma integral que sabemos fazer com exatidão:
 #
 # $$\frac{\mathrm{Var}[\hat p(x)]}{p(x)^2} = \frac{\rho}{n}, \qquad \rho = \int \frac{p(z \mid x)^2}{p(z)}\, dz - 1.$$
 #
-# Esse $\rho$ é a *divergência qui-quadrado* da posteriori em relação à densidade da qual amostramos. Ele é grande quando a posteriori é estreita ou fica longe da priori. Para um erro de 10% em $p(x)$, cerca de 0,1 nat em $\log p(x)$, são necessárias $n = \rho / 0{,}1^2$ amostras.
+# Esse $\rho$ é a *divergência qui-quadrado* da posteriori em relação à densidade da qual amostramos. Ele é grande quando a posteriori é estreita ou fica longe da priori. Para um erro típico (quadrático médio) de 10% em $p(x)$, cerca de 0,1 nat em $\log p(x)$, são necessárias $n = \rho / 0{,}1^2$ amostras.
 
 # %% key="naive-cost" tags=["nbval-check-output"]
 def log_normal(z, mu, logvar):
@@ -189,11 +189,11 @@ for name, x in observed.items():
 # %% [markdown] key="importance"
 # ### Procurar onde importa
 #
-# C pede mais de dezoito mil amostras, porque a priori quase nunca visita a agulha. A *amostragem por importância* amostra de outra densidade $q$, que procura ali, e corrige cada amostra pelo peso:
+# C pede mais de dezoito mil amostras, porque a priori quase nunca visita a agulha. A *amostragem por importância* tira as amostras de outra densidade $q$, concentrada ali, e corrige cada uma pelo peso $p(x, z) / q(z)$:
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
-# Seja $g$ uma gaussiana sobre a agulha. Uma estreita ($\sigma = 0{,}3$) fracassa por completo, **porque as caudas dela são mais finas que as da posteriori**: longe da agulha as duas são minúsculas, mas $g$ é tão menor que a razão explode. Uma larga ($\sigma = 0{,}8$) vai bem. Na dúvida, o seguro é **dar à priori metade do peso**, $q = \frac{1}{2} g + \frac{1}{2} p$. Assim nenhum peso passa de $2\, p(x \mid z)$.
+# Seja $g$ uma gaussiana com o centro na agulha. Com $\sigma = 0{,}3$, ela tem o dobro da largura da agulha e mesmo assim fracassa por completo, **porque ao longe as caudas dela são mais finas que as da posteriori**. Ali $f(z) \approx z$, e a posteriori cai como uma gaussiana de largura $1 / \sqrt{1 + 1 / 0{,}4^2} = 0{,}37$: as duas são minúsculas, mas $g$ é menor por tantas ordens de grandeza que o quociente entre elas explode. Uma larga ($\sigma = 0{,}8$) vai bem. Na dúvida, o seguro é **deixar que a priori proponha metade das amostras**, $q = \frac{1}{2} g + \frac{1}{2} p$. Assim $q \ge \frac{1}{2} p$, e nenhum peso passa de $2\, p(x \mid z)$. Para cada $q$, a célula imprime $\rho$, agora com $q$ no denominador.
 
 # %% key="importance-price" tags=["nbval-check-output"]
 x = observed["C"]
@@ -229,11 +229,12 @@ for kind in ("prior", "half"):
     estimates = (draw_weights(kind == "half") - log_evidence(x)).exp().mean(1)  # (500,)
     squared = (estimates - 1) ** 2
     predicted, error = rhos[kind] / 1024, squared.mean()
-    print(say("elbo-measured", rms=error.sqrt().item(), predicted=predicted**0.5))
+    rms = error.sqrt().item()
+    print(say(f"elbo-measured-{kind}", rms=rms, predicted=predicted**0.5))
     assert abs(error - predicted) < 4 * train.standard_error(squared) < predicted
 
 # %% [markdown] key="importance-noticed"
-# A célula recolhida mediu 500 estimativas de 1.024 amostras cada uma: os erros são os previstos. Um bom $q$ não altera o $1/\sqrt n$; altera o fator na frente, e aqui bastam oitenta vezes menos amostras. Precisamos, portanto, de um número que diga quão bom um $q$ é.
+# A célula recolhida mediu o erro de 500 estimativas, de 1.024 amostras cada uma: os erros batem com os previstos, dentro do que 500 estimativas permitem ver. Um bom $q$ não altera o $1/\sqrt n$; altera o fator na frente: aqui, a priori sozinha precisaria de umas oitenta vezes mais amostras. $\rho$ diz quão bom é um $q$, mas exige a posteriori exata. Precisamos de um número que se estime só com amostras de $q$ e que um gradiente possa elevar.
 
 # %% [markdown] key="jensen"
 # ## 3. O primeiro caminho: Jensen
@@ -242,7 +243,7 @@ for kind in ("prior", "half"):
 #
 # $$\mathrm{ELBO} = \mathbb{E}_{q}\!\left[\log \frac{p(x, z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q}\!\left[\frac{p(x, z)}{q(z)}\right] = \log p(x).$$
 #
-# Na próxima figura, $x$ é A e $q$, uma gaussiana escolhida às pressas. Cada ponto é um peso, o de um dos doze pedaços de $q$ de mesma massa. O losango preto é o peso médio, $p(x)$. A linha tracejada é o logaritmo dele; a cheia, a média dos logaritmos. A faixa entre elas é o que Jensen perde. Ela só se fecharia se todos os pesos fossem iguais.
+# Na próxima figura, $x$ é A, e $q$ é uma gaussiana escolhida às pressas ($\mu = 0$, $\sigma = 0{,}8$). Dividimos $q$ em doze pedaços de mesma massa; cada ponto é o peso no meio de um deles. O losango preto é a média de todos os pesos, $p(x)$. A linha tracejada é o logaritmo dele; a cheia, a média dos logaritmos. A faixa entre elas é o que Jensen perde. Ela só se fecharia se todos os pesos fossem iguais.
 
 # %% key="jensen-bound"
 def elbo(x, mu, logvar):
@@ -281,21 +282,21 @@ figure
 # %% [markdown] key="kl-route"
 # ## 4. O segundo caminho: Bayes
 #
-# Jensen diz que algo se perde, mas não o quê. Quem o diz é a *divergência de Kullback-Leibler* de $q$ em relação a $p$: em quantos nats, em média, as amostras de $q$ são mais prováveis segundo $q$ do que segundo $p$. De novo por Jensen, ela nunca é negativa:
+# Jensen diz que algo se perde, mas não o quê. Quem o diz é a *divergência de Kullback-Leibler* de $q$ em relação a outra densidade $r$, que mede em quantos nats, em média, as amostras de $q$ são mais prováveis segundo $q$ do que segundo $r$. De novo por Jensen, ela nunca é negativa:
 #
-# $$\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q\!\left[\log \frac{q(z)}{p(z)}\right] = -\,\mathbb{E}_q\!\left[\log \frac{p(z)}{q(z)}\right] \;\ge\; -\log \mathbb{E}_q\!\left[\frac{p(z)}{q(z)}\right] \ge -\log 1 = 0.$$
+# $$\mathrm{KL}(q \,\|\, r) = \mathbb{E}_q\!\left[\log \frac{q(z)}{r(z)}\right] = -\,\mathbb{E}_q\!\left[\log \frac{r(z)}{q(z)}\right] \;\ge\; -\log \mathbb{E}_q\!\left[\frac{r(z)}{q(z)}\right] \ge -\log 1 = 0.$$
 #
-# Ela só é zero se a razão é constante: $q = p$. Agora a regra de Bayes, para *todo* $z$:
+# (A última média é menor que 1 se $r$ tem massa onde $q$ não tem.) Ela só é zero se a razão é constante: $q = r$. Agora a regra de Bayes, para *todo* $z$:
 #
 # $$\log p(x) = \log p(x, z) - \log p(z \mid x) = \log \frac{p(x, z)}{q(z)} + \log \frac{q(z)}{p(z \mid x)}.$$
 #
-# Tire a média sobre $q$. O lado esquerdo não depende de $z$ e fica como está:
+# Tire a média em relação a $q$. O lado esquerdo não depende de $z$ e fica como está:
 #
 # $$\log p(x) = \underbrace{\mathbb{E}_q\!\left[\log \frac{p(x, z)}{q(z)}\right]}_{\mathrm{ELBO}} + \underbrace{\mathbb{E}_q\!\left[\log \frac{q(z)}{p(z \mid x)}\right]}_{\mathrm{KL}(q \,\|\, p(z \mid x))}.$$
 #
-# Não há desigualdade nenhuma aí. **O que Jensen perde é a divergência de $q$ em relação à posteriori verdadeira.** Ela nunca é negativa, logo o ELBO é um limite inferior; é zero quando $q$ é a posteriori, logo o limite pode ser atingido. E, como $\log p(x)$ não depende de $q$, tudo o que o ELBO sobe, a divergência desce.
+# Não há desigualdade nenhuma aí. **O que Jensen perde é a divergência de $q$ em relação à posteriori verdadeira.** Ela nunca é negativa, logo o ELBO é um limite inferior; é zero quando $q$ é a posteriori, logo o limite pode ser atingido. E, como $\log p(x)$ não depende de $q$, tudo o que o ELBO sobe quando se muda $q$, a divergência desce. (Na seção 8 o modelo também muda, e isso deixa de valer.)
 #
-# A próxima célula imprime o balanço de A e de B. Na mesma grade, os dois lados são a mesma soma: que ele feche é álgebra, e só testa o nosso código. Por isso seguimos também **outro caminho, sem grade**: $\log p(x)$ com 200.000 amostras da priori, o ELBO com 200.000 amostras de $q$. A diferença tem de ser a KL da grade.
+# A próxima célula imprime o balanço de A e de B, com o mesmo $q$. Na mesma grade, os dois lados são a mesma soma: o fato de ele fechar é pura álgebra e só testa o nosso código. Por isso seguimos também **outro caminho, sem grade**: $\log p(x)$ com 200.000 amostras da priori, o ELBO com 200.000 amostras de $q$. A diferença tem de ser a KL da grade.
 
 # %% key="kl-route-numbers" tags=["nbval-check-output"]
 def kl_to_posterior(x, mu, logvar):
@@ -326,18 +327,18 @@ for name in ("A", "B"):
 # %% [markdown] key="two-terms"
 # ### A forma que se treina
 #
-# O modelo vai num sentido; $q$, no outro:
+# O modelo vai num sentido; $q$, no outro. Escrevemos $q(z \mid x)$ para lembrar que cada $x$ tem o seu $q$:
 #
 # $$z \;\; \underset{\textstyle q(z \mid x)}{\overset{\textstyle p(x \mid z)}{\rightleftarrows}} \;\; x, \qquad z \sim p(z).$$
 #
-# Separe a conjunta, e aparecem os dois termos da lição 00:
+# Fatore a conjunta, e aparecem os dois termos da lição 00:
 #
 # $$\mathrm{ELBO} = \mathbb{E}_q[\log p(x \mid z) + \log p(z) - \log q(z)] = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}(q \,\|\, p(z)).$$
 #
-# Cuidado: **há duas divergências de Kullback-Leibler.** A de $q$ em relação à priori está *dentro* do ELBO e tem fórmula. A de $q$ em relação à posteriori é o que *falta* ao ELBO, e não tem. A célula recolhida confere que o pacote concorda conosco.
+# Cuidado: **há duas divergências de Kullback-Leibler.** A de $q$ em relação à priori está *dentro* do ELBO e tem fórmula. A de $q$ em relação à posteriori é o que *falta* ao ELBO, e não tem fórmula. A célula recolhida confere se o pacote dá os mesmos valores.
 
 # %% key="two-terms-checked" jupyter={"source_hidden": true} tags=["hide-input"]
-class Toy:  # o que o pacote pede a um modelo
+class Toy:  # o que o pacote exige de um modelo
     def encode(self, x):
         return mu.expand(len(x), 1), logvar.expand(len(x), 1)  # (B, 1) cada
 
@@ -358,11 +359,11 @@ for x in observed.values():
     assert abs(sampled.mean() - elbo(x, mu, logvar)) < 4 * error
 
 # %% [markdown] key="pull"
-# ## 5. Com a mão na massa
+# ## 5. Mão na massa
 #
-# Escolha uma observação e mova a média $\mu$ e a largura $\sigma$ de $q$. À direita, três barras pendem do zero. $\log p(x)$ não se mexe: nenhum $q$ pode mudá-lo. O ELBO fica mais baixo, e a lacuna preenche o que falta. As barras são cortadas embaixo; os números, não.
+# Escolha uma observação e ajuste a média $\mu$ e a largura $\sigma$ de $q$. À direita, duas barras pendem do zero: a de $\log p(x)$, que não se mexe, pois nenhum $q$ pode mudá-lo, e a do ELBO, que desce mais. A terceira, a lacuna, vai de uma à outra. As barras são cortadas embaixo; os números, não.
 #
-# Três coisas para tentar. Com A, feche a lacuna o mais que puder: você chegará a menos de 0,08 nat, e nunca a zero, porque a posteriori é assimétrica e a gaussiana não. Com B, tente ficar abaixo de 0,7. Com C, ponha $\mu$ em 0 e veja quanto custa procurar no lugar errado.
+# Três coisas para tentar. Com A, feche a lacuna o máximo que puder: você chegará a menos de 0,08 nat, e nunca a zero, porque a posteriori é assimétrica e a gaussiana não. Com B, quão perto de 0,7 você chega? A seção 7 diz por que não se passa daí. Com C, ponha $\mu$ em 0 e veja quanto custa procurar no lugar errado.
 
 # %% key="pull-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 FLOOR = -9.0  # nats, onde a figura acaba
@@ -411,25 +412,25 @@ panel = sliders.panel(
 panel
 
 # %% key="pull-swept" jupyter={"source_hidden": true} tags=["hide-input"]
-# cada controle às duas pontas e de volta: cada figura é outra
+# leva cada controle às duas pontas e de volta: a figura muda a cada vez
 assert sliders.sweep(panel) == 6
 panel.controls["point"].value, panel.controls["mu"].value = "B", 1.8
 panel.controls["sigma"].value = 0.2
 assert "B" in panel.picture.alt
 panel.controls["point"].value, panel.controls["mu"].value = "A", -0.7
 panel.controls["sigma"].value = 0.4
-every = float64([k / 10 for k in range(-30, 31)])[:, None, None]  # cada parada
+every = float64([k / 10 for k in range(-30, 31)])[:, None, None]  # cada posição do controle
 stops = 2 * float64([k / 20 for k in range(2, 31)]).log()[:, None]
 closest = {k: kl_to_posterior(x, every, stops).min() for k, x in observed.items()}
 assert 0.05 < closest["A"] < 0.08
 assert closest["B"] > 0.7
 
 # %% [markdown] key="ascent"
-# ## 6. Deixe o gradiente puxar
+# ## 6. Deixe o gradiente trabalhar
 #
-# Você acaba de fazer inferência variacional à mão. Um gradiente faz melhor: suba o ELBO em $\mu$ e $\log \sigma^2$. Na grade ele não tem ruído.
+# Ajustar $q$ para elevar o ELBO chama-se *inferência variacional*; você acaba de fazê-la à mão. Um gradiente faz melhor, em $\mu$ e $\log \sigma^2$. Na grade, o gradiente não tem ruído.
 #
-# A próxima figura mostra o ELBO de B visto de cima. As linhas passam 1, 2, 4, 8, 16 e 32 nats abaixo de $\log p(x)$; a tracejada, 5,36 abaixo, cerca cada um dos três picos. De cada um de quatro pontos de partida sobe um caminho. Veja onde cada um acaba.
+# A próxima figura mostra o ELBO de B visto de cima. As curvas de nível ficam 1, 2, 4, 8, 16 e 32 nats abaixo de $\log p(x)$; mais claro é mais alto. A tracejada, 5,36 abaixo, cerca cada um dos três picos (as duas laterais se fecham abaixo da moldura). De quatro pontos de partida, os círculos, quatro caminhos sobem até estrelas. Veja onde cada um acaba.
 
 # %% key="ascent-climb"
 def climb(value, starts, steps=2500, step_size=0.02):
@@ -474,7 +475,7 @@ assert len(around) == 3 > len(beyond)  # a borda fica entre os dois níveis
 figure
 
 # %% [markdown] key="ascent-ends"
-# Dois picos são imagens especulares um do outro, com lacuna de 0,70 nat. O do meio tem lacuna de 5,34: um $q$ largo, estendido sobre as duas corcovas e o vale entre elas. A borda em volta dele tem só uns centésimos de nat de altura, e isso basta: o gradiente ascendente para ali. O resultado depende do ponto de partida.
+# Dois picos são imagens especulares um do outro, com lacuna de 0,70 nat. O do meio tem lacuna de 5,34: um $q$ largo, estendido sobre as duas corcovas e o vale entre elas. A borda em volta dele tem só uns centésimos de nat de altura, e isso basta: a subida se detém ali. O resultado depende do ponto de partida.
 
 # %% key="ascent-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 for path, gradient in zip(paths, gradients, strict=True):
@@ -493,13 +494,13 @@ wanted = float64([0.70, 5.34, 0.70, 0.70])
 assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 
 # %% [markdown] key="two-modes"
-# ## 7. Uma posteriori que nenhuma gaussiana cobre
+# ## 7. Uma posteriori que nenhuma gaussiana imita
 #
-# Cada pico alto fica sobre *uma* corcova de B e ignora a outra. Por que não compensa esticar-se sobre as duas? $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média sobre $q$. Onde $q$ põe massa e a posteriori quase não tem, o preço é enorme; onde a posteriori tem massa e $q$ não, a média nem percebe. Com um vale fundo como o de B, o melhor $q$ se recolhe numa corcova só: ele *busca uma moda*. O melhor, não qualquer um: o pico do meio cobre as duas.
+# Cada pico alto fica sobre *uma* corcova de B e ignora a outra. Por que não compensa esticar-se sobre as duas? Aqui $p$ abrevia a posteriori, $p(z \mid x)$. $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Onde $q$ põe massa e a posteriori quase não tem, o preço é enorme; onde a posteriori tem massa e $q$ não, a média nem percebe. Com um vale fundo como o de B, o melhor $q$ se recolhe numa corcova só: ele *busca uma moda*. O melhor, não qualquer um: o pico do meio cobre as duas.
 #
 # O preço de ignorar a metade dá para adivinhar. Dentro da sua corcova, $q$ é mais ou menos o dobro da posteriori, e $\log 2 = 0{,}693$. O resto dos 0,70 vem de a corcova não ser bem gaussiana.
 #
-# Inverta a divergência, e o que ela pede também se inverte. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média sobre a posteriori: onde *ela* tem massa, $q$ precisa ter alguma. O melhor $q$ agora *cobre a massa*: tem a média e a variância da posteriori. A próxima célula sobe até ele e compara.
+# Inverta a divergência, e o que ela pede também se inverte. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média em relação à posteriori: onde *ela* tem massa, $q$ precisa ter alguma. O melhor $q$ agora *cobre a massa*: anule as derivadas de $\mathbb{E}_p[\log q]$, e ele tem a média e a variância da posteriori. A próxima célula sobe até ele e compara. Na figura, a curva pontilhada é a outra solução que busca uma moda.
 
 # %% key="two-modes-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 posterior = log_posterior(x).exp()  # (Z,)
@@ -550,9 +551,11 @@ figure
 # %% [markdown] key="theta"
 # ## 8. E quando o modelo também aprende?
 #
-# No treinamento, os parâmetros $\theta$ do modelo sobem o mesmo ELBO. O nosso terá um só, a curvatura $a$, com $f_a(z) = (z - a \sin z, \frac{3}{2} \cos z)$. Os dados são 40 amostras da curva verdadeira, $a = 2$. A partir de $a = 1$, subimos em rodadas: primeiro o $q$ de cada observação, depois $a$ com todos os $q$ fixos, o que se resolve por mínimos quadrados.
+# No treinamento, os parâmetros $\theta$ do modelo são ajustados para aumentar o mesmo ELBO. O nosso terá um só, $a$, que diz quanto a curva se dobra: $f_a(z) = (z - a \sin z, \frac{3}{2} \cos z)$. Os dados são 40 amostras do modelo verdadeiro, com $a = 2$. A partir de $a = 1$, subimos em rodadas: primeiro o $q$ de cada observação, depois $a$ com todos os $q$ fixos. Só $\mathbb{E}_q[\log p(x \mid z)]$ depende de $a$, e é uma parábola em $a$: resolve-se por mínimos quadrados.
 #
-# Com $q$ fixo, o ELBO em função de $\theta$ é uma curva abaixo de $\log p_\theta(x)$. Se $q$ é a posteriori exata, as duas se tocam; quando $\theta$ sobe a curva, $\log p$ tem de subir. É o algoritmo *EM* (esperança-maximização). Se $q$ é uma gaussiana, sobra uma lacuna, **e ela depende de $\theta$**: a subida também vai para onde a lacuna é pequena.
+# Com $q$ fixo, o ELBO em função de $\theta$ é uma curva abaixo de $\log p_\theta(x)$. Se $q$ é a posteriori exata no $\theta$ atual, as duas se tocam ali; quando $\theta$ sobe a curva a partir desse ponto, $\log p$ sobe pelo menos o mesmo tanto. É o algoritmo *EM* (esperança-maximização). Se $q$ é uma gaussiana, sobra uma lacuna, **e ela depende de $\theta$**: a subida também vai para onde a lacuna é pequena.
+#
+# As duas subidas terminam num pico perto de $a = 0{,}8$, e é ali que as comparamos. (Perto de $a = 2$, fora da moldura, $\log p$ tem outro pico, mais alto; a célula imprime a altura dele.) Na figura, cada curva laranja é o ELBO com o $q$ de uma rodada fixo, e o ponto sobre ela é onde a rodada começou. A estrela é onde terminou a subida com gaussianas; o triângulo, a com posterioris exatas.
 
 # %% key="theta-model" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -605,6 +608,7 @@ for turn in range(12):
         print(say("elbo-turn", turn=turn, bend=bend, **numbers))
     bend = best_bend(q)
 print(say("elbo-turn-exact", bend=exact_q, exact=evidence_of(exact_q)))
+print(say("elbo-far-peak", bend=2.0, exact=evidence_of(2.0)))
 
 climbed = float64([turn[1] for turn in turns])
 reached = float64([turn[2] for turn in turns])
@@ -613,6 +617,7 @@ assert (climbed.diff() > 0).all()  # o limite sobe em todas as rodadas
 assert (reached.diff()[3:] < 0).all()  # e log p desce
 assert ((reached - climbed).diff() < 0)[3:].all()  # a lacuna se estreita
 assert 0.004 < evidence_of(exact_q) - reached[-1] < 0.007
+assert evidence_of(2.0) > evidence_of(exact_q)
 
 # %% key="theta-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("elbo-alt-theta"), width=6.5, height=3.4)
@@ -635,22 +640,26 @@ assert place[0] < peak[0] - 0.05
 figure
 
 # %% [markdown] key="theta-noticed"
-# O ELBO sobe em todas as rodadas. $\log p$ sobe no começo e depois **desce**: as últimas rodadas ganham porque estreitam a lacuna. As gaussianas terminam em outro $a$, pior em meio centésimo de nat por observação. Aqui é pouco; o que importa é o sentido. (Nenhuma das subidas chega a $a = 2$, onde $\log p$ tem outro pico, mais alto.)
+# O ELBO sobe em todas as rodadas. $\log p$ sobe no começo e depois **desce**: as últimas rodadas ganham porque estreitam a lacuna. Depois de doze rodadas, as gaussianas estão em outro $a$, pior em 0,005 nat por observação. Aqui é pouco; o que importa é o sentido.
 #
 # ### O conjunto de dados inteiro
 #
-# Tire a média sobre os dados. Dados e codificador formam uma distribuição conjunta, $p_{\mathrm{data}}(x)\, q(z \mid x)$; o modelo é outra, $p(z)\, p(x \mid z)$. A menos da entropia dos dados, que ninguém pode mudar, **o ELBO médio é menos a divergência da primeira em relação à segunda**. A média de todos os $q(z \mid x)$ é a *posteriori agregada* $q(z)$. Com ela, a KL de dentro do ELBO se divide em duas:
+# Tire a média sobre os dados. Dados e codificador formam uma distribuição conjunta, $p_{\mathrm{data}}(x)\, q(z \mid x)$; o modelo é outra, $p(z)\, p(x \mid z)$. A menos de uma constante, a entropia dos dados, **o ELBO médio é o oposto da divergência da primeira em relação à segunda**:
 #
-# $$\mathbb{E}_{p_{\mathrm{data}}}\, \mathrm{KL}(q(z \mid x) \,\|\, p(z)) = \underbrace{\mathbb{E}_{p_{\mathrm{data}}}\, \mathrm{KL}(q(z \mid x) \,\|\, q(z))}_{\text{informação de } z \text{ sobre } x} + \underbrace{\mathrm{KL}(q(z) \,\|\, p(z))}_{\text{desajuste da priori}}.$$
+# $$\mathbb{E}_{p_{\mathrm{data}}}\, \mathbb{E}_q\!\left[\log \frac{p(x, z)}{q(z \mid x)}\right] = \mathbb{E}_{p_{\mathrm{data}}}[\log p_{\mathrm{data}}(x)] - \mathrm{KL}(p_{\mathrm{data}}(x)\, q(z \mid x) \,\|\, p(z)\, p(x \mid z)).$$
 #
-# Para as 40 gaussianas de antes:
+# A média de todos os $q(z \mid x)$ é a *posteriori agregada* $\bar q(z)$. Escreva $\log \frac{q(z \mid x)}{p(z)} = \log \frac{q(z \mid x)}{\bar q(z)} + \log \frac{\bar q(z)}{p(z)}$, e a KL de dentro do ELBO se divide em duas:
+#
+# $$\mathbb{E}_{p_{\mathrm{data}}}\, \mathrm{KL}(q(z \mid x) \,\|\, p(z)) = \underbrace{\mathbb{E}_{p_{\mathrm{data}}}\, \mathrm{KL}(q(z \mid x) \,\|\, \bar q(z))}_{\text{informação de } z \text{ sobre } x} + \underbrace{\mathrm{KL}(\bar q(z) \,\|\, p(z))}_{\text{desajuste da priori}}.$$
+#
+# Nas 40 gaussianas de antes, quase tudo é informação:
 
 # %% key="aggregate-split" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 q = turns[-1][3]  # (40, Y)
 aggregate = q.mean(0)  # (Y,)
 
 
-def kl(p, q):  # de densidades nos poucos pontos
+def kl(p, q):  # entre densidades na grade mais grossa
     return (p * (p.clamp_min(1e-300) / q.clamp_min(1e-300)).log()).sum(-1) * step
 
 
@@ -659,12 +668,12 @@ information, misfit = kl(q, aggregate).mean(), kl(aggregate, log_prior(few).exp(
 names = {"information": information.item(), "misfit": misfit.item()}
 print(say("elbo-aggregate", **names, kl=by_formula.item()))
 assert abs(information + misfit - by_formula) < 1e-6
-assert 0 < misfit < information < math.log(40)  # z não pode dizer mais do que qual x
+assert 0 < misfit < information < math.log(40)  # no máximo, z identifica qual é o x
 
 # %% [markdown] key="digit"
 # ## 9. O mesmo balanço, para dígitos
 #
-# Agora deixe o brinquedo de lado. O VAE da lição 00 tem duas latentes, e um plano ainda se pode somar. Três coisas mudam: 784 pixels no lugar de dois números, uma rede no lugar da curva, e a inferência passa a ser *amortizada*: em vez de subir até um $q$ para cada imagem, uma rede, o codificador, aprende a adivinhar $q(z \mid x)$ para todas.
+# Agora deixe de lado o mundo pequeno. O VAE da lição 00 tem duas latentes, e num plano ainda dá para somar. Quatro coisas mudam: 784 pixels pretos ou brancos no lugar de dois números reais, um ruído de Bernoulli no lugar do gaussiano, uma rede no lugar da curva, e a inferência passa a ser *amortizada*: em vez de subir até um $q$ para cada imagem, uma rede, o codificador, aprende a adivinhar $q(z \mid x)$ para todas.
 #
 # Se o modelo ainda não está guardado, a próxima célula o treina.
 
@@ -680,7 +689,7 @@ print(say("elbo-data", name=train_images.name, device=device.type))
 del train_images
 
 # %% [markdown] key="digit-many"
-# Primeiro o conjunto de teste inteiro. `exact.log_likelihood` dá $\log p(x)$. Para o ELBO, somamos a reconstrução em 8 × 8 pontos de $q$ (quadratura de Gauss-Hermite, feita para médias sobre uma gaussiana), para que nenhum sorteio borre a lacuna. `bounds.elbo`, que sorteia, precisa concordar nas primeiras 500 imagens.
+# Primeiro o conjunto de teste inteiro. `exact.log_likelihood` dá $\log p(x)$ numa grade de 600 × 600 pontos; a imagem cuja soma mudaria um nat numa grade três vezes mais grossa é somada de novo numa mais fina. Para o ELBO, somamos a reconstrução em 8 × 8 pontos de $q$ (quadratura de Gauss-Hermite, feita para médias sobre uma gaussiana), para que o ruído do sorteio não mascare a lacuna; 64 pontos podem errar uns centésimos de nat. `bounds.elbo`, que sorteia, precisa dar o mesmo nas primeiras 500 imagens. A figura conta as imagens de teste conforme a lacuna, em escala logarítmica.
 
 # %% key="digit-gaps"
 nodes, weights = map(torch.from_numpy, hermegauss(8))
@@ -688,7 +697,7 @@ weights = weights / weights.sum()
 
 
 @torch.no_grad()
-def elbo_without_noise(x):  # (B, 784) to (B,)
+def elbo_without_noise(x):  # (B, 784) em (B,)
     mu, logvar = model.encode(x)  # (B, 2) cada
     total = 0
     for i in range(8):
@@ -725,7 +734,7 @@ figure
 # %% [markdown] key="digit-cost"
 # ### Quantas amostras para um dígito?
 #
-# A fórmula da seção 2 vale aqui, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras levam $\log p(x)$ a um erro de cerca de 0,1 nat: da priori, e de uma mistura, metade priori e metade $q$ do codificador. Por que metade priori, de novo? Por causa das caudas. Longe do centro, os logits deste decodificador não crescem mais depressa que $|z|$; por isso a posteriori não cai mais depressa que $e^{-z^2/2 - b|z|}$. Um $q$ com $\sigma^2 < \frac{1}{2}$ cai tão mais depressa que, sozinho, teria variância infinita.
+# A fórmula da seção 2 vale aqui, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras bastam para estimar $\log p(x)$ com erro de cerca de 0,1 nat: da priori e de uma mistura, metade priori e metade $q$ do codificador. Por que metade priori, de novo? Por causa das caudas. A rede é linear por partes; longe do centro, os logits não crescem mais depressa que $|z|$, e a posteriori não cai mais depressa que $e^{-|z|^2/2 - b|z|}$, para alguma constante $b$. Com $q$ sozinho, a variância integra $p(z \mid x)^2 / q(z)$, cujo expoente é $-|z|^2 + |z|^2 / (2 \sigma^2)$ mais termos menores: ela é infinita se $\sigma^2 < \frac{1}{2}$, como em quase todos os $q$ deste codificador.
 
 # %% key="digit-needs" jupyter={"source_hidden": true} tags=["hide-input"]
 def draws_needed(x):  # (B, 784) em (3, B): priori, mistura, o que falta a q
@@ -763,9 +772,9 @@ assert many[0].median() > 3 * many[1].median() > 300
 assert missed > 0.1  # 5% se q fosse exato
 
 # %% [markdown] key="digit-balance"
-# Para a maioria das imagens, a mistura precisa de muito menos amostras, mas ainda são muitas. Por quê, se a lacuna mediana é de mais ou menos um nat? A terceira linha diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Lá fora, só a parte da mistura que vem da priori propõe o bastante. E em algumas imagens $q$ erra a posteriori por completo; nelas, metade das amostras se perde, e a mistura exige até o dobro das amostras da priori.
+# Para a maioria das imagens, a mistura precisa de muito menos amostras, mas ainda são muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Lá fora, só a parte da mistura que vem da priori propõe o bastante. E em cerca de uma imagem em cada cinco, $q$ erra tanto a posteriori que metade das amostras se perde, e a mistura exige até o dobro das amostras da priori.
 #
-# Agora um único dígito, escolhido por uma regra e não a olho: entre os 500, o mais próximo do meio na lacuna, nas amostras necessárias e em $\log p(x)$. Que o balanço feche é de novo álgebra na mesma grade; por isso a célula recolhida segue outro caminho, 200.000 amostras da mistura.
+# Agora um único dígito, escolhido por uma regra e não a olho: entre os 500, o mais próximo do meio na lacuna, nas amostras necessárias e em $\log p(x)$. O fato de o balanço fechar é de novo álgebra na mesma grade; por isso a célula recolhida confere $\log p(x)$ por outro caminho, com 200.000 amostras da mistura.
 
 # %% key="digit-ledger"
 sorts = torch.stack((gaps[:500], many[0], exacts[:500]))  # (3, 500)
@@ -819,7 +828,7 @@ print(say("elbo-digit-sampled", value=sampled, error=error))
 assert abs(sampled - packaged) < 4 * error < gap / 2
 
 # %% [markdown] key="digit-before"
-# Que cara têm esses nats? No painel do meio, o plano latente: os anéis pontilhados contêm 50% e 95% da priori, e a posteriori é a manchinha. À direita, a manchinha ampliada, com as regiões que contêm 50% e 95%: as da posteriori em verde, as do $q$ do codificador em laranja, tracejadas, e as da *melhor* gaussiana de coordenadas independentes em preto, pontilhadas. O que falta até mesmo a ela se deve à forma. O resto se deve ao codificador, que adivinhou outra gaussiana.
+# Como essa lacuna aparece no plano? A próxima figura tem à esquerda o dígito. No meio está o plano latente: os anéis pontilhados contêm 50% e 95% da priori, e a posteriori é a pequena mancha. À direita, a mancha ampliada, com as regiões que contêm 50% e 95%: as da posteriori em verde, as do $q$ do codificador em laranja, tracejadas, e as da gaussiana de coordenadas independentes com o maior ELBO em preto, pontilhadas. O que falta mesmo a essa gaussiana deve-se à forma. O resto se deve ao codificador, que adivinhou outra gaussiana.
 
 # %% key="digit-best"
 best = exact.best_gaussian(double, x, grid=300)
@@ -875,7 +884,7 @@ figure
 # %% [markdown] key="answer"
 # ## 10. Então, quão apertado ele é?
 #
-# O ELBO fica abaixo de $\log p(x)$ por $\mathrm{KL}(q \,\|\, p(z \mid x))$, nem mais, nem menos. Para uma imagem de teste típica, isso dá mais ou menos um nat. Para mais de uma em cinquenta, passa de dez nats, e são essas que puxam a média para bem acima da mediana.
+# O ELBO fica exatamente $\mathrm{KL}(q \,\|\, p(z \mid x))$ nats abaixo de $\log p(x)$, nem mais nem menos. Para uma imagem de teste típica, isso dá cerca de um nat e meio. Para uma em cada nove, passa de dez nats, e são essas que puxam a média para bem acima da mediana.
 
 # %% key="answer-measured"
 error = train.standard_error(gaps)
@@ -888,9 +897,10 @@ print(say("elbo-answer-spread", low=low, middle=middle, top=top))
 print(say("elbo-answer-shares", **{k: v.item() for k, v in shares.items()}))
 
 assert gaps.mean() > 4 * error  # há lacuna, de fato
-assert 0.3 < middle < 3
 assert gaps.mean() > 1.5 * middle
-assert shares["above"] > 0.02
+if test_images.name == "mnist":
+    assert 1.2 < middle < 1.8
+    assert 1 / 10 < shares["above"] < 1 / 8
 
 # %% [markdown] key="next"
 # A culpa é da gaussiana, que não consegue tomar a forma da posteriori, ou do codificador, que não achou a melhor? Um dígito não prova nada; a lição 06 separa as duas causas em centenas deles. Como um gradiente atravessa as amostras de $q$, que aqui evitamos com grades, é o assunto da lição 03.
@@ -904,7 +914,7 @@ assert shares["above"] > 0.02
 #
 # ### 1. O ELBO numa grade
 #
-# Você recebe o logaritmo de uma conjunta, `log_joint`, de forma `(Z,)`, em pontos igualmente espaçados `z`, `(Z,)`; e os parâmetros de uma gaussiana $q$, `mu` e `logvar`, dois números. Devolva o ELBO, um número só. A conjunta da verificação não é a do brinquedo, e o espaçamento não é 0,01.
+# Você recebe o logaritmo de uma conjunta, `log_joint`, de forma `(Z,)`, em pontos igualmente espaçados `z`, `(Z,)`; e os parâmetros de uma gaussiana $q$, `mu` e `logvar`, dois tensores escalares. Devolva o ELBO, um número só. A conjunta da verificação não é a do mundo pequeno, e o espaçamento não é 0,01.
 
 # %% key="exercise-grid" tags=["nbval-check-output"]
 def my_elbo(log_joint, z, mu, logvar):
@@ -926,7 +936,7 @@ verdict
 # %% [markdown] key="exercise-kl-text"
 # ### 2. Uma KL por Monte Carlo
 #
-# A KL em relação à priori só tem fórmula porque tudo nela é gaussiano. Com outra priori seria preciso amostrar. `z`, de forma `(S, B, L)`, são $S$ amostras de $q = \mathcal{N}(\mu, \sigma^2)$ para cada uma de $B$ imagens; `mu` e `logvar` são `(B, L)`. Devolva a estimativa de Monte Carlo de $\mathrm{KL}(q \,\|\, \mathcal{N}(0, I))$, um número por imagem, com exatamente essas amostras. As funções de `densities` podem ajudar.
+# A KL em relação à priori só tem fórmula porque tudo nela é gaussiano. Com outra priori seria preciso amostrar. `z`, de forma `(S, B, L)`, são $S$ amostras de $q = \mathcal{N}(\mu, \sigma^2)$ para cada uma de $B$ imagens; `mu` e `logvar` são `(B, L)`. Devolva a estimativa de Monte Carlo de $\mathrm{KL}(q \,\|\, \mathcal{N}(0, I))$, um número por imagem, com exatamente essas amostras. As funções de `densities` podem ajudar: ao contrário da nossa `log_normal`, elas somam no último eixo.
 
 # %% key="exercise-kl" tags=["nbval-check-output"]
 def my_kl_estimate(z, mu, logvar):
@@ -948,7 +958,7 @@ verdict
 # %% [markdown] key="exercise-bound-text"
 # ### 3. Encontre o erro: um limite que não sobe
 #
-# Com $k$ amostras de $q$, Burda, Grosse e Salakhutdinov (2015) tiram a média dos pesos *antes* do logaritmo. O resultado ainda é um limite inferior e, em média, sobe até $\log p(x)$ à medida que $k$ cresce. Alguém escreveu `their_bound` e se surpreendeu: com 1.000 amostras, o limite do conjunto de teste era o mesmo que com uma. Encontre o erro e reescreva a função. `log_weights` tem forma `(k, B)`; um peso pode ser $e^{-900}$, que nenhum float representa.
+# Com $k$ amostras de $q$, o limite de Burda, Grosse e Salakhutdinov (2015) é $\log \frac{1}{k} \sum_i w_i$. Ele ainda é um limite inferior e, em média, sobe até $\log p(x)$ à medida que $k$ cresce. Alguém escreveu `their_bound` e se surpreendeu: com 1.000 amostras, o limite do conjunto de teste era o mesmo que com uma. Encontre o erro e reescreva a função. `log_weights` tem forma `(k, B)`; um peso pode ser tão pequeno quanto $e^{-900}$.
 
 # %% key="exercise-bound" tags=["nbval-check-output"]
 def their_bound(log_weights):
@@ -971,7 +981,7 @@ assert verdict
 verdict
 
 # %% [markdown] key="exercise-mixture-text"
-# ### 4. Encontre o erro: uma priori com modas fantasmas
+# ### 4. Encontre o erro: uma priori errada nos cantos
 #
 # Outra priori: uma mistura de duas gaussianas de mesmo peso, com centros em $(3, 3)$ e $(-3, -3)$ e covariância identidade. `their_log_prior` deveria devolver a log-densidade dela em cada linha de `z`, `(B, 2)`. No ponto $(3, -3)$, longe dos dois centros, ela diz $-3{,}22$; o valor certo é $-19{,}84$. O que foi que ela pôs ali, e quantas modas tem ao todo? Reescreva a função.
 
@@ -1005,8 +1015,8 @@ assert (round(wrong, 2), round(right, 2)) == (-3.22, -19.84)
 verdict
 
 # %% [markdown] key="solution-mixture-text"
-# <details><summary>Resposta da pergunta</summary>
+# <details><summary>Resposta à pergunta</summary>
 #
-# Ela pôs ali uma moda. A densidade que devolve é o produto de duas misturas de uma dimensão: cada coordenada escolhe um centro sem olhar a outra. Ela tem quatro modas de mesma massa, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. Primeiro se soma sobre as coordenadas, em cada componente; só depois se mistura. E o treinamento não reclama, porque esta densidade também integra 1.
+# Ela pôs ali uma moda. A densidade que devolve é o produto de duas misturas de uma dimensão: cada coordenada escolhe um centro sem olhar a outra. Ela tem quatro modas de mesma massa, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. Primeiro se soma sobre as coordenadas, em cada componente; só depois se mistura. E o treinamento não reclama, porque essa densidade também tem integral 1.
 #
 # </details>

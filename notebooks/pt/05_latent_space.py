@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # O que o modelo aprendeu?
 #
-# O treinamento acabou, e o ELBO de teste está na tabela. É um número só. Ele não diz o que *significam* os dois números de cada imagem, se o plano está cheio ou tem buracos, nem o que borra as imagens. Esta lição abre o modelo e olha.
+# O treinamento acabou, e o ELBO de teste está na tabela da lição 00. É um número só. Ele não diz o que *significam* os dois números de cada imagem, se o plano está cheio ou tem buracos, nem o que borra as imagens. Esta lição abre o modelo e olha lá dentro.
 #
-# **Ao final você saberá** dizer o que borra uma reconstrução e o que não borra; distinguir a média do decodificador de uma amostra; desenhar uma variedade em que todos os ladrilhos valem o mesmo; medir a que distância da priori estão os códigos, todos juntos; caminhar de um dígito a outro; e olhar para dentro de um espaço latente que não cabe na página.
+# **Ao final, você saberá** dizer o que borra uma reconstrução e o que não borra; distinguir a média do decodificador de uma amostra; desenhar o plano latente numa grade em que todas as células têm a mesma probabilidade; medir a que distância da priori estão os códigos, todos juntos; caminhar de um dígito a outro; e olhar para dentro de um espaço latente que não cabe na página.
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 40 minutos de leitura; meio minuto de máquina. Na primeira vez, até quatro minutos a mais, enquanto quatro modelos são treinados.
+# **Tempo:** 45 minutos de leitura; cerca de um minuto de processamento. Na primeira vez, até quatro minutos a mais, enquanto quatro modelos são treinados.
 
 # %% key="setup"
 import math
@@ -65,7 +65,7 @@ print(say("latents-patient", name=train_images.name, mean=mean, error=error))
 #
 # "VAEs são borrados por causa da KL": lê-se isso em muitos lugares. Vamos levar a KL a julgamento.
 #
-# Primeiro, um caso sem KL nenhuma e sem codificador. Uma barra aparece à esquerda ou à direita, metade das vezes em cada lado. A latente não diz qual: as duas imagens recebem o mesmo código. O decodificador tem um único vetor de logits, que o gradiente descendente escolhe para tornar as duas imagens tão prováveis quanto possível. A próxima figura mostra as duas imagens e o que ele escolhe.
+# Primeiro, um caso sem KL nenhuma e sem codificador. Uma barra aparece à esquerda ou à direita, metade das vezes de cada lado. A latente não diz de qual: as duas imagens recebem o mesmo código. O decodificador tem um único vetor de logits, que o gradiente descendente escolhe para tornar as duas imagens o mais prováveis possível. A próxima figura mostra as duas imagens e o que ele escolhe.
 
 # %% key="blur-toy" tags=["nbval-check-output"]
 bars = torch.zeros(2, 28, 28, dtype=torch.float64)
@@ -95,7 +95,7 @@ for ax, image, title in zip(axes, shown, titles, strict=True):
 figure
 
 # %% [markdown] key="blur-cause"
-# Ele escolhe a média. Dada a latente, os pixels são independentes; por isso cada um responde só por si, com a frequência com que acende: um meio. **O que a latente não determina, pixels independentes transformam em média.** O borrão está aí, e não havia KL na sala.
+# Ele escolhe a média. Dada a latente, os pixels são independentes; por isso cada um responde só por si, com a frequência com que acende: um meio, nos pixels em que as imagens diferem. **O que a latente não determina, pixels independentes transformam em média.** O borrão está aí, e não havia KL na sala. Cada um desses pixels custa $\log 2$, e nenhum logit evita isso: é o custo inevitável que a célula imprime.
 #
 # Para medi-lo é preciso um número. Para uma média $m$ do decodificador, tome
 #
@@ -112,7 +112,7 @@ assert abs(grey(chosen) - differing / 4) < 0.4
 print(say("latents-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item()))
 
 # %% [markdown] key="trial-text"
-# Agora, o modelo. Há dois suspeitos: a KL, que põe um preço no que o código conta, e o número de latentes. Mudamos um de cada vez. Treinamos um VAE e um *autocodificador* com 2 latentes, e de novo com 30. O autocodificador não tem KL nem ruído: cada imagem vira um ponto. Os quatro veem as mesmas imagens por 15 épocas.
+# Agora, o modelo. Há dois suspeitos: a KL, que põe um preço no que o código conta, e o número de latentes. Mudamos um de cada vez, com uma ressalva: sem a KL, sai também o ruído do código, e o que chamamos de efeito da KL é o dos dois juntos. Treinamos um VAE e um *autocodificador* com 2 latentes, e de novo com 30. O autocodificador não tem KL nem ruído: cada imagem vira um ponto. Os quatro veem as mesmas imagens por 15 épocas.
 
 # %% key="trial"
 def plain(model, x):
@@ -129,7 +129,7 @@ point_30, _ = train.trained(
 )
 
 # %% [markdown] key="verdict-text"
-# Para as 10.000 imagens de teste, a tabela dá o cinza da reconstrução e o erro quadrático, $\lVert x - m \rVert^2$, os dois em pixels. A última linha é o ruído do próprio sorteio: os bits de teste foram sorteados dos níveis de cinza, e nem os níveis verdadeiros teriam adivinhado o resultado. Depois vêm três diferenças, calculadas imagem por imagem.
+# Para as 10.000 imagens de teste, a tabela dá o cinza da reconstrução e o erro quadrático, $\lVert x - m \rVert^2$, os dois em pixels. A última linha é o ruído do próprio sorteio: os bits de teste foram sorteados a partir dos níveis de cinza, e nem os níveis verdadeiros teriam adivinhado o resultado. Depois vêm três diferenças, calculadas imagem por imagem.
 
 # %% key="verdict"
 @torch.no_grad()
@@ -178,9 +178,9 @@ figure
 # %% [markdown] key="trial-noticed"
 # **O que borra é o que o código não conta.** Com duas latentes, tirar a KL reduz o cinza em 4%: não é ela que borra estas imagens. Dois números são simplesmente poucos. Com mais 28, e com a KL em pleno vigor, mais da metade do cinza desaparece.
 #
-# Com 30 números há espaço para contar mais, e aí a KL pesa: sem ela, o cinza cai outros 29%. A KL nunca tira a média de pixels. Ela é um preço sobre a informação, e um modelo pode decidir que um detalhe não vale o que custa.
+# Com 30 números há espaço para contar mais, e aí a KL pesa: sem ela, o cinza cai mais 29%. A KL nunca calcula média de pixels. Ela é um preço cobrado pela informação, e um modelo pode decidir que um detalhe não vale o que custa.
 #
-# Com duas latentes, cinza e erro quadrático diferem em poucos por cento, em imagens que o modelo nunca viu. Nesse caso o decodificador sabe o tamanho da própria ignorância. A seção 4 diz por que os dois deveriam ser iguais.
+# Com duas latentes, cinza e erro quadrático quase coincidem, em imagens que o modelo nunca viu. Nesse caso o decodificador sabe o tamanho da própria ignorância. A seção 4 diz por que os dois deveriam ser iguais.
 
 # %% [markdown] key="classes-text"
 # ## 3. Que dígitos são difíceis?
@@ -199,7 +199,8 @@ def by_class(values):
 
 costs, cost_errors = by_class(-bound.elbo)  # (10,), (10,) nats
 kls, kl_errors = by_class(bound.kl)
-frequency = train_images.pixels.mean(0).clamp(1e-4, 1 - 1e-4)  # (784,)
+frequency = train_images.pixels.sum(0) / (255 * len(train_images))  # (784,)
+frequency = frequency.clamp(1e-4, 1 - 1e-4)
 without, _ = by_class(-densities.log_bernoulli(x, frequency.logit()))
 
 # %% key="classes-picture" jupyter={"source_hidden": true} tags=["hide-input"]
@@ -235,7 +236,7 @@ assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digi
 # %% [markdown] key="classes-noticed"
 # No MNIST, o dígito mais barato é o 1, que é também o de menos tinta. A KL varia menos que a reconstrução, e não a acompanha: a do 1 é a mais alta. Uma nuvem estreita, ou longe do centro, custa mais.
 #
-# Que imagens, uma a uma, custam mais? A próxima figura mostra as dez mais caras do conjunto de teste e o que voltou. Algumas estão mal escritas. Outras estão bem escritas, mas o código delas fica em região dominada por outro dígito. A linha abaixo da figura diz com que frequência isso acontece: quem decide qual é o dígito de um lugar são os 25 códigos mais próximos.
+# Que imagens, uma a uma, custam mais? A próxima figura mostra as dez mais caras do conjunto de teste e a reconstrução de cada uma. Algumas estão mal escritas. Outras estão bem escritas, mas o código delas fica em região dominada por outro dígito. A linha abaixo da figura diz com que frequência isso acontece: quem decide qual é o dígito de um lugar são os 25 códigos mais próximos.
 
 # %% key="worst" jupyter={"source_hidden": true} tags=["hide-input"]
 worst = bound.elbo.argsort()  # (10000,) the most expensive first
@@ -277,11 +278,11 @@ rows = {say("sample-means"): m[:10], say("sample-pixels"): bits[:10]}
 figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 
 # %% [markdown] key="samples-by-hand"
-# A que distância deveriam estar uma da outra? Um pixel sorteado com probabilidade $m$ difere da média em $1 - m$ com probabilidade $m$, e em $m$ com probabilidade $1 - m$. Na média, ao quadrado: $m\,(1 - m)$. Somando os pixels,
+# A que distância deveriam estar uma da outra? Um pixel sorteado com probabilidade $m_d$ difere da média em $1 - m_d$ com probabilidade $m_d$, e em $m_d$ com probabilidade $1 - m_d$. O quadrado dessa diferença vale, em média, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Somando os pixels,
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# É o cinza de antes. A próxima célula exige que as 4.000 amostras concordem com ele, a menos de quatro erros padrão. É também por isso que cinza e erro concordavam na tabela com duas latentes: as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. Com 30 latentes, a tabela usa só a média do código, sem o ruído, e o erro fica menor que o cinza; com o ruído os dois concordam, como mostra a última linha.
+# É o cinza de antes. A próxima célula exige que as 4.000 amostras concordem com ele dentro de quatro erros padrão. É também por isso que cinza e erro concordavam na tabela com duas latentes: as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes isso pesa, e o erro fica menor que o cinza; com o ruído, os dois concordam, como mostra a última linha.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -303,7 +304,7 @@ assert abs(told["error"] / told["grey"] - 1) < 0.02 or not on_mnist
 # %% [markdown] key="temperature-text"
 # ## 5. Temperatura
 #
-# Muitas galerias são sorteadas de $z \sim \mathcal{N}(0, T^2 I)$ com uma *temperatura* $T$ abaixo de 1, e não avisam. O que isso muda? Na próxima figura, cada coluna conserva o seu $\varepsilon$, e $z = T \varepsilon$ se afasta do centro ao longo de um raio à medida que $T$ cresce. Leia as colunas de cima para baixo.
+# Muitas galerias mostram sorteios de $z \sim \mathcal{N}(0, T^2 I)$, com uma *temperatura* $T$ abaixo de 1, sem que o autor avise. O que isso muda? Na próxima figura, cada coluna conserva o seu sorteio $\varepsilon \sim \mathcal{N}(0, I)$, e $z = T \varepsilon$ se afasta do centro ao longo de um raio à medida que $T$ cresce. Leia as colunas de cima para baixo.
 
 # %% key="temperature-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(4)
@@ -316,9 +317,9 @@ with torch.no_grad():
 figures.gallery(rows, columns=10, alt=say("latents-alt-temperature"))
 
 # %% [markdown] key="diversity-text"
-# Em temperatura baixa, todas as imagens são parentes da que está no meio.
+# Em temperatura baixa, todas as imagens se parecem com as do centro do plano.
 #
-# Dois números contam a história. A **diversidade** é a variância *entre* as médias, $\sum_d \mathrm{Var}[m_d]$. O **cinza** é a variância *dentro* de cada uma. A fórmula da variância total soma as duas, e para pixels binários o total só depende da imagem média $\bar m$:
+# Dois números resumem o que muda. A **diversidade** é a variância *entre* as médias, $\sum_d \mathrm{Var}[m_d]$. O **cinza** é a variância *dentro* de cada uma. A lei da variância total soma as duas, e para pixels binários o total só depende da imagem média $\bar m$:
 #
 # $$\underbrace{\sum_d \mathrm{Var}[m_d]}_{\text{diversidade}} + \underbrace{\mathbb{E}\,[G(m)]}_{\text{cinza}} = G(\bar m).$$
 #
@@ -351,6 +352,7 @@ for k in (2, one, 8):
 print(say("latents-diversity-codes", diversity=own[0], error=own[1], grey=own[2]))
 
 assert (diversity.diff() > 0).all()
+assert within[2] > within[one] or not on_mnist
 assert own[0] - diversity[one] > 4 * math.hypot(own[1], errors[one]) or not on_mnist
 
 # %% key="diversity-picture" jupyter={"source_hidden": true} tags=["hide-input"]
@@ -372,14 +374,14 @@ ax.legend(loc="upper right", fontsize=8, ncols=2, frameon=False)
 figure
 
 # %% [markdown] key="temperature-moral"
-# Meia temperatura perde diversidade, e por isso a galeria parece arrumada. Acima de $T = 1$ a diversidade continua a crescer. No começo, ela só recupera o atraso: os códigos das próprias imagens são mais diversos que os sorteios da priori. Depois, os sorteios saem da região dos códigos; a seção 7 mede quando. O modelo é $T = 1$. Qualquer outra temperatura mostra outro modelo, e quem a usa deve avisar.
+# Com $T = 0{,}5$ perde-se diversidade: a galeria fica uniforme. Neste modelo ela não fica mais nítida, pois o cinza sobe. Acima de $T = 1$ a diversidade continua a crescer. No começo, ela só compensa o que faltava: os códigos das próprias imagens são mais diversos que os sorteios da priori. Depois, os sorteios saem da região dos códigos; a seção 7 mede quando. O modelo é $T = 1$. Qualquer outra temperatura mostra outro modelo, e quem a usa deve avisar.
 
 # %% [markdown] key="grids-text"
 # ## 6. Duas grades, e o que cada uma deixa de fora
 #
-# Para ver o plano todo de uma vez, decodificamos uma grade. A lição 00 usou a inversa da função de distribuição normal. É mais comum uma grade de passos iguais. Quanto vale a diferença?
+# Para ver o plano todo de uma vez, decodificamos uma grade. A lição 00 usou a inversa da função de distribuição normal. É mais comum uma grade de passos iguais. Que diferença isso faz?
 #
-# Uma grade corta o plano em ladrilhos. Em cada eixo, precisamos de $n + 1$ bordas e, em cada pedaço, de um ponto para decodificar. As duas coordenadas da priori são independentes; logo, a massa de um ladrilho é o produto das massas de seus dois lados.
+# Uma grade corta o plano em ladrilhos. Em cada eixo, precisamos de $n + 1$ bordas e, em cada pedaço, de um ponto para decodificar. As duas coordenadas da priori são independentes; logo, a massa de um ladrilho é o produto das massas dos seus dois intervalos, um em cada eixo.
 
 # %% key="grids" tags=["nbval-check-output"]
 def equal_mass(n):
@@ -419,7 +421,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latents-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# Na próxima figura, a metade esquerda tem passos iguais de $-3$ a $3$, e a direita tem massas iguais. Em cima, 600 sorteios da priori sobre as bordas dos ladrilhos. Embaixo, o decodificador no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: a grade linear gasta a maior parte da página com o que o modelo quase nunca sorteia. À direita, cabe a cada ladrilho, em média, 1 sorteio em 64.
+# Na próxima figura, a metade esquerda tem passos iguais de $-3$ a $3$, e a direita tem massas iguais. Em cima, 600 sorteios da priori e as bordas dos ladrilhos. Embaixo, o decodificador no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: a grade de passos iguais dedica a maior parte da página ao que o modelo quase nunca sorteia. À direita, cabe a cada ladrilho, em média, 1 sorteio em 64. Essa grade também deixa algo de fora: os pontos decodificados só vão até $\pm 1{,}53$, e o que há mais longe mal aparece.
 
 # %% key="tiles" jupyter={"source_hidden": true} tags=["hide-input"]
 @torch.no_grad()
@@ -458,7 +460,7 @@ for (top, below), (key, (edges, points)) in zip(axes.T, grids.items(), strict=Tr
 figure
 
 # %% [markdown] key="up-text"
-# Uma figura pode estar de cabeça para baixo sem que ninguém note. Por isso a célula recolhida abaixo compara *cada* ladrilho com o decodificador, e confere que o bloco do alto à esquerda tem o menor $z_1$ e o maior $z_2$.
+# Uma figura pode estar de cabeça para baixo sem que ninguém note. Por isso a célula recolhida abaixo compara *cada* ladrilho com o decodificador, e confere se o ladrilho do canto superior esquerdo tem o menor $z_1$ e o maior $z_2$.
 
 # %% key="up-checked" jupyter={"source_hidden": true} tags=["hide-input"]
 points = equal_mass(n)[1].float()
@@ -478,7 +480,7 @@ assert torch.allclose(figures.manifold_tiles(model, n), tiles, atol=1e-5)
 # %% [markdown] key="map-text"
 # ## 7. O mapa e os seus buracos
 #
-# As grades mostram o que o decodificador desenharia *em qualquer lugar*. O mapa mostra onde as imagens *estão*. Cada ponto é o centro da nuvem de uma imagem de teste, uma cor por dígito; os anéis contêm 50% e 95% da massa da priori.
+# As grades mostram o que o decodificador desenharia *em qualquer lugar*. O mapa mostra onde as imagens *estão*. Cada ponto é o centro da nuvem de uma imagem de teste, uma cor por dígito; os anéis contêm 50% e 95% da massa da priori. Um disco numerado marca o meio dos pontos de cada dígito.
 
 # %% key="map"
 figures.latent_map(model, test_images, count=1500)
@@ -488,7 +490,7 @@ figures.latent_map(model, test_images, count=1500)
 #
 # $$q(z) = \frac{1}{N} \sum_{n=1}^{N} q(z \mid x_n).$$
 #
-# Se $q(z)$ fosse $p(z)$, um sorteio da priori cairia onde o decodificador foi treinado.
+# As $N = 60.000$ imagens são as de treinamento. Se $q(z)$ fosse $p(z)$, um sorteio da priori cairia onde o decodificador foi treinado.
 #
 # Aqui não há nada a estimar: $q(z)$ é uma mistura de 60.000 gaussianas de médias e variâncias conhecidas. As covariâncias são diagonais; logo, cada gaussiana é o produto de um fator em $z_1$ por um fator em $z_2$, e numa grade de pontos a mistura inteira é *um produto de matrizes*. Uma célula recolhida compara o resultado com a mistura de `torch.distributions`.
 
@@ -564,7 +566,7 @@ for ax in (left, right):
 figure
 
 # %% [markdown] key="distance-text"
-# **Que distância é essa, em nats?** Há duas divergências, e cada uma enxerga uma coisa. As duas se escrevem como soma, sobre a grade, de termos que nunca são negativos, porque $\log t \le t - 1$:
+# **Que distância é essa, em nats?** Há duas divergências, e cada uma enxerga uma coisa. As duas se escrevem como soma, sobre a grade, de termos que nunca são negativos, porque $\log t \le t - 1$ (com $t = p / q$ na primeira e $t = q / p$ na segunda):
 #
 # $$\mathrm{KL}(q \,\|\, p) = \int \Big(q \log \frac{q}{p} - q + p\Big)\,dz, \qquad \mathrm{KL}(p \,\|\, q) = \int \Big(p \log \frac{p}{q} - p + q\Big)\,dz.$$
 #
@@ -589,6 +591,7 @@ print(say("latents-overspill", q=overspill, p=p[outside].sum().item() * cell))
 print(say("latents-empty", empty=empty))
 
 distance, reverse = (part.sum().item() for part in parts.values())
+assert distance < 0.5 or not on_mnist
 assert parts["q-p"][outside].sum() > distance / 2 or not on_mnist
 assert parts["q-p"][holes].sum() < distance / 3 or not on_mnist
 assert parts["p-q"][holes].sum() > reverse / 2 or not on_mnist
@@ -596,7 +599,9 @@ assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
 assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
-# **São dois defeitos, e cada divergência enxerga sobretudo um.** Os códigos transbordam: fora do anel que contém 95% da priori estão 19% deles, e neste modelo vem dali mais da metade de $\mathrm{KL}(q \,\|\, p)$. E eles deixam buracos, que têm 31% da massa da priori. A $\mathrm{KL}(q \,\|\, p)$, que é a do ELBO, tira dos buracos menos de um terço do seu valor: onde $q$ é quase zero, o termo vale no máximo $p$. A $\mathrm{KL}(p \,\|\, q)$ tira deles mais da metade, porque $\log (p / q)$ não tem limite.
+# **São dois defeitos, e cada divergência enxerga sobretudo um.** Os códigos transbordam: fora do anel que contém 95% da priori estão 19% deles, e neste modelo vem dali mais da metade de $\mathrm{KL}(q \,\|\, p)$. E eles deixam buracos, que têm 31% da massa da priori. Menos de um terço da $\mathrm{KL}(q \,\|\, p)$, que é a do ELBO, vem dos buracos: onde $q$ é quase zero, o termo vale no máximo $p$. Da $\mathrm{KL}(p \,\|\, q)$, mais da metade vem deles, porque $\log (p / q)$ não tem limite.
+#
+# E o que isso custa? Eliminar toda a distância pouparia no máximo $\mathrm{KL}(q \,\|\, p)$ nats por imagem, menos de meio nat de um custo de mais de 150: o ELBO mal enxerga os buracos.
 #
 # Agora dá para terminar a seção 5. Tomamos a região que contém 99% de $q$, a partir dos pontos mais densos. Quantos sorteios à temperatura $T$ caem fora dela? Com $T = 1$, pouco mais do que dos próprios códigos; com $T = 2$, um quinto.
 
@@ -616,7 +621,7 @@ assert beyond[1] < 0.03 or not on_mnist
 assert beyond[3] > 0.1 or not on_mnist
 
 # %% [markdown] key="split-text"
-# **O lugar dela no ELBO.** Em cada KL do ELBO, passe por $q(z)$:
+# **O lugar dessa distância no ELBO.** Em cada KL do ELBO, multiplique e divida por $q(z)$:
 #
 # $$\log \frac{q(z \mid x_n)}{p(z)} = \log \frac{q(z \mid x_n)}{q(z)} + \log \frac{q(z)}{p(z)}.$$
 #
@@ -647,7 +652,7 @@ print(say("latents-split-draws", **told))
 assert information > 0.9 * kl or not on_mnist
 
 # %% [markdown] key="bias-text"
-# Quase toda a KL é informação: uns poucos nats que ajudam a dizer qual era a imagem. A distância é exata para *estas* 60.000 imagens. Para outros dígitos ela é um pouco grande, porque cada imagem encontra a própria nuvem na mistura. Deixar essa nuvem de fora muda pouco a distância.
+# Quase toda a KL é informação: uns poucos nats que ajudam a dizer qual era a imagem. A menos do erro da grade, a distância é exata para *estas* 60.000 imagens. Para imagens novas ela está um pouco superestimada, porque cada imagem encontra a própria nuvem na mistura. Deixar essa nuvem de fora muda pouco a distância.
 
 # %% key="bias" jupyter={"source_hidden": true} tags=["hide-input"]
 share = torch.exp(own - log_q - math.log(len(mu)))  # (500,) of one's own cloud in q
@@ -657,7 +662,7 @@ print(say("latents-sandwich", count=len(mu), **told))
 assert 0 < optimism.mean() < distance
 
 # %% [markdown] key="holes-text"
-# E o que o decodificador desenha nos buracos? Lê-se que todo ponto se decodifica numa imagem válida; lê-se também que nos buracos só há borrões. Vamos medir. Entre os sorteios da priori dentro do anel externo, comparamos o décimo em que $q / p$ é menor com o décimo em que é maior. São duas medidas: o cinza, e se as 15 imagens reais mais próximas concordam quanto ao dígito. A segunda não depende da opinião do decodificador.
+# E o que o decodificador desenha nos buracos? Lê-se que de todo ponto o decodificador tira uma imagem válida; lê-se também que nos buracos só há borrões. Vamos medir. Entre os sorteios da priori dentro do anel externo, comparamos os 10% em que $q / p$ é menor, o fundo dos buracos, com os 10% em que é maior. São duas medidas: o cinza e a concordância das 15 imagens reais mais próximas quanto ao dígito. A segunda é julgada por imagens reais, não pelas probabilidades do decodificador.
 
 # %% key="holes" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -710,11 +715,11 @@ rows[say("latents-holes")] = m[spaced(order)]
 figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="holes-noticed"
-# **O cinza não avisa que ali há um buraco.** Neste modelo, os buracos são mais nítidos que os lugares cheios, e os vizinhos concordam mais. Os códigos se acumulam onde se encontram várias formas de dígito, e ali o decodificador aprendeu a tirar a média. Num buraco, quase nenhuma imagem o corrigiu: ele continua o que desenha por perto, e com segurança. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum, e não estão borradas. Os vizinhos dizem qual é o dígito mais próximo; não dizem que nenhum está perto.
+# **O cinza não avisa que ali há um buraco.** Neste modelo, os buracos são, em média, mais nítidos que os lugares cheios, e os vizinhos concordam mais. (A figura espalha as escolhas pelo plano: a diferença se lê nas médias acima, não nestas dez imagens.) Os códigos se acumulam onde se encontram várias formas de dígito, e ali o decodificador aprendeu a tirar a média. Num buraco, quase nenhuma imagem o corrigiu: ele prolonga o que desenha nas redondezas, e com segurança. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum, e não estão borradas. Os vizinhos dizem qual é o dígito mais próximo; não dizem que nenhum está perto.
 #
-# Isso é uma regra? Treinamos o modelo com outras duas sementes. Os buracos tiveram de novo menos cinza, mas com uma das sementes os vizinhos concordaram menos. Em `strokes`, os buracos são os lugares com mais cinza. É preciso medir, modelo por modelo.
+# Isso é uma regra? Treinamos o modelo com outras duas sementes. Os buracos tiveram de novo menos cinza, mas com uma das sementes os vizinhos concordaram menos. Nos dígitos que o próprio curso desenha (`strokes`), os buracos são os lugares com mais cinza. É preciso medir, modelo por modelo.
 #
-# Um buraco também aparece no conjunto dos sorteios. No MNIST, três quartos do décimo mais vazio estão mais perto do dígito 1, e a priori sorteia mais uns do que existem; com as outras sementes também foi assim.
+# Os buracos também se notam no conjunto dos sorteios. No MNIST, três quartos dos 10% mais vazios estão mais perto do dígito 1, e a priori sorteia o dígito 1 com mais frequência do que ele aparece nos dados; com as outras sementes também foi assim.
 
 # %% [markdown] key="walks-text"
 # ## 8. De um dígito a outro
@@ -723,7 +728,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 #
 # $$\frac{\sin((1 - t)\,\theta)}{\sin \theta}\, a + \frac{\sin(t\,\theta)}{\sin \theta}\, b.$$
 #
-# Ambos são escritos à mão e conferidos: entre dois pontos à mesma distância da origem, o caminho esférico conserva a distância e gira em ritmo constante.
+# Implementamos os dois e conferimos: entre dois pontos à mesma distância da origem, o caminho esférico conserva a distância e gira em ritmo constante.
 
 # %% key="walks" tags=["nbval-check-output"]
 def straight(a, b, t):
@@ -745,9 +750,9 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# No plano, a escolha é questão de gosto. Em muitas dimensões, não é. A norma de um sorteio da priori tem uma distribuição com nome, a *qui* ($\chi$) com $L$ graus de liberdade. A média cresce como $\sqrt{L}$; o desvio padrão quase não muda. Por isso os sorteios ficam numa casca que é fina *em comparação com o raio*: com $L = 20$, em torno de 4,4, e praticamente nenhum perto da origem, onde a densidade é máxima.
+# No plano, o ponto médio de dois sorteios também se aproxima da origem, mas ali há muitos sorteios. Em muitas dimensões, quase nenhum. A norma de um sorteio da priori tem uma distribuição conhecida, a *qui* ($\chi$) com $L$ graus de liberdade. A média cresce como $\sqrt{L}$; o desvio padrão quase não muda. Por isso os sorteios ficam numa casca que é fina *em comparação com o raio*: com $L = 20$, por exemplo, em torno de 4,4, e praticamente nenhum perto da origem, onde a densidade é máxima.
 #
-# O ponto a meio caminho entre dois sorteios tem norma qui dividida por $\sqrt{2}$. A próxima figura compara as duas distribuições: os degraus são 20.000 normas medidas; as curvas, a fórmula.
+# O ponto médio entre dois sorteios tem distribuição $\mathcal{N}(0, I/2)$; logo, sua norma é uma qui dividida por $\sqrt{2}$. A próxima figura compara as duas distribuições: os degraus são 20.000 normas medidas; as curvas, a fórmula.
 
 # %% key="shell" jupyter={"source_hidden": true} tags=["hide-input"]
 def chi_density(r, latents):
@@ -795,7 +800,7 @@ axes[0].legend(fontsize=8, frameon=False)
 figure
 
 # %% [markdown] key="shell-measured-text"
-# O decodificador percebe? O modelo de 30 latentes pode dizer. No meio das retas entre sorteios da priori, as imagens têm mais cinza do que nos próprios sorteios; no meio dos arcos, quase não há diferença. O meio da reta sai da casca pelo lado de dentro.
+# O decodificador percebe? O modelo de 30 latentes pode responder. No meio das retas entre sorteios da priori, as imagens têm mais cinza do que nos próprios sorteios; no meio dos arcos, quase não há diferença. O meio da reta sai da casca pelo lado de dentro.
 
 # %% key="shell-measured"
 torch.manual_seed(0)
@@ -813,9 +818,9 @@ turned = greyness["latents-spherical"] - greyness["latents-draws"]
 assert abs(turned.mean()) < 0.2 * rise.mean()
 
 # %% [markdown] key="panel-text"
-# **Agora a escolha é sua.** Dois dígitos e o tipo de caminho. O painel sai do meio dos códigos do primeiro dígito e chega ao meio dos códigos do segundo, sobre a posteriori agregada da seção 7 (de novo, a raiz quadrada). Doze pontos do caminho são decodificados, na ordem de leitura. Abaixo da figura está escrito qual é o dígito mais próximo em cada um deles.
+# **Agora a escolha é sua.** Escolha dois dígitos e o tipo de caminho. Ele sai da mediana dos códigos do primeiro dígito e chega à do segundo; o fundo é a posteriori agregada da seção 7 (de novo, a raiz quadrada). Doze pontos do caminho são decodificados, na ordem de leitura. Abaixo da figura está escrito qual é o dígito mais próximo em cada um deles.
 #
-# Experimente um par com outro dígito no meio. Experimente um par em lados opostos da origem, primeiro reto e depois esférico. Ali $\sin \theta$ é pequeno, e o caminho esférico se abre para longe. Por fim, procure um caminho que atravesse uma parte branca do mapa, e veja o que o decodificador faz ali.
+# Experimente um par com outro dígito no meio. Experimente um par em lados opostos da origem, primeiro reto e depois esférico. Ali $\sin \theta$ é pequeno e, se as duas normas são diferentes, o caminho esférico se abre para longe. Por fim, procure um caminho que atravesse uma parte clara do mapa, e veja o que o decodificador faz ali.
 
 # %% key="panel" jupyter={"source_hidden": true} tags=["hide-input"]
 centres = torch.stack([codes[labels == k].median(0).values for k in range(10)])
@@ -864,7 +869,7 @@ panel.controls["first"].value, panel.controls["way"].value = 3, "latents-straigh
 # %% [markdown] key="wide-text"
 # ## 9. Mais de duas latentes
 #
-# Com 30 latentes, não há plano para estender sobre a mesa. Pergunte primeiro **que dimensões estão em uso**. Uma latente que o decodificador ignora gasta KL sem ganhar nada em troca, e o treinamento a leva de volta à distribuição a priori: a KL vai a zero, e a média deixa de variar de imagem para imagem. Ela está *morta*, ou colapsada. A contagem usual das latentes **ativas** é a daquelas cuja média varia com variância acima de 0,01 (Burda et al., 2015).
+# Com 30 latentes, não há um plano que se possa desenhar, e uma grade de 401 pontos por eixo teria $401^{30}$. $q(z)$ ainda se calcula num ponto dado, mas a distância e a informação mútua da seção 7 só se podem estimar por sorteios. Pergunte primeiro **que dimensões estão em uso**. Uma latente que o decodificador ignora gasta KL sem ganhar nada em troca, e o treinamento a leva de volta à priori: a KL vai a zero, e a média deixa de variar de imagem para imagem. Ela está *morta*, ou colapsada. A contagem usual das latentes **ativas** é a daquelas cuja média tem variância acima de 0,01 (Burda et al., 2015).
 #
 # A próxima célula pergunta três coisas a cada dimensão: a KL, a variância da média e quanto a imagem muda (em erro quadrático, em 1.000 imagens) quando só essa coordenada é sorteada de novo da priori.
 
@@ -919,7 +924,7 @@ figure
 # As três mortas se destacam na KL e no efeito: o decodificador não as escuta. Só com o limiar de 0,01, duas delas passariam por ativas. Depois de 15 épocas, as médias delas ainda variam um pouco. Um limiar é uma convenção; olhe as barras antes de contar.
 
 # %% [markdown] key="traversal-text"
-# Depois, **o que cada dimensão faz**. Tome o código de uma imagem e mova uma coordenada de cada vez, de $-3$ a $3$, com as outras paradas. Em inglês isso se chama *traversal*. A próxima figura mostra as quatro dimensões de maior KL e as duas de menor. Nada no objetivo pediu um significado por coordenada, e isso se vê: uma linha viva muda várias coisas ao mesmo tempo. Uma linha morta não muda nada.
+# Depois, **o que cada dimensão faz**. Tome o código de uma imagem e mova uma coordenada de cada vez, de $-3$ a $3$, com as outras paradas. Isso é um *percurso* (em inglês, *traversal*). A próxima figura mostra as quatro dimensões de maior KL e as duas de menor. Nada no objetivo pediu um significado por coordenada, e isso se vê: uma linha viva muda várias coisas ao mesmo tempo. Uma linha morta não muda nada.
 
 # %% key="traversal" jupyter={"source_hidden": true} tags=["hide-input"]
 stops = torch.linspace(-3, 3, 7)
@@ -943,7 +948,7 @@ ax.set(xlabel=say("latents-coordinate"))
 figure
 
 # %% [markdown] key="attribute-text"
-# **Aritmética com atributos.** Um significado pode estar numa direção que não é um eixo. Tome o código médio das imagens com muita tinta, subtraia o das imagens com pouca tinta, e eis uma direção para a tinta. Mas um 0 tem mais tinta que um 1; por isso a direção entre *todas* as imagens também diz "do 1 para o 0". A outra é calculada dentro de cada dígito e depois tem a média tirada sobre os dez. Saímos de 2.000 códigos de teste no sentido oposto ao de cada direção, rumo a menos tinta, e perguntamos o que a imagem perdeu e se o dígito ainda é o mesmo. Quem julga o dígito são os 15 códigos mais próximos do código de uma amostra da imagem. Uma direção ao acaso, de mesmo comprimento, serve de controle.
+# **Aritmética com atributos.** Um significado pode estar numa direção que não é um eixo. Tome o código médio das imagens com muita tinta, subtraia o das imagens com pouca tinta, e eis uma direção para a tinta. Mas um 0 tem mais tinta que um 1; por isso a direção entre *todas* as imagens também diz "do 1 para o 0". Uma segunda direção é calculada dentro de cada dígito; depois se tira a média das dez. Saímos de 2.000 códigos de teste no sentido oposto ao de cada direção, rumo a menos tinta, e perguntamos o que a imagem perdeu e se o dígito ainda é o mesmo. Quem julga o dígito são os 15 códigos mais próximos do código de uma amostra da imagem. Uma direção ao acaso, do comprimento da segunda, serve de controle.
 
 # %% key="attribute"
 count = 20_000
@@ -1001,9 +1006,9 @@ assert gain.mean() > 4 * train.standard_error(gain) or not on_mnist
 # As duas direções tiram tinta. A que vem de todas as imagens troca o dígito em mais da metade dos casos; a que vem de dentro dos dígitos, em cerca de um quarto. Um atributo que anda junto com outro o traz consigo, nos códigos como nos dados. Um passo do mesmo comprimento numa direção ao acaso também troca o dígito às vezes: qualquer passo longo pode sair do lugar onde estão os códigos.
 
 # %% [markdown] key="pca-text"
-# Por fim, **uma vista plana**: um par de dimensões, ou os dois componentes principais dos códigos (PCA), que são as direções em que eles mais se espalham. A próxima figura põe os dois lado a lado. Não procure a separação do mapa da seção 7: duas direções em 30 guardam só uma parte pequena do espalhamento.
+# Por fim, **uma projeção no plano**: um par de dimensões, ou os dois componentes principais dos códigos (PCA), que são as direções em que eles mais se espalham. A próxima figura põe os dois lado a lado. Não espere a separação do mapa da seção 7: duas direções em 30 guardam só uma parte pequena do espalhamento.
 #
-# Mapas feitos por t-SNE ou UMAP mostram, para os mesmos códigos, ilhas bem separadas. Leia-os com cuidado. Eles são feitos para manter *vizinhos* juntos; por isso as ilhas merecem confiança como grupos. Mas o tamanho das ilhas, a distância entre elas e o espaço vazio não medem nada no espaço latente, e mudam com a semente e com os ajustes. Buracos e distâncias se medem no próprio espaço, como na seção 7.
+# Mapas feitos por t-SNE ou UMAP mostram, para os mesmos códigos, ilhas bem separadas. Leia-os com cuidado. Eles são feitos para manter *vizinhos* juntos; por isso pontos da mesma ilha costumam ser vizinhos de fato, embora uma ilha também possa ser criada pelos ajustes. E o tamanho das ilhas, a distância entre elas e o espaço vazio não medem nada no espaço latente, e mudam com a semente e com os ajustes. Buracos e distâncias se medem no próprio espaço, como na seção 7.
 
 # %% key="pca" jupyter={"source_hidden": true} tags=["hide-input"]
 points = wide_mu.cpu()  # (10000, 30)
@@ -1028,7 +1033,7 @@ for ax, (key, flat) in zip(plots, views.items(), strict=True):
 figure
 
 # %% [markdown] key="sliders-text"
-# **Trinta controles.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle deslizante é uma coordenada; as setas o movem 0,1, Home e End vão às pontas. Comece no zero, o centro da priori. Mova uma coordenada de KL grande e depois uma morta: a figura dos percursos, acima, nomeia algumas de cada tipo. Então tente transformar um dígito em outro com um único controle.
+# **Trinta controles.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle deslizante é uma coordenada; as setas o movem em passos de 0,1; Home e End o levam às pontas. Comece no zero, o centro da priori. Mova uma coordenada de KL grande e depois uma morta: a figura dos percursos, acima, nomeia algumas de cada tipo. Então tente transformar um dígito em outro com um único controle.
 
 # %% key="sliders"
 handles = sliders.latent_sliders(wide)
@@ -1043,7 +1048,7 @@ assert sliders.sweep(handles) > 2 * int(
 # %% [markdown] key="explorer-text"
 # ## 10. A sua vez: o explorador
 #
-# O quadro abaixo é o plano do modelo de duas latentes, com 1.000 códigos de treinamento. O decodificador roda no seu navegador, e por isso funciona sem kernel. Arraste o ponto, ou use as setas. Três coisas para experimentar:
+# O quadro abaixo é o plano do modelo de duas latentes, com 1.000 códigos de treinamento. O decodificador roda no seu navegador, e por isso funciona sem *kernel*. Arraste o ponto, ou use as setas. Três coisas para experimentar:
 #
 # - Ache uma fronteira entre dois dígitos e atravesse-a o mais devagar que puder. Há um momento em que a imagem não é nenhum dos dois?
 # - Vá a um buraco, onde não há código por perto. Dá para perceber pela imagem? Depois troque *média* por *amostra de pixels*. Com qual das duas os dados se parecem?
@@ -1091,18 +1096,18 @@ print(say("latents-fact-map", information=information, distance=distance, kl=kl)
 print(say("latents-fact-hole", empty=empty, overspill=overspill))
 
 # %% [markdown] key="answer-moral"
-# **Então:** ele aprendeu a gastar uns poucos nats por imagem para dizer *de que tipo* ela é, e tão bem que o dígito se lê no código muito mais vezes do que por acaso, embora nenhum rótulo tenha sido mostrado. Aprendeu a preencher a priori, mas não com exatidão: os códigos transbordam da borda e deixam buracos que a priori sorteia demais; as duas coisas têm tamanho medido. E o que a latente não consegue dizer ele transforma em média.
+# **Então:** ele aprendeu a gastar uns poucos nats por imagem para dizer *de que tipo* ela é, e tão bem que o dígito se lê no código muito mais vezes do que por acaso, embora nenhum rótulo tenha sido mostrado. Aprendeu a preencher a priori, mas não com exatidão: os códigos transbordam do anel e deixam buracos em que a priori sorteia demais; as duas coisas foram medidas. E o que a latente não consegue dizer ele transforma em média.
 #
 # **Para ler.** Kingma e Welling (2013) desenharam a variedade de dígitos numa grade da inversa da função de distribuição. Hoffman e Johnson (2016) dividiram a KL em informação e discrepância; Alemi et al. (2018) e Chen et al. (2018) partem daí. A lição 06 mede o que o próprio $q(z \mid x)$ deixa escapar; a lição 08 pergunta quando uma latente morre, e se é possível fazer uma coordenada significar uma só coisa.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
 #
-# Escreva a sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: certo, ou uma pista. As soluções estão recolhidas logo abaixo de cada questão.
+# Escreva a sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: “Certo” ou uma pista. As soluções estão recolhidas logo abaixo de cada questão.
 #
 # ### 1. O anel
 #
-# Os anéis do mapa contêm 50% e 95% da massa da priori no plano. Escreva o raio do círculo que contém uma massa dada, um número entre 0 e 1. Para 95%, ele é 1,96?
+# Os anéis do mapa contêm 50% e 95% da massa da priori no plano. Escreva uma função que receba a massa, um número entre 0 e 1, e devolva o raio do círculo que a contém. Para 95%, ele é 1,96?
 
 # %% key="exercise-radius" tags=["nbval-check-output"]
 def my_radius(mass):
@@ -1123,7 +1128,7 @@ verdict
 # %% [markdown] key="exercise-tiles-text"
 # ### 2. Encontre o erro
 #
-# `published_tiles` já desenhou muitas das variedades publicadas. `decode` leva `(B, 2)` a `(B, D)`; `points` está em ordem crescente e serve aos dois eixos. Os ladrilhos voltam como `(n, n, D)`, e `imshow` desenha a primeira linha em cima. O texto ao lado da figura diz que $z_1$ cresce para a direita e $z_2$ para cima. Encontre o erro e escreva `my_tiles` sem ele.
+# `published_tiles` já desenhou muitas das variedades publicadas. `decode` leva `(B, 2)` a `(B, D)`; `points` está em ordem crescente e serve aos dois eixos. A função devolve os ladrilhos como `(n, n, D)`, para `imshow`. O texto ao lado da figura diz que $z_1$ cresce para a direita e $z_2$ para cima. Encontre o erro e escreva `my_tiles` sem ele.
 
 # %% key="exercise-tiles" tags=["nbval-check-output"]
 def published_tiles(decode, points):
@@ -1155,7 +1160,7 @@ verdict
 # %% [markdown] key="exercise-bits-text"
 # ### 3. Amostras boas demais para ser verdade
 #
-# O autor de `proud_bits` se orgulha das amostras nítidas que ela tira das médias do decodificador, em preto e branco, sem um chuvisco sequer. Encontre o erro e escreva `my_bits` sem ele. A função recebe e devolve `(B, D)`.
+# O autor de `proud_bits` se orgulha das amostras nítidas que essa função tira das médias do decodificador, em preto e branco, sem um chuvisco sequer. Encontre o erro e escreva `my_bits` sem ele. A função recebe e devolve `(B, D)`.
 
 # %% key="exercise-bits" tags=["nbval-check-output"]
 def proud_bits(means):
@@ -1202,14 +1207,14 @@ verdict
 # %% [markdown] key="solution-walk-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# Os pesos do caminho esférico dependem do ângulo entre os dois pontos, que é ele mesmo aleatório; uma combinação com pesos aleatórios não precisa ser normal. Em muitas dimensões, dois sorteios independentes formam quase um ângulo reto. Com $\theta = \pi / 2$, os pesos são $\cos(t\,\pi / 2)$ e $\sin(t\,\pi / 2)$, cujos quadrados somam 1.
+# Os pesos do caminho esférico dependem do ângulo entre os dois pontos, que também é aleatório; uma combinação com pesos aleatórios não precisa ser normal. Em muitas dimensões, dois sorteios independentes formam quase um ângulo reto. Com $\theta = \pi / 2$, os pesos são $\cos(t\,\pi / 2)$ e $\sin(t\,\pi / 2)$, cujos quadrados somam 1.
 #
 # </details>
 
 # %% [markdown] key="exercise-active-text"
 # ### 5. Quem está acordado?
 #
-# Conte as latentes ativas. A função recebe `mu`, as médias de $N$ imagens, `(N, L)`. Uma latente é ativa se a sua média varia de imagem para imagem com variância acima de 0,01. Devolva a contagem. Cuidado com a dimensão cuja média é a mesma em toda imagem, mas não é zero.
+# Conte as latentes ativas. A função recebe `mu`, as médias de $N$ imagens, `(N, L)`. Uma latente é ativa se a variância da sua média, de imagem para imagem, passa de 0,01. Devolva a contagem. Cuidado com a dimensão cuja média é a mesma em toda imagem, mas não é zero.
 
 # %% key="exercise-active" tags=["nbval-check-output"]
 def my_active(mu):

@@ -137,6 +137,18 @@ def test_interrupting_keeps_what_was_learnt(images, monkeypatch, capsys):
     assert "after 2 of 10 complete epochs" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bytes_train_as_their_grey_levels_do(images, dtype):
+    levels = (255 * images.pixels).round().byte()
+    trained = []
+    for pixels in (levels, levels.float() / 255):
+        model = new_model().to(dtype)
+        torch.manual_seed(1)
+        fit(model, Images(pixels, images.labels, dynamic=True))
+        trained.append(weights(model))
+    assert torch.equal(*trained)
+
+
 def test_training_mode_is_given_back(images):
     model = new_model().eval()
     fit(model, images, epochs=1)

@@ -275,7 +275,7 @@ def _elbos(model: Any, images: data.Images) -> Any:
         return wrong("check-empty")
     if not isinstance(model, VAE):
         return wrong("check-not-vae", got=type(model).__name__)
-    x = images.pixels[:JUDGED]
+    x = data.grey(images.pixels[:JUDGED])
     if model.input_dim != x.shape[1]:
         return wrong("tour-model-pixels", got=model.input_dim, takes=x.shape[1])
 

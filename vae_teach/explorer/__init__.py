@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from vae_teach.data import Images, draw_bits
+from vae_teach.data import Images, draw_bits, grey
 from vae_teach.figures import Pictured, side_of
 from vae_teach.guards import check_width
 from vae_teach.models import Adapted, adapt
@@ -283,12 +283,12 @@ def _codes(
     """Pack the codes and classes of some images, and pictures of the first of them."""
     if not isinstance(images, Images):
         raise TypeError(say("explorer-images", got=type(images).__name__))
-    check_width("images.pixels", images.pixels, width)
+    check_width("images.pixels", grey(images.pixels[:1]), width)
     count = min(MAP_IMAGES, len(images))
     spread = torch.linspace(0, len(images) - 1, count).long()  # over the whole set
     stride = -(-count // KEPT_IMAGES)
     order = torch.cat([spread[k::stride] for k in range(stride)])  # kept ones first
-    pixels = images.pixels.cpu()[order]  # (N, D)
+    pixels = grey(images.pixels.cpu()[order])  # (N, D)
     seeded = torch.Generator().manual_seed(0)  # the same bits whenever it is executed
     x = (
         draw_bits(pixels, seeded) if images.dynamic else pixels

@@ -19,7 +19,7 @@ from torch.optim import Adam
 from tqdm.auto import tqdm
 
 from vae_teach.bounds import Bound, elbo
-from vae_teach.data import Images
+from vae_teach.data import Images, grey
 from vae_teach.guards import check_choice, check_count, find_device, trusted_values
 from vae_teach.models import alike, own_stream, own_tensor
 from vae_teach.speed.cuda_graph import CapturedStep, Step
@@ -325,8 +325,16 @@ class _Climbed(nn.Module):
 
 
 def _brought(images: Images, model: nn.Module) -> Images:
-    """Return the same images in the model's dtype, on its device."""
-    pixels = alike(images.pixels, own_tensor(model, images.pixels))
+    """Return the same images in the model's dtype, on its device.
+
+    Bytes stay bytes for a model in float32, which is what their batches are in.
+    """
+    pixels = images.pixels
+    like = own_tensor(model, grey(pixels[:1]))
+    if pixels.dtype == torch.uint8 and like.dtype == torch.float32:
+        pixels = pixels.to(like.device)
+    else:
+        pixels = alike(grey(pixels), like)
     return replace(images, pixels=pixels, labels=images.labels.to(pixels.device))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_teach.bounds import Bound, elbo
-from vae_teach.data import Images
+from vae_teach.data import Images, grey
 from vae_teach.models import adapt, alike, own_tensor
 from vae_teach.speed.threads import share_cores, shares_cores
 from vae_teach.words import say
@@ -51,7 +51,7 @@ def evaluate(
     was_training = getattr(view.model, "training", False)
     if was_training:
         view.model.eval()
-    like = own_tensor(view.model, images.pixels)
+    like = own_tensor(view.model, grey(images.pixels[:1]))
     batches = images.batches(batch_size, shuffle=False)
     bounds = []
     for x, _ in batches:
