@@ -33,7 +33,12 @@ BATCH_SIZE = 128
 LEARNING_RATE = 1e-3
 DEVICE = "cpu"
 TEST_SEED = 0
-PACKAGES = {"JAX": "jax", "Pyro": "pyro-ppl", "Lightning": "lightning", "pythae": "pythae"}
+PACKAGES = {
+    "JAX": "jax",
+    "Pyro": "pyro-ppl",
+    "Lightning": "lightning",
+    "pythae": "pythae",
+}
 
 Row = dict[str, Any]
 Settings = dict[str, Any]

@@ -131,13 +131,14 @@ def pytest_collection_modifyitems(items):
     whose later lessons train most.
     """
 
-    def turn(item):
-        notebook = item.path.suffix == ".ipynb"
-        in_browser = item.path.name == "test_lessons_browser.py"
-        later_first = -int(item.path.stem[:2]) if notebook else 0
-        return not in_browser, not notebook, later_first
+    def is_notebook(item):
+        return item.path.suffix == ".ipynb"
 
-    items.sort(key=turn)
+    def in_browser(item):
+        return item.path.name == "test_lessons_browser.py"
+
+    items.sort(key=lambda i: i.path.stem if is_notebook(i) else "", reverse=True)
+    items.sort(key=lambda i: (not in_browser(i), not is_notebook(i)))
 
 
 class Guard:

@@ -111,6 +111,19 @@ def test_mnist_is_mnist():
     assert test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        pytest.param("mnist", "9a4df4594984b77d", marks=pytest.mark.mnist),
+        ("strokes", "f6be7b195b9c618b"),
+    ],
+)
+def test_the_test_images_are_those_of_the_published_numbers(name, digest):
+    """Their bits are drawn once, from one seed: another draw is another test set."""
+    bits = data.load(name, "test").pixels.byte().numpy()
+    assert hashlib.sha256(np.packbits(bits)).hexdigest()[:16] == digest
+
+
 @pytest.mark.mnist
 def test_grey_floor_of_mnist():
     grey = data.load("mnist", "test", binarize=None).pixels.double()
@@ -688,7 +701,7 @@ PIXELS, LABELS = torch.rand(6, 784), torch.zeros(6, dtype=torch.int64)
         (PIXELS + 1, LABELS, ValueError, r"pixels: got pixels from 1\S* to"),
         (PIXELS - 1, LABELS, ValueError, r"must lie in \[0, 1\]"),
         (PIXELS * math.nan, LABELS, ValueError, "pixels: got NaN"),
-        ((PIXELS * 255).byte(), LABELS, TypeError, r"as_tensor\(pixels\) / 255"),
+        ((PIXELS * 255).long(), LABELS, TypeError, r"as_tensor\(pixels\) / 255"),
         (PIXELS.numpy(), LABELS, TypeError, "pixels: got ndarray"),
         (PIXELS.reshape(6, 28, 28), LABELS, ValueError, r"reshape\(-1, 784\)"),
         (PIXELS[:0], LABELS[:0], ValueError, "pixels: got an empty set"),

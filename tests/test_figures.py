@@ -111,7 +111,7 @@ def test_manifold_picture_is_upright(compass):
     assert bottom > top  # rows of an image are counted from above
     heights = [tick.get_text() for tick in ax.get_yticklabels()]
     places = ax.get_yticks()
-    values = [float(text) for text in heights]
+    values = [float(text.replace("−", "-")) for text in heights]
     assert values == sorted(values)
     assert list(places) == sorted(places, reverse=True)
 
@@ -122,7 +122,8 @@ def test_ticks_of_the_manifold_stand_on_their_tiles(compass):
     for place, text in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True):
         tile = int(place // 28)
         oracle = stats.norm.ppf((tile + 0.5) / n)
-        assert float(text.get_text()) == pytest.approx(oracle, abs=0.006)
+        value = float(text.get_text().replace("−", "-"))
+        assert value == pytest.approx(oracle, abs=0.006)
 
 
 def test_quantiles_cut_the_normal_into_equal_masses():

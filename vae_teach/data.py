@@ -69,7 +69,7 @@ class Images:
 
     Args:
         pixels: (N, D) float in [0, 1], or grey levels from 0 to 255 as bytes (uint8),
-            which become floats in the batches; D is 784 for every dataset of the course.
+            which become floats in the batches; D is 784 in all data of the course.
         labels: (N,) int64, the digit in each image.
         name: where it comes from, such as ``"mnist"``.
         dynamic: draw new bits from the grey levels each time a batch is taken.
@@ -231,7 +231,8 @@ def _read_either(name: str, split: str) -> tuple[str, Tensor, Tensor]:
     if name == "strokes":
         count, seed = (60_000, 0) if split == "train" else (10_000, 1)
         drawn, factors = strokes.digits(count, seed=seed)
-        return name, drawn.mul_(255).round_().byte(), factors.label  # as files hold them
+        levels = drawn.mul_(255).round_().byte()  # as files hold them
+        return name, levels, factors.label
     return name, *_read_files(name, split)
 
 

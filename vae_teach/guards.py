@@ -127,8 +127,8 @@ def check_sound(value: Tensor) -> Tensor:
 def check_pixels(name: str, value: Tensor, *, bytes_too: bool = False) -> None:
     """Raise unless ``value`` holds floating pixels in [0, 1], without NaN, not empty.
 
-    With ``bytes_too``, grey levels from 0 to 255 in uint8 will do. TypeError for another
-    dtype, ValueError for the rest. Waits for the device.
+    With ``bytes_too``, grey levels from 0 to 255 in uint8 will do. TypeError for
+    another dtype, ValueError for the rest. Waits for the device.
     """
     are_bytes = bytes_too and isinstance(value, Tensor) and value.dtype == torch.uint8
     if not are_bytes and not (isinstance(value, Tensor) and value.is_floating_point()):

@@ -51,7 +51,7 @@ def current_language() -> str:
 
 
 class _Numbers(string.Formatter):
-    """Format strings whose numbers are set as in print: 1,234.5 or 1.234,5, −2 × 10⁻⁷."""
+    """Format strings whose numbers are set as in print: 1,234.5 or 1.234,5, −2."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         text = str(super().format_field(value, format_spec))
@@ -64,7 +64,7 @@ class _Numbers(string.Formatter):
 
 
 def _in_print(number: str) -> str:
-    """Set a minus sign for a hyphen, none before a zero, and a power of ten for an e."""
+    """Set a minus sign for a hyphen, none before a zero; a power of ten for an e."""
     mantissa, is_power, exponent = number.partition("e")
     if is_power and exponent[1:].isdigit():
         return f"{_in_print(mantissa)} × 10{str(int(exponent)).translate(_RAISED)}"

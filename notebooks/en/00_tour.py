@@ -51,7 +51,7 @@ use_language("en")
 #
 # A variational autoencoder (VAE) stores **a small cloud** instead of the point. The decoder has to rebuild the image from anywhere in the cloud. And each cloud is pulled towards a known distribution, the *prior*, so that together they cover it. The better they do, the more often a draw from the prior lands on ground that the decoder knows. Section 10 measures how well they do.
 #
-# Take five images, with a cloud for each. Each cloud carries a fifth of the mass. In this example, the sum of the clouds, the thick line, has no holes, and differs from the prior, which is dashed, by less than a tenth of the prior's peak.
+# Take five images. On the left of the picture are the five points of an autoencoder, on the right the five clouds of a VAE, each with a fifth of the mass. In this example, the sum of the clouds, the thick line, has no holes, and differs from the prior, which is dashed, by less than a tenth of the prior's peak.
 
 # %% key="clouds"
 codes = torch.tensor([-1.1, -0.5, 0.0, 0.5, 1.1])  # one per image
@@ -181,7 +181,7 @@ assert -23.5 < volume < -22.5
 #
 # $$-\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{q(z)}\!\left[\log \frac{p(z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q(z)}\!\left[\frac{p(z)}{q(z)}\right] = \log \int p(z)\, dz = 0.$$
 #
-# It is zero only when the two are equal, since the logarithm is nowhere straight, and $\mathrm{KL}(q \,\|\, p)$ is not $\mathrm{KL}(p \,\|\, q)$.
+# It is zero only when the two are equal, since the logarithm is nowhere straight, and it is not symmetric: in general, $\mathrm{KL}(q \,\|\, p)$ is not $\mathrm{KL}(p \,\|\, q)$.
 #
 # Now apply the same inequality to importance sampling, with the encoder's $q$:
 #
@@ -200,7 +200,7 @@ assert -23.5 < volume < -22.5
 #
 # Do not believe it: check it. In the linear model with one latent, three routes lead to these three numbers: $\log p(x)$ is the density of a normal, the ELBO is estimated from 1,000 draws of $q$, and the KL between two normals has a formula. The next cell puts $q$ at the right centre and varies its width. Three of its rows are printed: the last two numbers of each should be equal, up to the error of the estimate. In the picture, the ELBO is highest, and meets the dashed line, where the width is that of the posterior. If the cloud is too narrow or too wide, the ELBO drops.
 #
-# So we maximize the ELBO, over both networks at once. A better encoder closes the gap. A better decoder raises the bound, and $\log p(x)$ can never lie below it.
+# So we maximize the ELBO over the weights of both networks at once. A better encoder narrows the gap. A better decoder raises the bound, and $\log p(x)$ can never lie below it.
 
 # %% key="elbo-gap"
 weights, x, exact = linear_model(1)
@@ -256,7 +256,7 @@ assert train_images.pixels.nbytes == 60_000 * 784  # 47 MB
 print(say("tour-data", name=train_images.name, train=shape, device=device.type))
 
 # %% [markdown] key="why-binary"
-# **Why black and white?** The decoder will say, for each pixel, how likely it is to light up. That is a Bernoulli distribution, and it only ever produces zeros and ones. A grey of 0.5 is not a possible value. We read it as the probability of drawing a 1. Given $z$, the pixels are independent: $p(x \mid z) = \prod_d p_d^{x_d} (1 - p_d)^{1 - x_d}$. (The Gaussian noise of section 2 was there for its exact answer.) So we draw each pixel with the probability that its grey level indicates, anew in each batch of training, and once and for all for the test. So `train_images.pixels` are greys, and `test_images.pixels` are bits.
+# **Why black and white?** The decoder will say, for each pixel, how likely it is to light up. That is a Bernoulli distribution, and it only ever produces zeros and ones. A grey of 0.5 is not a possible value. We read it as the probability of drawing a 1. So we draw each pixel with that probability, anew in each batch of training, and once and for all for the test. So `train_images.pixels` are greys, and `test_images.pixels` are bits. Given $z$, the pixels are independent: $p(x \mid z) = \prod_d p_d^{x_d} (1 - p_d)^{1 - x_d}$, where $p_d$ is the probability that pixel $d$ lights up. (The Gaussian noise of section 2 was there for its exact answer.)
 #
 # Here are ten images in grey and two draws of each. The digits stay the same; notice that only their edges change.
 
@@ -274,7 +274,7 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 #
 # The *number* is what suffers. A Bernoulli gives a grey pixel no probability at all. Nor is $p^x (1 - p)^{1 - x}$ a density of grey levels: the area under it, from 0 to 1, would have to be 1, and the next cell finds half of that or less. What comes out is not the logarithm of any density of greys, and it bounds nothing for the grey image. It only says something of the mean $\log p$ over the draws of bits, which is another quantity.
 #
-# The cell also prints the average entropy of the bits once the greys are known. Even someone who knew the greys would be left with that uncertainty; who does not know them has at least as much. And the mean $\log p(x)$ of a model never exceeds minus the entropy of the bits. So no model of the bits can come, on average, above minus this number, the *floor*.
+# The cell also prints the average entropy of the bits once the greys are known. Even someone who knew the greys would be left with that uncertainty; that of someone who does not know them, the whole entropy of the bits, is at least as large. And the mean $\log p(x)$ of a model never exceeds minus the whole entropy. So this number is the *floor* of any model's loss on the bits.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
@@ -299,7 +299,7 @@ for p in (0.5, 0.9):
 #
 # **Why the log-variance?** A network produces any real number, and a variance must be positive. The exponential takes care of that. The `clamp` keeps the standard deviation between 0.0067 and 148, so that one strange image cannot ruin the training. The clouds of the trained model stay inside; section 10 prints how wide they are.
 #
-# Inside, the decoder returns *logits*, the numbers that the sigmoid turns into probabilities. The loss is computed from the logits: that way, no probability is rounded to 0 or 1, whose logarithm could be infinite. The sigmoid enters only when we want to see the image.
+# Inside, the decoder returns *logits*, the numbers that the sigmoid turns into probabilities. The loss is computed from the logits: that way, no probability is rounded to 0 or 1, which could make a logarithm infinite. The sigmoid enters only when we want to see the image.
 
 # %% key="architecture-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("tour-alt-model"), width=9, height=2.3)
@@ -479,7 +479,7 @@ assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 #
 # The table gives, for each epoch, the training ELBO, its two terms and the test ELBO, in nats per image, and the seconds it took. The climb is fast and then slow. In the first epochs the test ELBO stands *above* the training ELBO. That is no mistake: the training value is an average over the epoch, in which the model was still worse, and the test is measured at its end. Later the two cross: the model knows the training images a little better.
 #
-# Look at the curve of the KL, on a scale of its own: from the second epoch on, it grows. (The value of the first includes a model not yet trained.) The reconstruction term gains more nats than the KL costs, and so their difference, the ELBO, improves.
+# Look at the curve of the KL, on a scale of its own: from the second epoch on, it grows. (The value of the first includes the batches in which training had hardly begun.) The reconstruction term gains more nats than the KL costs, and so their difference, the ELBO, improves.
 
 # %% key="training-fit"
 torch.manual_seed(0)
@@ -522,11 +522,11 @@ assert mean - no_latent.mean() > 20
 figures.reconstructions(model, test_images)
 
 # %% [markdown] key="why-soft"
-# **Why so soft?** Two numbers are not enough to tell where each stroke is. Given $z$, the pixels are independent, and each answers for itself. Keep the encoder as it is, and ask which decoder would be the best at the point $z$. The images $x_n$ whose clouds reach $z$ all want a say, each with the weight $q(z \mid x_n)$. A pixel's best $p$ is where the derivative of $\sum_n w_n [x_n \log p + (1 - x_n) \log(1 - p)]$ is zero. That is their weighted **average**:
+# **Why so soft?** Two numbers are not enough to tell where each stroke is. Given $z$, the pixels are independent, and each answers for itself. Keep the encoder as it is, and ask which decoder would be the best at the point $z$. The images $x_n$ whose clouds reach $z$ all want a say, each with the weight $w_n = q(z \mid x_n)$. A pixel's best $p$ is where the derivative of $\sum_n w_n [x_n \log p + (1 - x_n) \log(1 - p)]$ is zero. That is the weighted **average** of the images:
 #
 # $$\bar{x}(z) = \frac{\sum_n q(z \mid x_n)\, x_n}{\sum_n q(z \mid x_n)}.$$
 #
-# An average of similar digits is a blurred digit. Has our decoder found this average? The next cell computes it from 20,000 training images, at the codes of 200 test images. The distance is the mean absolute difference per pixel. For comparison, the same distance is printed for the average of 50 random images of the same digit, and for the test image itself. At the median, the weighted average is the closest by far: the blur is what training asked for. The picture sets the two side by side. They are not equal everywhere: where clouds of many digits meet, the decoder, with its one hidden layer, smooths what the average leaves tangled.
+# An average of similar digits is a blurred digit. Has our decoder found this average? The next cell computes it from 20,000 training images, at the codes of 200 test images. The distance from the decoded image to that average is the mean absolute difference per pixel. For comparison, the same distance is printed for the average of 50 random images of the same digit, and for the test image itself. At the median, the weighted average is the closest by far: the blur is what training asked for. The picture has the decoder's output above and the weighted average below. They are not equal everywhere: where clouds of many digits meet, the decoder, with its one hidden layer, smooths what the average leaves tangled.
 #
 # The KL alone is not to blame. It has a say in how wide the clouds are, and so in how many images share a point. But an autoencoder with two numbers and no KL blurs as well: [lesson 05](05_latent_space.ipynb) shows it.
 
@@ -579,7 +579,7 @@ figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
 # %% [markdown] key="manifold"
 # ## 10. The manifold
 #
-# As $z$ moves over the plane, the decoded images form a surface with two dimensions among all pictures of 784 pixels. It is called the *manifold*. With two numbers per image, we can see it *at a glance*: it is enough to decode a grid of points $z$. But which grid? With equal steps, the tiles in the middle would hold far more prior mass than those at the ends. Along each axis, we cut the normal into twenty pieces of equal mass and keep the median of each: the inverse of the normal's cumulative distribution function at $(i + \frac{1}{2}) / 20$, for $i$ from 0 to 19.
+# As $z$ moves over the plane, the decoded images form a surface with two dimensions among all pictures of 784 pixels. It is called the *manifold*. With two numbers per image, we can see it *at a glance*: it is enough to decode a grid of points $z$. But which grid? With equal steps, the tiles in the middle would hold far more prior mass than those at the ends. So along each axis we cut the normal into twenty pieces of equal mass and keep the median of each: the inverse of the normal's cumulative distribution function at $(i + \frac{1}{2}) / 20$, for $i$ from 0 to 19.
 
 # %% key="manifold-grid" tags=["nbval-check-output"]
 n = 20
@@ -629,7 +629,7 @@ assert sigma.min() > math.exp(-5)
 assert sigma.max() < 1
 
 # %% [markdown] key="map-noticed"
-# All the clouds together, each with the same weight, make the **aggregate posterior**. If it were equal to the prior, 5% of its draws would fall outside the outer circle, and both variances would be 1. It is not: the cell finds more than three times as many, and for one digit most of them. The KL term pulls each cloud towards the prior, one by one, against the reconstruction term. About their sum it promises little: the KL from the sum to the prior cannot exceed the mean KL of the clouds, which is several nats, and that leaves much room. [Lesson 05](05_latent_space.ipynb) measures the difference.
+# All the clouds together, each with the same weight, make the **aggregate posterior**. If it were equal to the prior, 5% of its draws would fall outside the outer circle, and both variances would be 1. It is not: the cell finds more than three times as many, and for one digit most of its draws. The KL term pulls each cloud towards the prior, one by one, against the reconstruction term. About the aggregate posterior it promises little: the KL from it to the prior cannot exceed the mean KL of the clouds, which is several nats, and that leaves much room. [Lesson 05](05_latent_space.ipynb) measures the difference.
 
 # %% [markdown] key="sliders"
 # ## 11. Hands on the latent space
@@ -761,7 +761,7 @@ verdict
 # %% [markdown] key="exercise-mass-text"
 # ### 4. What a linear grid leaves out
 #
-# Many texts show the manifold on a grid of equal steps, from $-a$ to $a$ along each axis. What fraction of the prior mass falls inside it, with $L$ latent dimensions? In the function, these two numbers are called `extent` and `latents`. Return a number between 0 and 1. Then try $a = 2$ with 2 and with 20 dimensions.
+# Many texts show the manifold on a grid of equal steps, from $-a$ to $a$ along each axis. What fraction of the prior mass falls inside it, with $L$ latent dimensions? In the function, $a$ and $L$ are called `extent` and `latents`. Return a number between 0 and 1. Then try $a = 2$ with 2 and with 20 dimensions.
 
 # %% key="exercise-mass" tags=["nbval-check-output"]
 def my_grid_mass(extent, latents):
@@ -783,14 +783,14 @@ verdict
 # %% [markdown] key="solution-mass-text"
 # <details><summary>Answer to the question</summary>
 #
-# With $a = 2$, 91% of the prior's mass lies inside the square of two dimensions, and 39% inside the box of twenty. The grid that looks generous leaves most of the prior out.
+# With $a = 2$, 91% of the prior's mass lies inside the square of two dimensions, and 39% inside the box of twenty. With twenty dimensions, the grid that looked generous leaves most of the prior out.
 #
 # </details>
 
 # %% [markdown] key="exercise-latents-text"
 # ### 5. More latent dimensions
 #
-# Train a `nets.VAE` with ten latent dimensions for three epochs. Its test ELBO should be well above that of the lesson's model, which trained for five times as many epochs. The check compares the two, image by image, and demands a difference of at least four standard errors. What do you lose in exchange?
+# Train a `nets.VAE` with ten latent dimensions for three epochs. Its test ELBO should be well above that of the lesson's model, which trained for fifteen epochs. The check compares the two, image by image, and demands a difference of at least four standard errors. What do you lose in exchange?
 
 # %% key="exercise-latents" tags=["nbval-check-output"]
 my_wide_model = ...

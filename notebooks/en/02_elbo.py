@@ -193,7 +193,7 @@ for name, x in observed.items():
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
-# Let $g$ be a Gaussian with its centre on the needle. With $\sigma = 0.3$ it is twice as wide as the needle, and still fails beyond all measure, **because far out its tails are thinner than the posterior's**. There $f(z) \approx z$, so the posterior falls like a Gaussian of width $1 / \sqrt{1 + 1 / 0.4^2} = 0.37$: both are tiny, but $g$ is so much tinier that the ratio explodes. A wide one ($\sigma = 0.8$) does well. When in doubt, **let the prior propose half of the draws**, $q = \frac{1}{2} g + \frac{1}{2} p$. Then $q \ge \frac{1}{2} p$, and no weight exceeds $2\, p(x \mid z)$. For each $q$ the cell prints $\rho$, now with $q$ in the denominator.
+# Let $g$ be a Gaussian with its centre on the needle. With $\sigma = 0.3$ it is twice as wide as the needle, and still fails beyond all measure, **because far out its tails are thinner than the posterior's**. There the first coordinate of $f(z)$ is $z$ plus a bounded term, and the second is bounded, so the posterior falls like a Gaussian of width $1 / \sqrt{1 + 1 / 0.4^2} = 0.37$: both are tiny, but $g$ is so much tinier that the ratio explodes. A wide one ($\sigma = 0.8$) does well. When in doubt, **let the prior propose half of the draws**, $q = \frac{1}{2} g + \frac{1}{2} p$. Then $q \ge \frac{1}{2} p$, and no weight exceeds $2\, p(x \mid z)$. For each $q$ the cell prints $\rho$, now with $q$ in the denominator.
 
 # %% key="importance-price" tags=["nbval-check-output"]
 x = observed["C"]
@@ -243,7 +243,7 @@ for kind in ("prior", "half"):
 #
 # $$\mathrm{ELBO} = \mathbb{E}_{q}\!\left[\log \frac{p(x, z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q}\!\left[\frac{p(x, z)}{q(z)}\right] = \log p(x).$$
 #
-# In the next picture, $x$ is A and $q$ a Gaussian chosen in a hurry ($\mu = 0$, $\sigma = 0.8$). We cut $q$ into twelve pieces of equal mass; each dot is the weight in the middle of one. The black diamond is the average of all weights, $p(x)$. The dashed line is its logarithm; the solid one, the average of the logarithms. The band between them is what Jensen loses. Only if all weights were equal would it close.
+# In the next picture, $x$ is A and $q$ a Gaussian chosen in a hurry ($\mu = 0$, $\sigma = 0.8$). We cut $q$ into twelve pieces of equal mass; each dot is the weight in the middle of one. The black diamond is the average of the weights under all of $q$, not of these twelve: it is $p(x)$. The dashed line is its logarithm; the solid one, the average of the logarithms. The band between them is what Jensen loses. Only if all weights were equal would it close.
 
 # %% key="jensen-bound"
 def elbo(x, mu, logvar):
@@ -475,7 +475,7 @@ assert len(around) == 3 > len(beyond)  # the rim lies between the two levels
 figure
 
 # %% [markdown] key="ascent-ends"
-# Two peaks are mirror images, with a gap of 0.70 nats. The one in the middle has a gap of 5.34: a wide $q$ stretched over both humps and the valley between them. The rim around it is only a few hundredths of a nat high, and that is enough: gradient ascent stops there. The result depends on where you start.
+# Two peaks are mirror images, with a gap of 0.70 nats. The one in the middle has a gap of 5.34: a wide $q$ stretched over both humps and the valley between them. To leave this peak, a descent of a few hundredths of a nat would do, but the gradient never descends: the ascent stops there. The result depends on where you start.
 
 # %% key="ascent-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 for path, gradient in zip(paths, gradients, strict=True):
@@ -496,9 +496,9 @@ assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 # %% [markdown] key="two-modes"
 # ## 7. A posterior that no Gaussian fits
 #
-# Each high peak stands on *one* hump of B and ignores the other. Why does stretching over both not pay? Write $p$ for the posterior $p(z \mid x)$ here. $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ averages over $q$. Where $q$ puts mass and the posterior has next to none, the price is enormous; where the posterior has mass and $q$ has none, the average does not notice. With a valley as deep as B's, the best $q$ retreats into a single hump: it is *mode-seeking*. The best one, not every one: the middle peak covers both.
+# The $q$ of each high peak stands on *one* hump of B and ignores the other. Why does stretching over both not pay? Write $p$ for the posterior $p(z \mid x)$ here. $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ averages over $q$. Where $q$ puts mass and the posterior has next to none, the price is enormous; where the posterior has mass and $q$ has none, the average does not notice. With a valley as deep as B's, the best $q$ retreats into a single hump: it is *mode-seeking*. The best one, not every one: the middle peak covers both.
 #
-# The price of ignoring half can be guessed. Inside its hump, $q$ is about twice the posterior, and $\log 2 = 0.693$. The rest of the 0.70 is that the hump is not quite Gaussian.
+# The price of ignoring half can be guessed. Inside its hump, $q$ is about twice the posterior, which costs $\log 2 = 0.693$ nats. The rest of the 0.70 is that the hump is not quite Gaussian.
 #
 # Turn the divergence around, and what it asks for turns around too. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ averages over the posterior: wherever *it* has mass, $q$ must have some. Its best $q$ is *mass-covering*: set the derivatives of $\mathbb{E}_p[\log q]$ to zero, and it has the mean and the variance of the posterior. The next cell climbs to it and compares. In the picture, the dotted curve is the other mode-seeking solution.
 
@@ -555,7 +555,7 @@ figure
 #
 # With $q$ fixed, the ELBO as a function of $\theta$ is a curve below $\log p_\theta(x)$. If $q$ is the exact posterior at the present $\theta$, the two touch there; when $\theta$ climbs the curve from that point, $\log p$ must rise by at least as much. This is *expectation-maximization*. If $q$ is a Gaussian, a gap remains, **and it depends on $\theta$**: the climb also goes where the gap is small.
 #
-# Both climbs end on a peak near $a = 0.8$, and we compare them there. (Near $a = 2$, beyond the frame, $\log p$ has another, higher one; the cell prints its height.) In the picture, each orange curve is the ELBO with the $q$ of one turn held fixed, and the dot on it is where that turn began. The star is where the climb with Gaussians ended; the triangle, where the one with exact posteriors did.
+# We climb twice, with exact posteriors and with Gaussians. Both stay near the peak that $\log p$ has near $a = 0.8$, and we compare them there. (Near $a = 2$, beyond the frame, is another, higher one; the cell prints $\log p$ there.) In the picture, each orange curve is the ELBO with the $q$ of one turn held fixed, and the dot on it is the $a$ where that turn began. The star is where the climb with Gaussians ended; the triangle that points down is $\log p$ at the same $a$; the one that points up is where the climb with exact posteriors ended.
 
 # %% key="theta-model" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -640,7 +640,7 @@ assert place[0] < peak[0] - 0.05
 figure
 
 # %% [markdown] key="theta-noticed"
-# The ELBO rises in every turn. $\log p$ rises at first and then **falls**: the last turns gain by narrowing the gap. After twelve turns the Gaussians stand at another $a$, worse by 0.005 nats per observation. Little here; what matters is the direction.
+# The ELBO rises in every turn. $\log p$ rises at first and then **falls**: the last turns gain by narrowing the gap. After twelve turns the climb with Gaussians stands at another $a$, and loses 0.005 nats per observation. Little here; what matters is the direction.
 #
 # ### The whole data set at once
 #
@@ -689,7 +689,7 @@ print(say("elbo-data", name=train_images.name, device=device.type))
 del train_images
 
 # %% [markdown] key="digit-many"
-# First the whole test set. `exact.log_likelihood` gives $\log p(x)$ on a grid of 600 × 600 points; an image whose sum would move by a nat on a grid three times as coarse is summed again on a finer one. For the ELBO we sum the reconstruction over 8 × 8 points of $q$ (Gauss-Hermite quadrature, made for averages over a Gaussian), so that no random draws blur the gap; 64 points may miss a few hundredths of a nat. `bounds.elbo`, which draws, must agree on the first 500 images. The picture counts the test images by their gap, on a logarithmic axis.
+# First the whole test set. `exact.log_likelihood` gives $\log p(x)$ on a grid of 600 × 600 points; if the sum of an image moved by a nat or more on a grid three times as coarse, it would be done again on a finer one. For the ELBO we sum the reconstruction over 8 × 8 points of $q$ (Gauss-Hermite quadrature, made for averages over a Gaussian), so that no random draws blur the gap; 64 points may miss a few hundredths of a nat. `bounds.elbo`, which draws, must agree on the first 500 images. The picture counts the test images by their gap, on a logarithmic axis.
 
 # %% key="digit-gaps"
 nodes, weights = map(torch.from_numpy, hermegauss(8))
@@ -734,7 +734,7 @@ figure
 # %% [markdown] key="digit-cost"
 # ### How many draws for a digit?
 #
-# The formula of section 2 holds, with the plane in place of the line. For the first 500 images, the next cell computes how many draws bring $\log p(x)$ to within about 0.1 nats: from the prior, and from a mixture, half prior and half encoder's $q$. Why half prior, once more? Because of the tails. The network is linear in pieces, so far out its logits grow no faster than $|z|$, and the posterior falls no faster than $e^{-|z|^2/2 - b|z|}$ for some $b$. With $q$ alone, the variance integrates $p(z \mid x)^2 / q(z)$, whose exponent is $-|z|^2 + |z|^2 / (2 \sigma^2)$ and slower terms: infinite for $\sigma^2 < \frac{1}{2}$, as nearly all the $q$ of this encoder have.
+# The formula of section 2 holds, with the plane in place of the line. For the first 500 images, the next cell computes how many draws bring $\log p(x)$ to within about 0.1 nats: from the prior, and from a mixture, half prior and half encoder's $q$. Why half prior, once more? Because of the tails. The network is linear in pieces, so far out its logits grow no faster than $|z|$, and the posterior falls no faster than $e^{-|z|^2/2 - b|z|}$ for some $b$. With $q$ alone, the variance integrates $p(z \mid x)^2 / q(z)$, whose exponent is $-|z|^2 + |z|^2 / (2 \sigma^2)$ and slower terms: infinite for $\sigma^2 < \frac{1}{2}$ in some coordinate, as nearly all the $q$ of this encoder have.
 
 # %% key="digit-needs" jupyter={"source_hidden": true} tags=["hide-input"]
 def draws_needed(x):  # (B, 784) to (3, B): prior, mixture, what q misses
@@ -958,7 +958,7 @@ verdict
 # %% [markdown] key="exercise-bound-text"
 # ### 3. Find the bug: a bound that does not climb
 #
-# With $k$ draws from $q$, the bound of Burda, Grosse and Salakhutdinov (2015) is $\log \frac{1}{k} \sum_i w_i$. It is still a lower bound, and on average it climbs towards $\log p(x)$ as $k$ grows. Someone wrote `their_bound` and was surprised: with 1,000 draws, the bound of the test set was the same as with one. Find the bug and write the function anew. `log_weights` has shape `(k, B)`; a weight may be as small as $e^{-900}$.
+# With $k$ draws from $q$, the bound of Burda, Grosse and Salakhutdinov (2015) is $\log \frac{1}{k} \sum_i w_i$. On average it is still a lower bound, and climbs towards $\log p(x)$ as $k$ grows. Someone wrote `their_bound` and was surprised: with 1,000 draws, the bound of the test set was the same as with one. Find the bug and write the function anew. `log_weights` has shape `(k, B)`; a weight may be as small as $e^{-900}$.
 
 # %% key="exercise-bound" tags=["nbval-check-output"]
 def their_bound(log_weights):
@@ -983,7 +983,7 @@ verdict
 # %% [markdown] key="exercise-mixture-text"
 # ### 4. Find the bug: a prior that is wrong in the corners
 #
-# Another prior: a mixture of two Gaussians of equal weight, with centres at $(3, 3)$ and $(-3, -3)$ and identity covariance. `their_log_prior` is meant to return its log-density for each row of `z`, `(B, 2)`. At the point $(3, -3)$, far from both centres, it says $-3.22$; the right value is $-19.84$. What did it put there, and how many modes does it have in all? Write the function anew.
+# Another prior: a mixture of two Gaussians of equal weight, with centres at $(3, 3)$ and $(-3, -3)$ and identity covariance. `their_log_prior` is meant to return its log-density for each row of `z`, `(B, 2)`. At the point $(3, -3)$, far from both centres, it says $-3.22$; the right value is $-19.84$. What did it put there, and how many modes does the density have that it returns? Write the function anew.
 
 # %% key="exercise-mixture" tags=["nbval-check-output"]
 centres = float64([[3.0, 3.0], [-3.0, -3.0]])  # (K, 2)

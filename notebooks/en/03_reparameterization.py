@@ -16,11 +16,11 @@
 #
 # Between the encoder and the decoder stands a draw. Training needs a derivative, and a draw has none. Lesson 00 got past it with one line, $z = \mu + \sigma\,\varepsilon$. Why does that line work, what would the alternatives cost, and when does it fail?
 #
-# **By the end you will be able to** write three estimators of the same gradient, say which are unbiased and how noisy each one is, choose between them for a distribution you have never met, and recognize bugs that raise no error: a blocked encoder, a baseline that sees its own draw, a surrogate loss with $z$ attached. Wherever the exact gradient can be computed, you will have compared with it.
+# **By the end you will be able to** write three estimators of the same gradient, say which are unbiased and how noisy each one is, choose between them for a distribution you have never met, and recognize bugs that raise no error: a blocked encoder, a baseline that sees its own draw, a surrogate objective with $z$ attached. Wherever the exact gradient can be computed, you will have compared with it.
 #
 # **You need** lesson 00.
 #
-# **Time:** 40 minutes of reading; about a minute of computing, and up to a minute more if the trained model is not in the cache yet. Cells that check, draw or only gather numbers are folded. `say` prints a sentence of the course.
+# **Time:** 40 minutes of reading; about a minute of computing, and up to a minute more if the trained model is not in the cache yet. Cells that check, draw or only gather numbers are folded. `say` returns a sentence of the course.
 
 # %% key="setup"
 import copy
@@ -69,7 +69,7 @@ assert sigma.grad is None
 #
 # $$\mathbb{E}[f(z)] = \mu^2 + \sigma^2 + e^{-9\sigma^2/2} \sin 3\mu.$$
 #
-# The gradient of that formula, with respect to $\mu$ and to $\log \sigma^2$ (why the logarithm: section 11), is the **exact answer** for everything that follows. We take it at $\mu = 0.6$, $\sigma = 0.5$. The cell computes it, and checks it against a numerical integral that knows neither the formula nor its derivative.
+# The gradient of that formula, with respect to $\mu$ and to $\log \sigma^2$ (why the logarithm: section 11), is the **exact answer** for the estimators of sections 3 to 6. We take it at $\mu = 0.6$, $\sigma = 0.5$. The cell computes it, and checks it against a numerical integral that knows neither the formula nor its derivative.
 
 # %% key="average" tags=["nbval-check-output"]
 def f(z):
@@ -345,7 +345,7 @@ axes[0].set_ylabel(say("gradients-count"))
 figure
 
 # %% [markdown] key="race-ratio-text"
-# The three histograms of 5,000 estimates share their axes. The dashed line is the exact gradient. It is the mean of all three, but not the peak of the first two, which are lopsided: many estimates a little too low, and a few far too high. The vertical scale is logarithmic, to show the rare estimates. Notice how far those of the score function go: **much of the variance comes from the tails**. The baseline trims mostly the left one.
+# The three histograms of 5,000 estimates of the derivative with respect to $q$'s mean share their axes. The dashed line is the exact value. It is the mean of all three, but not the peak of the first two, which are lopsided: many estimates a little too low, and a few far too high. The vertical scale is logarithmic, to show the rare estimates. Notice how far those of the score function go: **much of the variance comes from the tails**. The baseline trims mostly the left one.
 #
 # How large is the difference? The cell divides the variances. A ratio of 3 means that the score function needs three times as many draws to be as good.
 
@@ -435,7 +435,7 @@ assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
 # %% [markdown] key="waves-text"
 # ## 8. Does the path always win?
 #
-# It is often said. It is not so. Take $f(z) = \sin(a z + \varphi)$ and compute the mean variance of each estimator over all phases $\varphi$. The score-function term never exceeds $|\varepsilon|/\sigma$, however fast $f$ ripples. The pathwise term is the slope, and that grows with $a$. For the derivative in $\mu$: over all phases $\sin^2$ and $\cos^2$ average to $\frac{1}{2}$, and $\mathbb{E}[\varepsilon^2] = 1$, so the mean squares are $\frac{1}{2\sigma^2}$ and $\frac{a^2}{2}$. The two have the same mean, so their variances are equal where the mean squares are. **The curves cross exactly at $a\sigma = 1$**: where the phase of $f$ advances by one radian in one standard deviation of $q$. The first cell finds the same by quadrature.
+# It is often said. It is not so. Take $f(z) = \sin(a z + \varphi)$ and compute the mean variance of each estimator over all phases $\varphi$. The score-function term never exceeds $|\varepsilon|/\sigma$, however fast $f$ ripples. The pathwise term is the slope, and that grows with $a$. For the derivative in $\mu$: over all phases $\sin^2$ and $\cos^2$ average to $\frac{1}{2}$, and $\mathbb{E}[\varepsilon^2] = 1$, so the mean squares are $\frac{1}{2\sigma^2}$ and $\frac{a^2}{2}$. The two have the same mean, so their variances are equal where the mean squares are. **The curves of the picture that ends this section cross exactly at $a\sigma = 1$**: where the phase of $f$ advances by one radian in one standard deviation of $q$. The first cell finds the same by quadrature.
 #
 # The second cell tries the extreme case, a step: $f(z) = 1$ if $z > 0$, else $0$. Its slope is zero wherever there is one, so autograd sends zero along the path at every draw: no noise at all, and wrong. The average is $P(z > 0) = \Phi(\mu / \sigma)$, and its derivative in $\mu$ is $q(0)$. The score function finds it; so does moving $\mu$ and watching the average.
 
@@ -566,9 +566,9 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
     print(say("gradients-vae-exact", name=name, **told))
 
 # %% [markdown] key="vae-estimators-text"
-# The two numbers on each line come from different sums, and agree as far as sums over a grid can: the decoder has ReLUs, and with them creases.
+# The two numbers on each line come from different sums, and agree as far as sums over a grid can: the decoder has ReLUs, and with them creases. (A crease is no jump: the path stays unbiased.)
 #
-# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The mean of each must again lie within four standard errors, in each of the four numbers. Before you run it, guess how many draws each one needs until its noise in $\mu$ is no larger than the gradient itself. In the sections before, the average of $f$ was near 1. Here it is a log-probability of 784 pixels: tens or hundreds of nats below zero, while what matters is by how much it changes within $q$: *few* nats.
+# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The mean of each must again lie within four standard errors, in each of the four numbers. Before you run it, guess how many draws each one needs until its noise in $\mu$ is no larger than the gradient itself. In the sections before, the average of $f$ was near 1. Here $f$ is a log-probability of 784 pixels: tens or hundreds of nats below zero, while what matters is by how much it changes within $q$: *few* nats.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
@@ -606,7 +606,7 @@ for name, each in vae_estimators.items():
     print(say("gradients-vae-row", name=say(f"gradients-way-{name}"), **row))
 
 # %% [markdown] key="vae-many-text"
-# The last number on each line says how many draws it takes, for this image, until the noise in the gradient of $\mu$ is only as large as the gradient itself.
+# The last number on each line says how many draws it takes, for this image, until the noise in the gradient of $\mu$, both means together, is only as large as the gradient itself.
 #
 # One image is one image. The two folded cells compute the variance of the three estimators for 400 test images, by a sum over 144 points of each $q$ in place of draws. (With the mean of the others as baseline, the estimate is $\frac{1}{S - 1} \sum_i (f_i - \bar f)\, s_i$, the sample covariance of $f$ and the score $s$, whose variance has a known formula.) The exact gradient stays that of the first image; for the 400 we compute the variances. The first image must agree with the draws above.
 
@@ -693,7 +693,7 @@ assert middles[1].max() < 20
 # %% [markdown] key="training-text"
 # ## 10. What it means for a training run
 #
-# Noise in a gradient costs training steps. The cell below trains small VAEs (100 hidden units, 4,800 images, three epochs of batches of 64) that differ only in how the **encoder** gets its gradient. The decoder needs no trick: no draw depends on it. Three seeds each; a seed gives all of them the same initial weights.
+# Noise in a gradient costs training steps. The cell below trains small VAEs (100 hidden units, 4,800 images, three epochs of batches of 64) that differ only in how the **encoder** gets its gradient, and in the number of draws per image. The decoder needs no trick: no draw depends on it. Three seeds each; a seed gives all of them the same initial weights.
 #
 # - **blocked**: a plain sample, as in section 1. No error is raised, because the KL still has a gradient for the encoder. Something is learnt, but not what you want.
 # - **score function**: one draw.
@@ -883,7 +883,7 @@ for name, each in poisson_ways.items():
 assert poisson_ways["next"].var() < poisson_ways["score"].var()
 
 # %% [markdown] key="gumbel-text"
-# The fourth answer is to **relax the draw**. Add to each logit a Gumbel noise, $-\log(-\log u)$ with $u$ uniform, and keep the index of the largest: that is an exact draw from the categorical. Put a softmax of temperature $\tau$ in place of "the largest", $y = \mathrm{softmax}((\text{logits} + \text{noise}) / \tau)$, and there is a path: the *Gumbel-softmax* (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017). The price: the draw is no longer a category, but a mixture of them, and the gradient is that of another problem. It is **biased**. As $\tau$ falls, the bias goes away and the variance comes.
+# The fourth answer is to **relax the draw**. Add to each logit a Gumbel noise, $-\log(-\log u)$ with $u$ uniform, each of its own, and keep the index of the largest: that is an exact draw from the categorical. Put a softmax of temperature $\tau$ in place of "the largest", $y = \mathrm{softmax}((\text{logits} + \text{noise}) / \tau)$, and there is a path: the *Gumbel-softmax* (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017). The price: the draw is no longer a category, but a mixture of them, and the gradient is that of another problem. It is **biased**. As $\tau$ falls, the bias goes away and the variance comes.
 #
 # Its sibling, the **straight-through** estimator, gives $f$ the hard category and pretends, on the way back, that it was the soft one. In code: `hard + soft - soft.detach()`. The decoder then sees real categories. But the gradient is that of neither the hard problem nor the soft one.
 #
@@ -952,7 +952,7 @@ assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 # %% [markdown] key="landing-text"
 # ## 13. One last noise that can be removed
 #
-# Suppose that training went perfectly, and $q$ *is* the posterior. The exact gradient is then zero. Is the pathwise estimate zero as well? With the KL in closed form, no: each draw still pulls its own way.
+# Suppose that training went perfectly, and $q$ *is* the posterior. The exact gradient with respect to the parameters of $q$ is then zero. Is the pathwise estimate zero as well? With the KL in closed form, no: each draw still pulls its own way.
 #
 # Write the whole ELBO inside the average, $\log p(x, z) - \log q(z)$. If $q$ is the posterior, that is $\log p(x)$, the same number at every $z$: along the path, its slope is zero. What still moves is $\mu$ and $\sigma$ *inside* $\log q$, and that part is a score, which averages to zero. Drop it, by detaching the parameters in $\log q$, and the noise vanishes at the optimum: *sticking the landing* (Roeder, Wu and Duvenaud, 2017).
 #
@@ -1090,7 +1090,7 @@ assert verdict
 verdict
 
 # %% [markdown] key="exercise-surrogate-text"
-# ### 4. Find the bug: the surrogate loss
+# ### 4. Find the bug: the surrogate objective
 #
 # In practice one does not write the score; one writes a number whose *derivative* is the estimate, and calls `backward`. Here `z` came from `rsample`, so `z` and `values` both depend on `mu` and `logvar`. The derivative of `buggy_surrogate` is not the score-function estimate. Find out what it is for $\mu$ and for $\log \sigma^2$. Then write a version whose derivative is the mean of the terms of exercise 1, without a baseline.
 
@@ -1119,6 +1119,6 @@ verdict
 # %% [markdown] key="solution-surrogate-text"
 # <details><summary>What the bug lets through</summary>
 #
-# With `z` attached, $\log q(z)$ changes for two reasons: because the bell curve moves, and because the draw moves with it. For $\mu$, the two cancel exactly: when the draw moves with the curve, the density at the draw does not change. The gradient at $\mu$ is zero, at every draw. For $\log \sigma^2$ what is left is $-\frac{1}{2}$ times the mean of the values: a number that ignores where the draws fell.
+# With `z` attached, $\log q(z)$ changes for two reasons: because the bell curve moves, and because the draw moves with it. For $\mu$, the two cancel exactly: when the draw moves with the curve, the density at the draw does not change. The gradient at $\mu$ is zero, at every draw. For $\log \sigma^2$ what is left is $-\frac{1}{2}$ times the mean of the values: the score was replaced by a constant, the same for every draw.
 #
 # </details>

@@ -59,7 +59,7 @@ use_language("en")
 #
 # In our network nearly all of the arithmetic is in the products of matrices. A layer with $a$ inputs and $b$ outputs takes $a b$ multiplications and as many additions for each image: $2ab$ operations. The backward pass takes two products more, for the gradients of the weights and of the input. Only the first layer does without the second, because nobody asks for the gradient of the pixels.
 #
-# The next cell counts by hand, and then lets PyTorch's own counter watch a real step. The two counts must be equal.
+# The next cell counts by hand, and then lets PyTorch's own counter watch a real forward and backward pass. It counts only products of matrices: the two must be equal.
 
 # %% key="work-counted" tags=["nbval-check-output"]
 LAYERS = [(784, 400), (400, 2), (400, 2), (2, 400), (400, 784)]
@@ -75,7 +75,7 @@ assert counter.get_total_flops() == 128 * operations
 print(say("training-operations", forward=forward, backward=backward, total=operations))
 
 # %% [markdown] key="device"
-# Three million operations for an image. A processor does billions in a second; how many, we are about to measure. First the data: 6,400 images, seen once, in 50 steps of 128. Their bits are drawn here, once and for all.
+# Three million operations for an image. A processor does billions in a second; how many, we are about to measure. First the data: 6,400 images, seen once, in 50 steps of 128. Each pixel becomes a 0 or a 1 by a draw (lesson 00), here, once and for all.
 #
 # `torch.accelerator` finds the device: CUDA, or MPS on a Mac with Apple's chip. On MPS this notebook does the same as on a CPU, on the device, without the rungs in 16 bits. We have not run it there.
 
@@ -98,7 +98,7 @@ print(say("training-machine", device=device.type, threads=torch.get_num_threads(
 # %% [markdown] key="limit"
 # ## 2. The limit
 #
-# No loop can finish an image sooner than the matrix products that it takes. So we time the products alone: the same matrix shapes as in a training step, nothing in between. Their speed is **the limit** for batches of 128; larger products run faster, and so may larger batches. The folded cell measures it with all digits of float32 (`"highest"`), and with bfloat16, a number of 16 bits, allowed inside the products (`"medium"`).
+# No loop can finish an image sooner than the matrix products that it takes. So we time the products alone: the same matrix shapes as in a training step, nothing in between. Their speed is **the limit** for batches of 128; larger products do more operations per second, so larger batches may do more images per second. The folded cell measures it with all digits of float32 (`"highest"`), and with bfloat16, a number of 16 bits, allowed inside the products (`"medium"`).
 #
 # One detail separates a measurement from a guess. A GPU takes orders from the *host*, the processor that runs Python, and returns at once, long before the work is done. Whoever stops the clock without waiting has measured how fast one can give orders. Hence `synchronize`.
 
@@ -258,7 +258,7 @@ def from_disk(images):
 # 3. **Logits.** From the logit $\ell = \log \frac{p}{1 - p}$ the loss of a pixel is $\log(1 + e^\ell) - x \ell$, with no sigmoid. This formula is shorter, and it is also the *right* one. Take a pixel that is off, while the decoder is sure that it is on, with a logit of 20. The exact price is $\log(1 + e^{20})$ nats. Through the sigmoid, the probability rounds to 1, and PyTorch limits to 100 a price that would be infinite.
 # 4. **Fused Adam.** Adam updates ten tensors, each by a series of small operations. `fused=True` reads each number once. The last cell of the three counts.
 #
-# The package's `fit` adds the gradient $x - \mathrm{sigmoid}(\ell)$ of the logits $\ell$, written by hand in `densities.log_bernoulli`: autograd need not find it. That is only a part of this rung. The rest is what `fit` does in another way; section 9 shows some of its steps one by one.
+# The package's `fit` also brings the gradient of the log-likelihood with respect to the logits, $x - \mathrm{sigmoid}(\ell)$, written by hand in `densities.log_bernoulli`: autograd need not find it. That is only a part of this rung. The rest is what `fit` does in another way; section 9 shows some of its steps one by one.
 
 # %% key="rung-climbed"
 def from_logits(x, logits, mu, logvar):
@@ -315,7 +315,7 @@ print(say("training-adam-operations", plain=len(plain), fused=len(in_one)))
 # %% [markdown] key="precision"
 # ### Fewer digits
 #
-# A float32 has 24 bits of precision, a float16 has 11, a bfloat16 has 8. Half the bytes move, and a processor with units for them multiplies faster. One without may become slower. Three ways to ask:
+# A float32 has 24 bits of precision, a float16 has 11, a bfloat16 has 8. With 16 bits half the bytes move, and a processor with units for them multiplies faster. One without may become slower. Three ways to ask for fewer digits:
 #
 # - `torch.set_float32_matmul_precision("medium")` allows bfloat16 inside the products. In the package: `fit(..., precision="medium")`. *On a GPU*, `"high"` uses TF32, with 11 bits.
 # - `torch.autocast(device.type, torch.bfloat16)` around `model(x)` runs the layers in bfloat16. The weights, Adam and the loss stay in float32: sums of 784 terms are no place to save digits.
@@ -354,7 +354,7 @@ if device.type in ("cpu", "cuda"):
     print(say("training-scaler", scale=scale, skipped=round(np.log2(65_536 / scale))))
 
 # %% [markdown] key="compile-and-graphs"
-# The first steps of a run in float16 only look for the scale. Prefer bfloat16 to float16 where there is a choice. (Both are slower than float32 on a processor that has no units for them: the table will show what yours does.)
+# The first steps of a run in float16 only look for the scale. Prefer bfloat16 to float16 where there is a choice. (Both may be slower than float32 on a processor that has no units for them; for bfloat16 the table shows what yours does.)
 #
 # ### `torch.compile` and CUDA graphs
 #
@@ -483,7 +483,7 @@ elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (turns, 200
 #
 # When are two ELBOs *different*? From seed to seed, the ELBO of the usual loop moves by several nats, as the next cell prints. But our rungs share seeds and noise. So we take the difference **within each seed** first, and the standard error of *these differences* afterwards: a paired comparison. What all runs of a seed have in common cancels. The differences from image to image give a second error; the two are squared, added, and the root is taken.
 #
-# **The rule.** A rung passes if the difference, with twice its error on either side, stays within half a nat, which we fix beforehand. A rung that we know too little about does not pass. And rungs that compute the same thing up to rounding must agree to 0.05 nats in *each* seed, on a CPU.
+# **The rule.** A rung passes if the difference, with twice its error on either side, stays between −0.5 and 0.5 nats, a band fixed beforehand. A rung that we know too little about does not pass. And rungs that compute the same thing up to rounding must agree to 0.05 nats in *each* seed, on a CPU.
 
 # %% key="ruler-applied"
 first = elbo["usual"].mean(1)  # (turns,) nats
@@ -570,7 +570,7 @@ draw_ladder([*names])
 #
 # With 512 images per step the products get larger. It seems the easiest rung of all. **By our rule it is none**: it loses tens of nats. An epoch has a quarter of the steps, and the model learns less.
 #
-# Is the comparison fair? A rate of $10^{-3}$ need not suit both batch sizes. The average of four times as many images has half the noise, which argues for twice the rate; others multiply by four. So we try several rates for each batch size, with the same three seeds, and judge each **at its own best rate**. (To choose and to judge on the same images favours each size a little; the differences here are far larger.) The seconds were not taken in turns; only the ELBOs may be compared. For 512 we also allow *two* epochs.
+# Is the comparison fair? A learning rate of $10^{-3}$, the one used so far, need not suit both batch sizes. The average of four times as many images has half the noise, which argues for twice the rate; others multiply by four. So we try several rates for each batch size, with the same three seeds, and judge each **at its own best rate**. (To choose and to judge on the same images favours each size a little; the differences here are far larger.) The seconds were not taken in turns; only the ELBOs may be compared. For 512 we also allow *two* epochs.
 
 # %% key="larger-checked"
 BATCHES, RATES = (32, 128, 512), (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
@@ -975,7 +975,7 @@ print(say("training-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()
 # %% [markdown] key="processes"
 # ## 12. Several processes
 #
-# How do several processors share the work? Each process holds a copy of the model and computes the gradient of *its share of the batch*. Then all average their gradients and take the same step; without that, the copies would drift apart. The loss is a mean, so the average of the shares' gradients is the gradient of the whole batch: that is algebra, if each share counts in proportion to its images. First in this process, with shares of 43, 43 and 42 images.
+# How do several processors share the work? Each process holds a copy of the model and computes the gradient of *its share of the batch*. Then all average their gradients and take the same step; without that, the copies would drift apart. The loss is a mean, so the average of the shares' gradients, each weighted by its number of images, is the gradient of the whole batch: that is algebra. First in this process, with shares of 43, 43 and 42 images.
 
 # %% key="processes-arithmetic"
 def given():
@@ -1015,7 +1015,7 @@ print(say("training-shares-far", far=distance(shared)))
 # %% [markdown] key="torchrun"
 # Now really. `torchrun` starts the processes and tells each its number (`RANK`) and how many they are (`WORLD_SIZE`). Each runs the function in the next cell. Three parts of PyTorch do the work:
 #
-# - `DistributedSampler` says which images each process gets. It repeats some to make the shares equal, because DDP takes the *plain* mean. In training that is off by little; in a mean over a test set it is an error. If it shuffles, call `set_epoch`, or every epoch has the same order.
+# - `DistributedSampler` says which images each process gets. It repeats some to make the shares equal, because `DistributedDataParallel`, below, takes the *plain* mean. In training that is off by little; in a mean over a test set it is an error. If it shuffles, call `set_epoch` at the start of each epoch, or every epoch has the same order.
 # - `DistributedDataParallel` averages the gradients during `backward`, a group at a time, while the gradients of earlier layers are still being computed.
 # - `no_sync` postpones that. Who takes a share in pieces (exercise 3) should talk once, at the last piece.
 
@@ -1086,7 +1086,7 @@ else:
 # torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m vae_teach.train --batch-size 512
 # ```
 #
-# `--batch-size` is the size over all processes: 512 shared by four is 128 for each. Those who keep 128 *per process* and add processes climb the false rung of section 6, without noticing.
+# `--batch-size` is the size over all processes: 512 shared by four is 128 for each; by eight, in the second command, 64. Those who keep 128 *per process* and add processes climb the false rung of section 6, without noticing.
 #
 # And the speed? Processes talk in every step, here 631,188 numbers, one for each parameter. Computing grows with the batch of each process, and talking does not. So sharing pays with larger batches per process, or in layers that use each weight many times, such as convolutions. For a network this small it can cost more than it gains; the next cell reads what was measured on a CPU (± is a single standard error).
 
@@ -1110,7 +1110,7 @@ else:
 #
 # PyTorch takes a thread for each core, whoever else is at work. At the end of each operation its threads wait for each other, and they wait by *spinning*: they look again and again whether the others are done. If four readers of this course share two cores, a spinning thread may hold the very core that the thread it waits for needs.
 #
-# The course tells waiting threads to sleep soon (`GOMP_SPINCOUNT`, for GNU's OpenMP). And the package's long loops look four times a second how many cores are free, and take as many threads; `OMP_NUM_THREADS` switches that off. *Work* is what all readers do per second, as a share of what one alone does; *wait* is the time of a piece of work, divided by what it would take if each reader got a fair share of the machine.
+# The course tells waiting threads to sleep soon (`GOMP_SPINCOUNT`, for GNU's OpenMP). And the package's long loops look four times a second how many cores are free, and take as many threads; `OMP_NUM_THREADS` switches that off. *Work* is what all readers do per second, as a share of what one alone does; *wait* is the time of a piece of work, divided by what it would take if each reader got a fair share of the machine. The ideal is 1 for both.
 
 # %% key="crowd-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("crowd")
@@ -1253,6 +1253,6 @@ verdict
 # %% [markdown] key="solution-amdahl-text"
 # <details><summary>Answer to the question about the optimizer</summary>
 #
-# With an infinite factor, $1 / (1 - s)$ remains, where $s$ is the optimizer's share. A part that takes a fifth of the time gains a quarter at most, however clever you are. That is Amdahl's law, and the reason to look at the profile before writing a line of code.
+# With an infinite factor the whole becomes $1 / (1 - s)$ times as fast, where $s$ is the optimizer's share. A part that takes a fifth of the time gains a quarter at most, however clever you are. That is Amdahl's law, and the reason to look at the profile before writing a line of code.
 #
 # </details>

@@ -185,7 +185,7 @@ figure
 # %% [markdown] key="classes-text"
 # ## 3. Which digits are hard?
 #
-# The mean ELBO hides ten different stories. The next picture splits the *cost* of each digit, the negative ELBO, into its two terms: the reconstruction below, the KL on top. The whisker is four standard errors long on each side. The diamond is the cost under a model without a latent, in which each pixel lights up with its frequency over the training set. The distance from bar to diamond is what the latent gains.
+# The mean ELBO hides ten different stories. The next picture splits the *cost* of each digit, the negative ELBO, into its two terms: the reconstruction below, the KL on top. The whisker is four standard errors long on each side. The diamond is the cost under a model without a latent, in which each pixel lights up with its frequency over the training set. The distance from the top of the bar to the diamond is what the latent gains.
 
 # %% key="classes"
 labels = test_images.labels.cpu()
@@ -234,9 +234,9 @@ assert kls[most] - kls[least] > 4 * torch.hypot(kl_errors[most], kl_errors[least
 assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digit's cost
 
 # %% [markdown] key="classes-noticed"
-# On MNIST the cheapest digit is the 1, which also has the least ink. The KL varies less than the reconstruction, and not with it: the 1 has the highest KL. A cloud that is narrow, or far from the centre, costs more.
+# On MNIST the cheapest digit is the 1, which also has the least ink. The KL varies less than the reconstruction, and not with it: the 1 has the highest KL. A cloud that is narrow, or far from the centre, costs more KL.
 #
-# Which single images cost most? The next picture shows the ten most expensive of the test set and the reconstruction of each. Some are badly written. Others are well written, but their code lies in a region of another digit. The line below the picture says how often that happens: which digit is at a place is decided by the 25 nearest codes.
+# Which single images cost most? The next picture shows the ten most expensive of the test set and the reconstruction of each. Some are badly written. Others are well written, but their code lies in a region of another digit. The line below the picture says how often that happens: which digit is at a place is decided by the 25 nearest test codes, the image's own among them.
 
 # %% key="worst" jupyter={"source_hidden": true} tags=["hide-input"]
 worst = bound.elbo.argsort()  # (10000,) the most expensive first
@@ -282,7 +282,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# It is the grey of before. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: the *test images* behave almost like samples from the model's own reconstructions. The table uses the mean code alone, without its noise. With 30 latents that matters, and the error is smaller than the grey; with the noise they agree, as the last line shows.
+# It is the grey of before. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: the *test images* behave almost like samples from the model's own reconstructions. The table uses the mean code alone, without its noise. With 30 latents that matters: the decoder was trained on noisy codes, and its grey holds the uncertainty that this noise brings; without it the error is smaller than the grey. With it they agree, as the last line printed shows.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -570,7 +570,7 @@ figure
 #
 # $$\mathrm{KL}(q \,\|\, p) = \int \Big(q \log \frac{q}{p} - q + p\Big)\,dz, \qquad \mathrm{KL}(p \,\|\, q) = \int \Big(p \log \frac{p}{q} - p + q\Big)\,dz.$$
 #
-# The added $-q + p$ integrates to zero. Now each place of the plane has its own share, and we can ask where the distance comes from. We call a place a *hole* if $q$ is below half of $p$ there.
+# The added $-q + p$, or its opposite, integrates to zero. Now each place of the plane has its own share, and we can ask where the distance comes from. We call a place a *hole* if $q$ is below half of $p$ there.
 
 # %% key="distance"
 log_ratio = q.clamp_min(1e-300).log() - p.log()  # (G, G)
@@ -601,7 +601,7 @@ assert overspill > 0.1 or not on_mnist
 # %% [markdown] key="distance-noticed"
 # **Two faults, and each divergence sees mostly one.** The codes overflow: outside the ring that holds 95% of the prior lie 19% of them, and in this model over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. And they leave holes, which hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, the one in the ELBO, takes less than a third of its value from the holes: where $q$ is near zero its term is at most $p$. $\mathrm{KL}(p \,\|\, q)$ takes over half of its value from them, because $\log (p / q)$ has no limit.
 #
-# And what does it cost? To remove the whole distance would save at most $\mathrm{KL}(q \,\|\, p)$ nats per image, less than half a nat out of a cost of more than 150: the ELBO hardly sees the holes.
+# And what does it cost? To put $q(z)$ in place of the prior, and change nothing else, would save exactly $\mathrm{KL}(q \,\|\, p)$ nats per image (the split below shows why): less than half a nat out of a cost of more than 150: the ELBO hardly sees the holes.
 #
 # Now section 5 can be finished. We take the region that holds 99% of $q$, from its densest points down. How many draws at temperature $T$ fall outside it? At $T = 1$ hardly more than of the codes themselves; at $T = 2$ a fifth.
 
@@ -750,7 +750,7 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# In the plane the middle of two draws also comes closer to the origin, but there are many draws there. In many dimensions there are hardly any. The norm of a draw from the prior has a known distribution, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, for example, around 4.4, and practically none near the origin, where the density is highest.
+# In the plane the middle of two draws also comes closer to the origin, but there are many draws there. In many dimensions there are hardly any. The norm of a draw from the prior has a known distribution, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, for example, around 4.4, and practically none near the origin, where the density of the prior (not of the norm) is highest.
 #
 # The point halfway between two draws has distribution $\mathcal{N}(0, I/2)$, so its norm is a chi divided by $\sqrt{2}$. The next picture compares the two distributions: steps are 20,000 measured norms, curves are the formula.
 
@@ -869,7 +869,7 @@ panel.controls["first"].value, panel.controls["way"].value = 3, "latents-straigh
 # %% [markdown] key="wide-text"
 # ## 9. More than two latents
 #
-# With 30 latents there is no plane to lay out, and a grid of 401 points an axis would have $401^{30}$. $q(z)$ can still be computed at a given point, but the distance and the mutual information of section 7 only be estimated by draws. Ask first **which dimensions are in use**. A latent that the decoder ignores costs KL and gains nothing, so training pulls it back to the prior: its KL goes to zero, and its mean no longer varies from image to image. It is *dead*, or collapsed. The usual count of **active** latents is of those whose mean varies with a variance above 0.01 (Burda et al., 2015).
+# With 30 latents there is no plane to lay out, and a grid of 401 points an axis would have $401^{30}$ points. At a given point $q(z)$ can still be computed, but the distance and the mutual information of section 7 only be estimated by draws. Ask first **which dimensions are in use**. A latent that the decoder ignores costs KL and gains nothing, so training pulls it back to the prior: its KL goes to zero, and its mean no longer varies from image to image. It is *dead*, or collapsed. The usual count of **active** latents is of those whose mean varies with a variance above 0.01 (Burda et al., 2015).
 #
 # The next cell asks three things of each dimension: its KL, the variance of its mean, and by how much the picture changes (in squared error, over 1,000 images) if this coordinate alone is drawn anew from the prior.
 
@@ -948,7 +948,7 @@ ax.set(xlabel=say("latents-coordinate"))
 figure
 
 # %% [markdown] key="attribute-text"
-# **Arithmetic with attributes.** A meaning may lie along a direction that is no axis. Take the mean code of images with much ink, subtract that of images with little ink, and you have a direction for ink. But a 0 has more ink than a 1, so the direction between *all* images also says "from 1 towards 0". The other one below is taken within each digit, then averaged over the ten. We go from 2,000 test codes against each direction, towards less ink, and ask what the picture lost and whether it is still the same digit. The judge of the digit is the 15 nearest codes of a sample of the picture. A random direction, as long as the second, is the control.
+# **Arithmetic with attributes.** A meaning may lie along a direction that is no axis. Take the mean code of images with much ink, subtract that of images with little ink, and you have a direction for ink. But a 0 has more ink than a 1, so the direction between *all* images also says "from 1 towards 0". The other one below is taken within each digit, then averaged over the ten. We go from 2,000 test codes against each direction, towards less ink, and ask what the picture lost and whether it is still the same digit. The judge of the digit is the 15 nearest codes of a sample of the picture. A random direction for each image, as long as the second, is the control.
 
 # %% key="attribute"
 count = 20_000
@@ -1006,7 +1006,7 @@ assert gain.mean() > 4 * train.standard_error(gain) or not on_mnist
 # Both directions take ink away. The one between all images changes the digit in over half of the cases; the one within digits, in about a quarter. An attribute that goes with another brings it along, in codes as in data. A step of the same length in a random direction changes the digit sometimes, too: any long step may leave the place where the codes are.
 
 # %% [markdown] key="pca-text"
-# Last, **a flat view**: a pair of dimensions, or the two principal components of the codes (PCA), the directions along which they spread most. The next picture puts them side by side. Do not expect the separation of the map of section 7: two directions out of 30 hold only a small part of the spread.
+# Last, **a flat view**: a pair of dimensions, or the first two principal components of the codes (PCA), the directions along which they spread most. The next picture puts them side by side. Do not expect the separation of the map of section 7: two directions out of 30 hold only a small part of the spread.
 #
 # Maps by t-SNE or UMAP show well-separated islands for the same codes. Read them with care. They are made to keep *neighbours* together, so points of one island are usually neighbours indeed, though an island may also be made by the settings. And the sizes of the islands, the distances between them and the empty space do not measure anything in the latent space, and they change with the seed and the settings. Holes and distances are measured in the space itself, as in section 7.
 

@@ -51,7 +51,7 @@ use_language("pt")
 #
 # Um autocodificador variacional (VAE, do inglês *variational autoencoder*) guarda **uma pequena nuvem** no lugar do ponto. O decodificador precisa reconstruir a imagem a partir de qualquer lugar da nuvem. E cada nuvem é puxada para uma distribuição conhecida, a distribuição *a priori* (daqui em diante, só *priori*), para que todas juntas a cubram. Quanto melhor o fizerem, mais vezes um sorteio da priori cairá em terreno que o decodificador conhece. A seção 10 mede o resultado.
 #
-# Tome cinco imagens, cada uma com uma nuvem. Cada nuvem recebe um quinto da massa. Neste exemplo, a soma das nuvens, a linha grossa, não tem buracos. A diferença entre ela e a priori, a linha tracejada, é menor que um décimo do pico da priori.
+# Tome cinco imagens. A figura mostra, à esquerda, os cinco pontos de um autocodificador e, à direita, as cinco nuvens de um VAE, cada uma com um quinto da massa. Neste exemplo, a soma das nuvens, a linha grossa, não tem buracos. A diferença entre ela e a priori, a linha tracejada, é menor que um décimo do pico da priori.
 
 # %% key="clouds"
 codes = torch.tensor([-1.1, -0.5, 0.0, 0.5, 1.1])  # um por imagem
@@ -79,7 +79,7 @@ figure
 #
 # $$p(x) = \int p(x \mid z)\, p(z)\, dz.$$
 #
-# Treinar é tornar prováveis as imagens que temos, logo precisamos de $\log p(x)$. Mas, se o decodificador é uma rede neural, a integral não tem fórmula fechada. Sem ela, também não temos a distribuição *a posteriori* (a *posteriori*) $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, que diria quais $z$ podem ter gerado $x$.
+# Treinar é tornar prováveis as imagens que temos, logo precisamos de $\log p(x)$. Mas, se o decodificador é uma rede neural, a integral não tem fórmula fechada. Sem ela, também não temos a distribuição *a posteriori* (daqui em diante, só *posteriori*) $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, que diria quais $z$ podem ter gerado $x$.
 #
 # **Tentemos mesmo assim.** A integral é uma média: basta amostrar $z$ da priori muitas vezes e tirar a média de $p(x \mid z)$. Para saber se a tentativa acerta, usamos um modelo cuja resposta é conhecida: um decodificador linear com ruído gaussiano, $x = Wz + s\,\eta$ com $\eta \sim \mathcal{N}(0, I)$. Nele, $p(x)$ é uma densidade normal com fórmula exata, $\mathcal{N}(0,\, WW^\top + s^2 I)$.
 #
@@ -134,7 +134,7 @@ figure
 #
 # $$p(x) = \int \frac{p(x, z)}{q(z)}\, q(z)\, dz = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right], \qquad p(x, z) = p(x \mid z)\, p(z).$$
 #
-# É a **amostragem por importância**, e ela vale para todo $q$ que seja positivo onde $p(x, z)$ é. A ajuda não precisa ser perfeita. A célula abaixo continua com o modelo de vinte latentes. Sua posteriori também é normal, com precisão $I + W^\top W / s^2$. A distribuição $q$ tem o centro da posteriori e uma largura (o desvio padrão) 20% maior, e ignora a dependência entre as latentes. Mil sorteios de $q$ terminam a menos de meio nat da resposta exata. Com dez mil sorteios da priori, o erro era de centenas de nats.
+# É a **amostragem por importância**, e ela vale para todo $q$ que seja positivo onde $p(x, z)$ também o for. A ajuda não precisa ser perfeita. A célula abaixo continua com o modelo de vinte latentes. Sua posteriori também é normal, com precisão $I + W^\top W / s^2$. A distribuição $q$ tem o centro da posteriori e uma largura (o desvio padrão) 20% maior, e ignora a dependência entre as latentes. Com mil sorteios de $q$, as quatro estimativas ficam a menos de meio nat da resposta exata. Com dez mil sorteios da priori, o erro era de centenas de nats.
 
 # %% key="posterior-knows"
 def true_posterior(weights, x):
@@ -181,7 +181,7 @@ assert -23.5 < volume < -22.5
 #
 # $$-\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{q(z)}\!\left[\log \frac{p(z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q(z)}\!\left[\frac{p(z)}{q(z)}\right] = \log \int p(z)\, dz = 0.$$
 #
-# A KL só é zero quando as duas distribuições são iguais, pois o logaritmo não tem nenhum trecho reto, e $\mathrm{KL}(q \,\|\, p)$ não é $\mathrm{KL}(p \,\|\, q)$.
+# A KL só é zero quando as duas distribuições são iguais, pois o logaritmo não tem nenhum trecho reto. E ela não é simétrica: em geral, $\mathrm{KL}(q \,\|\, p)$ não é $\mathrm{KL}(p \,\|\, q)$.
 #
 # Agora aplique a mesma desigualdade à amostragem por importância, com o $q$ do codificador:
 #
@@ -200,7 +200,7 @@ assert -23.5 < volume < -22.5
 #
 # Não acredite: confira. No modelo linear com uma latente, três caminhos levam a esses três números: $\log p(x)$ é o logaritmo da densidade de uma normal, o ELBO é estimado com 1.000 sorteios de $q$, e a KL entre duas normais tem fórmula. A célula abaixo põe $q$ no centro certo e varia a largura. Três linhas são impressas: os dois últimos números de cada uma devem ser iguais, a menos do erro da estimativa. Na figura, o ELBO é máximo, e encontra a linha tracejada, onde a largura é a da posteriori. Se a nuvem é estreita ou larga demais, o ELBO cai.
 #
-# Por isso maximizamos o ELBO, nas duas redes ao mesmo tempo. Um codificador melhor fecha a lacuna. Um decodificador melhor eleva o limite, e $\log p(x)$ nunca fica abaixo dele.
+# Por isso maximizamos o ELBO em relação aos pesos das duas redes, ao mesmo tempo. Um codificador melhor diminui a lacuna. Um decodificador melhor eleva o limite, e $\log p(x)$ nunca fica abaixo dele.
 
 # %% key="elbo-gap"
 weights, x, exact = linear_model(1)
@@ -256,7 +256,7 @@ assert train_images.pixels.nbytes == 60_000 * 784  # 47 MB
 print(say("tour-data", name=train_images.name, train=shape, device=device.type))
 
 # %% [markdown] key="why-binary"
-# **Por que preto e branco?** O decodificador dirá, para cada pixel, a probabilidade de ele acender. É uma distribuição de Bernoulli, e ela só gera zeros e uns. Um cinza de 0,5 não é um valor possível. Nós o lemos como a probabilidade de sair 1. Dado $z$, os pixels são independentes: $p(x \mid z) = \prod_d p_d^{x_d} (1 - p_d)^{1 - x_d}$. (O ruído gaussiano da seção 2 só estava lá por ter resposta exata.) Por isso sorteamos cada pixel com a probabilidade que o nível de cinza indica, de novo a cada lote do treinamento, e uma única vez para o conjunto de teste. Assim, `train_images.pixels` são níveis de cinza, e `test_images.pixels` são bits.
+# **Por que preto e branco?** O decodificador dirá, para cada pixel, a probabilidade de ele acender. É uma distribuição de Bernoulli, e ela só gera zeros e uns. Um cinza de 0,5 não é um valor possível. Nós o lemos como a probabilidade de sair 1. Por isso sorteamos cada pixel com essa probabilidade, de novo a cada lote do treinamento, e uma única vez para o conjunto de teste. Assim, `train_images.pixels` são níveis de cinza, e `test_images.pixels` são bits. Dado $z$, os pixels são independentes: $p(x \mid z) = \prod_d p_d^{x_d} (1 - p_d)^{1 - x_d}$, em que $p_d$ é a probabilidade de o pixel $d$ acender. (O ruído gaussiano da seção 2 só estava lá por ter resposta exata.)
 #
 # Aqui estão dez imagens em tons de cinza e dois sorteios de cada uma. Os dígitos são os mesmos; repare que só as bordas mudam.
 
@@ -272,9 +272,9 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 # %% [markdown] key="grey-floor"
 # Há quem use os níveis de cinza diretamente na Bernoulli. A fórmula $x \log p + (1 - x) \log(1 - p)$ os aceita, e para o decodificador isso não faz mal: ela é linear em $x$; portanto, seu valor no nível de cinza é a média dos valores que assume nos sorteios.
 #
-# O problema está no *número*. Uma Bernoulli não dá probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ tampouco é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, e a célula abaixo encontra a metade disso ou menos. O que sai não é o logaritmo de nenhuma densidade dos cinzas e nada limita para a imagem em cinza. Só diz algo da média de $\log p$ sobre os sorteios dos bits, que é outra grandeza.
+# O problema está no *número*. Uma Bernoulli não dá probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ tampouco é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, e a célula abaixo encontra a metade disso ou menos. O resultado não é o logaritmo de nenhuma densidade dos cinzas nem serve de limite para a imagem em cinza. Só diz algo sobre a média de $\log p$ nos sorteios dos bits, que é outra grandeza.
 #
-# A célula imprime também a entropia média dos bits quando se conhecem os cinzas. Mesmo quem conhecesse os cinzas ficaria com essa incerteza; quem não os conhece tem pelo menos a mesma. E a média de $\log p(x)$ de um modelo nunca passa da entropia dos bits com o sinal trocado. Portanto, nenhum modelo dos bits fica, em média, acima desse número, o *piso*, com o sinal trocado.
+# A célula imprime também a entropia média dos bits quando se conhecem os cinzas. Mesmo quem conhecesse os cinzas ficaria com essa incerteza; a de quem não os conhece, a entropia total dos bits, é pelo menos igual. E a média de $\log p(x)$ de um modelo nunca passa da entropia total com o sinal trocado. Esse número é, portanto, o *piso* da perda de qualquer modelo dos bits.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
@@ -291,15 +291,15 @@ for p in (0.5, 0.9):
 # %% [markdown] key="architecture"
 # ## 5. A arquitetura
 #
-# Duas redes pequenas, com uma camada oculta em cada. O codificador vai de 784 pixels, por 400 unidades, a duas médias e duas log-variâncias; o decodificador, de duas latentes, por 400 unidades, a 784 pixels.
+# São duas redes pequenas, cada uma com uma camada oculta. O codificador vai de 784 pixels, passando por 400 unidades, a duas médias e duas log-variâncias; o decodificador, de duas latentes, também passando por 400 unidades, a 784 pixels.
 #
 # - `encode` lê uma imagem e devolve sua nuvem: a média $\mu$ e a log-variância $\log \sigma^2$ de $q(z \mid x) = \mathcal{N}(\mu, \sigma^2)$, um par por dimensão latente. Dado $x$, as dimensões são independentes.
 # - `reparameterize` amostra $z$ da nuvem.
 # - `decode` leva $z$ à probabilidade de cada pixel.
 #
-# **Por que a log-variância?** Uma rede produz qualquer número real, e uma variância precisa ser positiva. A exponencial resolve. O `clamp` mantém o desvio padrão entre 0,0067 e 148, para que uma imagem estranha não estrague o treinamento. As nuvens do modelo treinado ficam dentro dessa faixa; a seção 10 imprime a largura delas.
+# **Por que a log-variância?** Uma rede pode produzir qualquer número real, mas uma variância precisa ser positiva. A exponencial resolve. O `clamp` mantém o desvio padrão entre 0,0067 e 148, para que uma imagem estranha não estrague o treinamento. As nuvens do modelo treinado ficam dentro dessa faixa; a seção 10 imprime a largura delas.
 #
-# Por dentro, o decodificador devolve *logits*, os números que a sigmoide transforma em probabilidades. A perda é calculada com os logits: assim, nenhuma probabilidade se arredonda para 0 ou 1, cujo logaritmo poderia ser infinito. A sigmoide só entra quando queremos ver a imagem.
+# Por dentro, o decodificador devolve *logits*, os números que a sigmoide transforma em probabilidades. A perda é calculada com os logits: assim, nenhuma probabilidade é arredondada para 0 ou 1, o que poderia tornar um logaritmo infinito. A sigmoide só entra quando queremos ver a imagem.
 
 # %% key="architecture-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("tour-alt-model"), width=9, height=2.3)
@@ -366,7 +366,7 @@ print(say("tour-parameters", count=parameters))
 # %% [markdown] key="trick"
 # ### O truque da reparametrização
 #
-# Entre o codificador e o decodificador há um sorteio, e **um sorteio não tem derivada**. O truque é tirar o acaso de uma distribuição sem parâmetros. Em vez de amostrar $z$ de $\mathcal{N}(\mu, \sigma^2)$, sorteamos $\varepsilon$ de $\mathcal{N}(0, 1)$ e calculamos
+# Entre o codificador e o decodificador há um sorteio, e **um sorteio não tem derivada**. O truque é buscar o acaso numa distribuição sem parâmetros. Em vez de amostrar $z$ de $\mathcal{N}(\mu, \sigma^2)$, sorteamos $\varepsilon$ de $\mathcal{N}(0, 1)$ e calculamos
 #
 # $$z = \mu + \sigma\, \varepsilon, \qquad \sigma = e^{\frac{1}{2} \log \sigma^2}.$$
 #
@@ -410,7 +410,7 @@ for a, b in zip(ours, theirs, strict=True):
 # %% [markdown] key="loss"
 # ## 6. A perda
 #
-# A perda é o ELBO com o sinal trocado, em média sobre o lote. Para estimá-lo, basta uma amostra da nuvem de cada imagem: em média sobre $\varepsilon$, ela acerta, e seu ruído se dilui ao longo do lote e de muitos passos. As somas percorrem os pixels e as dimensões latentes; as médias, as imagens. Trocar uma pela outra num só dos termos mudaria o objetivo sem avisar: com uma média sobre os pixels, a KL pesaria 784 vezes mais.
+# A perda é a média, no lote, do ELBO com o sinal trocado. Para estimá-lo, basta uma amostra da nuvem de cada imagem: em média sobre $\varepsilon$, ela acerta, e seu ruído se dilui ao longo do lote e de muitos passos. As somas percorrem os pixels e as dimensões latentes; as médias, as imagens. Trocar uma pela outra num só dos termos mudaria o objetivo sem avisar: com uma média sobre os pixels, a KL pesaria 784 vezes mais.
 #
 # - **Reconstrução.** O logaritmo da probabilidade de Bernoulli, somado sobre os pixels: $\sum_d [x_d \ell_d - \log(1 + e^{\ell_d})]$, em que $\ell$ são os logits. É a fórmula da seção 4 com $p = 1 / (1 + e^{-\ell})$; `softplus` é $\log(1 + e^\ell)$.
 # - **KL.** Como a nuvem e a priori são normais, há fórmula fechada: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$. Para chegar a ela, escreva $\log q - \log p$ em uma dimensão, $\frac{1}{2}[z^2 - (z - \mu)^2 / \sigma^2 - \log \sigma^2]$, e tire a média sobre $q$, com $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ e $\mathbb{E}[(z - \mu)^2] = \sigma^2$.
@@ -447,7 +447,7 @@ print(say("tour-kl-shown", same=shown[0].item(), moved=shown[1].item()))
 # %% [markdown] key="training"
 # ## 7. Treinamento
 #
-# O laço cabe em seis linhas: para cada lote, passe pelo modelo (codifique, amostre, decodifique), calcule a perda, zere os gradientes antigos, derive, dê um passo. A célula abaixo o escreve e percorre uma vez 12.800 imagens, em lotes de 128. Quem sorteia os bits de cada lote é `batches`, porque pedimos `dynamic=True`. Depois, a célula faz o mesmo com `train.fit`, partindo da mesma semente, e confere que os dois modelos têm o mesmo ELBO nas imagens de teste, a menos de arredondamentos.
+# O laço cabe em seis linhas: passe cada lote pelo modelo (codifique, amostre, decodifique), calcule a perda, zere os gradientes antigos, calcule os novos e dê um passo. A célula abaixo o escreve e percorre uma vez 12.800 imagens, em lotes de 128. Quem sorteia os bits de cada lote é `batches`, porque pedimos `dynamic=True`. Depois, a célula faz o mesmo com `train.fit`, partindo da mesma semente, e confere que os dois modelos têm o mesmo ELBO nas imagens de teste, a menos de arredondamentos.
 
 # %% key="training-by-hand"
 few = data.Images(
@@ -477,9 +477,9 @@ assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 # %% [markdown] key="training-run"
 # Agora o treinamento de verdade: as 60.000 imagens, 15 épocas, Adam com taxa de aprendizado $10^{-3}$. `fit` mostra uma barra de progresso; em dois núcleos, leva de um a três minutos.
 #
-# A tabela traz, por época, o ELBO de treinamento, seus dois termos e o ELBO de teste, em nats por imagem, e os segundos que ela levou. A subida é rápida no início e lenta depois. Nas primeiras épocas, o ELBO de teste fica *acima* do de treinamento. Não é engano: o valor de treinamento é uma média ao longo da época, em que o modelo ainda era pior, e o de teste é medido no fim dela. Mais adiante os dois se cruzam: o modelo conhece um pouco melhor as imagens de treinamento.
+# A tabela traz, por época, o ELBO de treinamento, seus dois termos e o ELBO de teste, tudo em nats por imagem, e a duração da época, em segundos. A subida é rápida no início e lenta depois. Nas primeiras épocas, o ELBO de teste fica *acima* do de treinamento. Não é engano: o valor de treinamento é uma média ao longo da época e inclui os lotes em que o modelo ainda era pior, e o de teste é medido no fim dela. Mais adiante os dois se cruzam: o modelo conhece um pouco melhor as imagens de treinamento.
 #
-# Repare na curva da KL, que tem escala própria: a partir da segunda época, ela cresce. (O valor da primeira inclui um modelo ainda sem treinamento.) O termo de reconstrução ganha mais nats do que a KL custa, e a diferença entre os dois, que é o ELBO, melhora.
+# Repare na curva da KL, que tem escala própria: a partir da segunda época, ela cresce. (O valor da primeira inclui os lotes em que o modelo mal começava a ser treinado.) O termo de reconstrução ganha mais nats do que a KL custa, e a diferença entre os dois, que é o ELBO, melhora.
 
 # %% key="training-fit"
 torch.manual_seed(0)
@@ -497,7 +497,7 @@ assert history.column("test_elbo")[0] > history.column("elbo")[0]
 figures.curves(history)
 
 # %% [markdown] key="training-verdict"
-# **Esse número é bom?** Um ELBO sozinho não diz muito. Comparemos com o melhor modelo de pixels independentes e *sem* variável latente: cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança dele se calcula exatamente, sem limite inferior no caminho. Do outro lado está o piso da seção 4, com o sinal trocado: nenhum modelo dos bits pode ser melhor em média. A célula abaixo exige que o VAE, mesmo avaliado por um limite inferior, supere o primeiro com folga, e que chegue ao valor esperado para estes dados. (O ELBO de teste difere um pouco do da tabela: são outros sorteios de $z$.)
+# **Esse número é bom?** Um ELBO sozinho não diz muito. Vamos compará-lo com o do melhor modelo de pixels independentes e *sem* variável latente: cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança dele se calcula exatamente, sem limite inferior no caminho. No outro extremo está o piso da seção 4, com o sinal trocado: nenhum modelo dos bits pode ser melhor em média. A célula abaixo exige que o VAE, mesmo avaliado por um limite inferior, supere o primeiro com folga, e que chegue ao valor esperado para estes dados. (O ELBO de teste difere um pouco do da tabela: são outros sorteios de $z$.)
 
 # %% key="training-checked"
 torch.manual_seed(0)
@@ -522,11 +522,11 @@ assert mean - no_latent.mean() > 20
 figures.reconstructions(model, test_images)
 
 # %% [markdown] key="why-soft"
-# **Por que tão suaves?** Dois números não bastam para dizer onde está cada traço. Dado $z$, os pixels são independentes, e cada um responde por si. Mantenha o codificador como está e pergunte qual seria o melhor decodificador no ponto $z$. Contribuem todas as imagens $x_n$ cujas nuvens alcançam $z$, cada uma com peso $q(z \mid x_n)$. O melhor $p$ de um pixel é o ponto em que se anula a derivada de $\sum_n w_n [x_n \log p + (1 - x_n) \log(1 - p)]$. É a **média ponderada** delas:
+# **Por que tão suaves?** Dois números não bastam para dizer onde está cada traço. Dado $z$, os pixels são independentes, e cada um responde por si. Mantenha o codificador como está e pergunte qual seria o melhor decodificador no ponto $z$. Contribuem todas as imagens $x_n$ cujas nuvens alcançam $z$, cada uma com peso $w_n = q(z \mid x_n)$. O melhor $p$ de um pixel é o valor que anula a derivada de $\sum_n w_n [x_n \log p + (1 - x_n) \log(1 - p)]$. A solução é a **média ponderada** das imagens:
 #
 # $$\bar{x}(z) = \frac{\sum_n q(z \mid x_n)\, x_n}{\sum_n q(z \mid x_n)}.$$
 #
-# Uma média de dígitos parecidos é um dígito borrado. Nosso decodificador encontrou essa média? A célula abaixo a calcula com 20.000 imagens de treinamento, nos códigos de 200 imagens de teste. A distância é a diferença absoluta média por pixel. Para comparar, a célula imprime a mesma distância até a média de 50 imagens quaisquer do mesmo dígito e até a própria imagem de teste. Na mediana, a média ponderada é, de longe, a mais próxima: o borrão é o que o treinamento pediu. A figura põe as duas lado a lado. Elas não são iguais em toda parte: onde se encontram nuvens de vários dígitos, o decodificador, com uma só camada oculta, alisa o que a média deixa emaranhado.
+# Uma média de dígitos parecidos é um dígito borrado. Nosso decodificador encontrou essa média? A célula abaixo a calcula com 20.000 imagens de treinamento, nos códigos de 200 imagens de teste. A distância entre a imagem decodificada e essa média é a diferença absoluta média por pixel. Para comparar, a célula imprime também a distância, medida do mesmo modo, até a média de 50 imagens quaisquer do mesmo dígito e até a própria imagem de teste. Na mediana, a média ponderada é, de longe, a mais próxima: o borrão é o que o treinamento pediu. A figura põe a saída do decodificador na linha de cima e a média ponderada na de baixo. As duas não são iguais em toda parte: onde se encontram nuvens de vários dígitos, o decodificador, com uma só camada oculta, alisa o que a média deixa emaranhado.
 #
 # A culpa não é só da KL. Ela influi na largura das nuvens e, com isso, em quantas imagens dividem um ponto. Mas um autocodificador de dois números, sem KL nenhuma, também borra, como mostra a [lição 05](05_latent_space.ipynb).
 
@@ -579,7 +579,7 @@ figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
 # %% [markdown] key="manifold"
 # ## 10. A variedade
 #
-# Quando $z$ percorre o plano, as imagens decodificadas formam uma superfície de duas dimensões entre todas as figuras de 784 pixels. Ela se chama *variedade*. Com dois números por imagem, dá para vê-la *de uma vez*: basta decodificar uma grade de pontos $z$. Mas que grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori que os das pontas. Em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um: a inversa da função de distribuição normal em $(i + \frac{1}{2}) / 20$, com $i$ de 0 a 19.
+# Quando $z$ percorre o plano, as imagens decodificadas formam uma superfície de duas dimensões entre todas as figuras de 784 pixels. Ela se chama *variedade*. Com dois números por imagem, dá para vê-la *de uma vez*: basta decodificar uma grade de pontos $z$. Mas que grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori que os das pontas. Por isso, em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um: a inversa da função de distribuição normal em $(i + \frac{1}{2}) / 20$, com $i$ de 0 a 19.
 
 # %% key="manifold-grid" tags=["nbval-check-output"]
 n = 20
@@ -603,7 +603,7 @@ with torch.no_grad():
 figures.manifold(model, n)
 
 # %% [markdown] key="map-before"
-# E onde ficam as imagens de verdade? Cada uma de 5.000 imagens de teste é um ponto, no centro de sua nuvem, com uma cor por dígito. Um disco numerado marca o meio dos pontos de um dígito; quando eles formam dois grupos, o disco pode ficar entre os dois. Os círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que passam do círculo de fora.
+# E onde ficam as imagens de verdade? Na figura abaixo, cada ponto é uma de 5.000 imagens de teste: fica no centro da nuvem dela e tem a cor de seu dígito. Um disco numerado marca o meio dos pontos de um dígito; quando eles formam dois grupos, o disco pode ficar entre os dois. Os círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que passam do círculo de fora.
 
 # %% key="map-picture"
 figures.latent_map(model, test_images)
@@ -615,7 +615,7 @@ with torch.no_grad():
 sigma = torch.exp(0.5 * logvar)
 z = mu + sigma * torch.randn_like(mu)  # (10000, 2), um sorteio por imagem
 
-outside = (z.norm(dim=-1) > math.sqrt(-2 * math.log(0.05))).float()  # fora do círculo de 95%
+outside = (z.norm(dim=-1) > math.sqrt(-2 * math.log(0.05))).float()  # fora dos 95%
 by_digit = [outside[test_images.labels == digit].mean().item() for digit in range(10)]
 share, most = outside.mean().item(), max(by_digit)
 print(say("tour-outside", share=share, most=most, digit=by_digit.index(most)))
@@ -629,7 +629,7 @@ assert sigma.min() > math.exp(-5)
 assert sigma.max() < 1
 
 # %% [markdown] key="map-noticed"
-# Todas as nuvens juntas, com o mesmo peso, formam a **posteriori agregada**. Se ela fosse igual à priori, 5% dos sorteios cairiam fora do círculo externo, e as duas variâncias seriam 1. Não é o que ocorre: a célula encontra mais do triplo e, para um dos dígitos, a maior parte. O termo KL puxa cada nuvem para a priori, uma por uma, enquanto o termo de reconstrução resiste. Sobre a soma delas, ele promete pouco: a KL da soma em relação à priori não pode passar da KL média das nuvens, que é de vários nats, e isso deixa muita folga. A [lição 05](05_latent_space.ipynb) mede a diferença.
+# Todas as nuvens juntas, com o mesmo peso, formam a **posteriori agregada**. Se ela fosse igual à priori, 5% dos sorteios cairiam fora do círculo externo, e as duas variâncias seriam 1. Não é o que ocorre: a célula encontra fora do círculo mais do triplo disso e, para um dos dígitos, a maior parte dos sorteios. O termo KL puxa cada nuvem para a priori, uma por uma, enquanto o termo de reconstrução resiste. Sobre a posteriori agregada, o termo KL garante pouco: a KL dela em relação à priori não pode passar da KL média das nuvens, que é de vários nats, e isso deixa muita folga. A [lição 05](05_latent_space.ipynb) mede a diferença.
 
 # %% [markdown] key="sliders"
 # ## 11. Passeando pelo espaço latente
@@ -650,7 +650,7 @@ for slider in panel.sliders:
 assert len(seen) == 5
 
 # %% [markdown] key="explorer"
-# O **explorador** faz o mesmo sem Python: os pesos do decodificador vêm junto com a página, e o JavaScript decodifica. Ele funciona num caderno aberto, mesmo que ainda não executado, e também numa página da web, onde não há *kernel* nenhum. Se no lugar dele aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável (no JupyterLab: *Arquivo*, *Confiar no notebook*). Arraste o ponto sobre o mapa, ou use as setas. Cada ladrilho da grade ao fundo tem a mesma massa da priori.
+# O **explorador** faz o mesmo sem Python: os pesos do decodificador vêm junto com a página, e o JavaScript decodifica. Ele funciona num caderno aberto, mesmo que este ainda não tenha sido executado, e também numa página da web, onde não há *kernel* nenhum. Se, no lugar dele, aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável (no JupyterLab: *Arquivo*, *Confiar no notebook*). Arraste o ponto sobre o mapa, ou use as setas. A priori atribui a mesma massa a todos os ladrilhos da grade ao fundo.
 
 # %% key="explorer-shown"
 explorer = LatentExplorer(model, train_images)
@@ -761,7 +761,7 @@ verdict
 # %% [markdown] key="exercise-mass-text"
 # ### 4. O que uma grade de passos iguais deixa de fora
 #
-# Muitos textos mostram a variedade numa grade de passos iguais, entre $-a$ e $a$ em cada eixo. Que fração da massa da priori cai dentro dela, com $L$ dimensões latentes? Na função, esses dois números se chamam `extent` e `latents`. Devolva um número entre 0 e 1. Depois experimente $a = 2$ com 2 e com 20 dimensões.
+# Muitos textos mostram a variedade numa grade de passos iguais, entre $-a$ e $a$ em cada eixo. Que fração da massa da priori cai dentro dela, com $L$ dimensões latentes? Na função, $a$ e $L$ se chamam `extent` e `latents`. Devolva um número entre 0 e 1. Depois experimente $a = 2$ com 2 e com 20 dimensões.
 
 # %% key="exercise-mass" tags=["nbval-check-output"]
 def my_grid_mass(extent, latents):
@@ -783,14 +783,14 @@ verdict
 # %% [markdown] key="solution-mass-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# Com $a = 2$, 91% da massa da priori fica dentro do quadrado de duas dimensões, e 39% dentro da caixa de vinte. A grade que parece generosa deixa de fora a maior parte da priori.
+# Com $a = 2$, 91% da massa da priori fica dentro do quadrado de duas dimensões, e 39% dentro da caixa de vinte. Com vinte dimensões, a grade que parecia generosa deixa de fora a maior parte da priori.
 #
 # </details>
 
 # %% [markdown] key="exercise-latents-text"
 # ### 5. Mais dimensões latentes
 #
-# Treine um `nets.VAE` com dez dimensões latentes por três épocas. O ELBO de teste deve ficar bem acima do ELBO do modelo da lição, que foi treinado por cinco vezes mais épocas. A verificação compara os dois, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
+# Treine um `nets.VAE` com dez dimensões latentes por três épocas. O ELBO de teste deve ficar bem acima do ELBO do modelo da lição, que foi treinado por quinze épocas. A verificação compara os dois, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
 
 # %% key="exercise-latents" tags=["nbval-check-output"]
 my_wide_model = ...
@@ -809,7 +809,7 @@ verdict
 # %% [markdown] key="solution-latents-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# Perde-se a figura da seção 10: dez dimensões não cabem num plano. Também já não dá para somar $\log p(x)$ numa grade, como faz a lição 02.
+# Perde-se a figura da seção 10: dez dimensões não cabem num plano. Também não dá mais para calcular $\log p(x)$ por uma soma numa grade, como faz a lição 02.
 #
 # </details>
 
@@ -836,6 +836,6 @@ verdict
 # %% [markdown] key="solution-dataset-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# As regiões seguem o que varia nos dígitos desenhados, antes de tudo o próprio dígito; as fronteiras ficam em outros lugares, porque aqui são outros os dígitos parecidos. Continua igual que haja regiões, com mudanças lentas dentro delas e fronteiras no meio.
+# As regiões seguem o que varia nos dígitos desenhados, antes de tudo o próprio dígito; as fronteiras ficam em outros lugares, porque aqui são outros os dígitos parecidos. O que não muda: continua havendo regiões, com mudanças lentas dentro delas e fronteiras entre elas.
 #
 # </details>

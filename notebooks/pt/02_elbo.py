@@ -18,9 +18,9 @@
 #
 # **Você precisa da** lição 00, de integrais e de logaritmos.
 #
-# **Tempo:** 35 minutos de leitura; cerca de dois minutos de processamento em dois núcleos. Na primeira vez, some até um minuto: a seção 9 treina o VAE da lição 00 e o guarda. Os gráficos e algumas verificações estão em células recolhidas, que você pode pular.
+# **Tempo:** 35 minutos de leitura; cerca de dois minutos de processamento em dois núcleos. Na primeira vez, some até um minuto: a seção 9 treina o VAE da lição 00 e o salva. Os gráficos e algumas verificações estão em células recolhidas, que você pode pular.
 #
-# Na lição 00 você queria maximizar $\log p(x)$. Maximizou o ELBO, que fica abaixo dele. Se a distância é mínima, ou igual para todo modelo, nada se perde. Se não é, o melhor ELBO pode ser de um modelo que não é o melhor. **A que distância ele fica?** No fim, você terá a resposta para um VAE treinado, em nats (a unidade do logaritmo natural), imagem por imagem. Depois de um ± vem um erro padrão.
+# Na lição 00 você queria maximizar $\log p(x)$. Maximizou o ELBO, que fica abaixo dele. Se a distância é desprezível, ou igual para todo modelo, nada se perde. Se não é, o melhor ELBO pode ser de um modelo que não é o melhor. **A que distância ele fica?** No fim, você terá a resposta para um VAE treinado, em nats (a unidade do logaritmo natural), imagem por imagem. O número que segue o sinal ± é um erro padrão.
 
 # %% key="setup"
 import copy
@@ -44,11 +44,11 @@ def float64(value):
 # %% [markdown] key="toy"
 # ## 1. Um mundo onde nada se esconde
 #
-# Para saber a que distância de $\log p(x)$ fica um limite, é preciso ter a resposta exata ao lado. Construímos então um mundo pequeno o bastante para que ela exista: **uma** variável latente, **dois** números observados. O decodificador transforma a reta numa curva do plano; observamos um ponto da curva mais ruído:
+# Para saber a que distância de $\log p(x)$ fica um limite, é preciso ter a resposta exata ao lado. Construímos então um mundo pequeno o bastante para que possamos calculá-la: **uma** variável latente, **dois** números observados. O decodificador transforma a reta numa curva do plano; observamos um ponto da curva mais ruído:
 #
 # $$z \sim \mathcal{N}(0, 1), \qquad f(z) = \left(z - 2 \sin z,\; \tfrac{3}{2} \cos z\right), \qquad x \mid z \sim \mathcal{N}(f(z), 0{,}4^2 I).$$
 #
-# A próxima figura mostra a curva, com alguns valores de $z$ ao longo dela, e 400 amostras do modelo. O cruzamento da curva consigo mesma é proposital. Três observações vão nos acompanhar: **A**, dentro do laço; **B**, perto do cruzamento; **C**, sobre a curva, mas num trecho que a priori quase nunca visita.
+# A próxima figura mostra a curva, com alguns valores de $z$ ao longo dela, e 400 amostras do modelo. O cruzamento da curva consigo mesma é proposital. Três observações vão nos acompanhar: **A**, dentro do laço; **B**, perto do cruzamento; **C**, sobre a curva, mas num trecho quase nunca visitado pela priori.
 
 # %% key="toy-model"
 noise = 0.4  # desvio padrão em cada coordenada de x
@@ -103,7 +103,7 @@ figure
 # %% [markdown] key="quadrature"
 # ### Calculando a integral
 #
-# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ percorre uma reta só. Cortamos a reta em intervalos estreitos e somamos: isso é *quadratura*. Para uma curva suave que se anula nas duas pontas, essa soma converge muito depressa: com dez intervalos na sua largura, o erro fica abaixo do arredondamento, e nada no nosso mundo é mais estreito que dez intervalos de 0,01. Guardamos cada termo como logaritmo e os somamos com `logsumexp`, para que nenhum seja arredondado para zero. Para conferir, a célula soma $p(x)$ no plano inteiro e exige 1, com erro de até $10^{-4}$.
+# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ percorre uma reta só. Cortamos a reta em intervalos estreitos e somamos: isso é *quadratura*. Para uma curva suave que se anula nas duas pontas, essa soma converge muito depressa: com dez intervalos na largura dela, o erro fica abaixo do de arredondamento, e nada no nosso mundo é mais estreito que dez intervalos de 0,01. Guardamos os termos como logaritmos e os somamos com `logsumexp`, para que nenhum seja arredondado para zero. Para conferir, a célula soma $p(x)$ no plano inteiro e exige 1, com erro de até $10^{-4}$.
 
 # %% key="quadrature-by-hand" tags=["nbval-check-output"]
 z = torch.linspace(-12, 12, 2401, dtype=torch.float64)  # (Z,)
@@ -170,7 +170,7 @@ figure
 #
 # $$\frac{\mathrm{Var}[\hat p(x)]}{p(x)^2} = \frac{\rho}{n}, \qquad \rho = \int \frac{p(z \mid x)^2}{p(z)}\, dz - 1.$$
 #
-# Esse $\rho$ é a *divergência qui-quadrado* da posteriori em relação à densidade da qual amostramos. Ele é grande quando a posteriori é estreita ou fica longe da priori. Para um erro típico (quadrático médio) de 10% em $p(x)$, cerca de 0,1 nat em $\log p(x)$, são necessárias $n = \rho / 0{,}1^2$ amostras.
+# Esse $\rho$ é a *divergência qui-quadrado* da posteriori em relação à densidade da qual amostramos. Ele é grande quando a posteriori é estreita ou fica longe da priori. Para um erro típico (a raiz do erro quadrático médio) de 10% em $p(x)$, cerca de 0,1 nat em $\log p(x)$, são necessárias $n = \rho / 0{,}1^2$ amostras.
 
 # %% key="naive-cost" tags=["nbval-check-output"]
 def log_normal(z, mu, logvar):
@@ -189,11 +189,11 @@ for name, x in observed.items():
 # %% [markdown] key="importance"
 # ### Procurar onde importa
 #
-# C pede mais de dezoito mil amostras, porque a priori quase nunca visita a agulha. A *amostragem por importância* tira as amostras de outra densidade $q$, concentrada ali, e corrige cada uma pelo peso $p(x, z) / q(z)$:
+# C pede mais de dezoito mil amostras, porque a agulha quase nunca é visitada pela priori. A *amostragem por importância* tira as amostras de outra densidade $q$, concentrada ali, e corrige cada uma pelo peso $p(x, z) / q(z)$:
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
-# Seja $g$ uma gaussiana com o centro na agulha. Com $\sigma = 0{,}3$, ela tem o dobro da largura da agulha e mesmo assim fracassa por completo, **porque ao longe as caudas dela são mais finas que as da posteriori**. Ali $f(z) \approx z$, e a posteriori cai como uma gaussiana de largura $1 / \sqrt{1 + 1 / 0{,}4^2} = 0{,}37$: as duas são minúsculas, mas $g$ é menor por tantas ordens de grandeza que o quociente entre elas explode. Uma larga ($\sigma = 0{,}8$) vai bem. Na dúvida, o seguro é **deixar que a priori proponha metade das amostras**, $q = \frac{1}{2} g + \frac{1}{2} p$. Assim $q \ge \frac{1}{2} p$, e nenhum peso passa de $2\, p(x \mid z)$. Para cada $q$, a célula imprime $\rho$, agora com $q$ no denominador.
+# Seja $g$ uma gaussiana com o centro na agulha. Com $\sigma = 0{,}3$, ela tem o dobro da largura da agulha e mesmo assim fracassa por completo, **porque ao longe as caudas dela são mais leves que as da posteriori**. Ali a primeira coordenada de $f(z)$ é $z$ mais um termo limitado, e a segunda é limitada; por isso a posteriori cai como uma gaussiana de largura $1 / \sqrt{1 + 1 / 0{,}4^2} = 0{,}37$: as duas são minúsculas, mas $g$ é tantas ordens de grandeza menor que o quociente entre elas explode. Uma gaussiana larga ($\sigma = 0{,}8$) funciona bem. Na dúvida, o mais seguro é **deixar que a priori proponha metade das amostras**, $q = \frac{1}{2} g + \frac{1}{2} p$. Assim $q \ge \frac{1}{2} p$, e nenhum peso passa de $2\, p(x \mid z)$. Para cada $q$, a célula imprime $\rho$, agora com $q$ no denominador.
 
 # %% key="importance-price" tags=["nbval-check-output"]
 x = observed["C"]
@@ -234,7 +234,7 @@ for kind in ("prior", "half"):
     assert abs(error - predicted) < 4 * train.standard_error(squared) < predicted
 
 # %% [markdown] key="importance-noticed"
-# A célula recolhida mediu o erro de 500 estimativas, de 1.024 amostras cada uma: os erros batem com os previstos, dentro do que 500 estimativas permitem ver. Um bom $q$ não altera o $1/\sqrt n$; altera o fator na frente: aqui, a priori sozinha precisaria de umas oitenta vezes mais amostras. $\rho$ diz quão bom é um $q$, mas exige a posteriori exata. Precisamos de um número que se estime só com amostras de $q$ e que um gradiente possa elevar.
+# A célula recolhida mediu o erro de 500 estimativas, de 1.024 amostras cada uma: os erros batem com os previstos, dentro do que 500 estimativas permitem ver. Um bom $q$ não altera o $1/\sqrt n$; altera o fator que o multiplica: aqui, a priori sozinha precisaria de umas oitenta vezes mais amostras. $\rho$ diz quão bom é um $q$, mas exige a posteriori exata. Precisamos de um número que se estime só com amostras de $q$ e que se possa aumentar seguindo um gradiente.
 
 # %% [markdown] key="jensen"
 # ## 3. O primeiro caminho: Jensen
@@ -243,7 +243,7 @@ for kind in ("prior", "half"):
 #
 # $$\mathrm{ELBO} = \mathbb{E}_{q}\!\left[\log \frac{p(x, z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q}\!\left[\frac{p(x, z)}{q(z)}\right] = \log p(x).$$
 #
-# Na próxima figura, $x$ é A, e $q$ é uma gaussiana escolhida às pressas ($\mu = 0$, $\sigma = 0{,}8$). Dividimos $q$ em doze pedaços de mesma massa; cada ponto é o peso no meio de um deles. O losango preto é a média de todos os pesos, $p(x)$. A linha tracejada é o logaritmo dele; a cheia, a média dos logaritmos. A faixa entre elas é o que Jensen perde. Ela só se fecharia se todos os pesos fossem iguais.
+# Na próxima figura, $x$ é A, e $q$ é uma gaussiana escolhida às pressas ($\mu = 0$, $\sigma = 0{,}8$). Dividimos $q$ em doze pedaços de mesma massa; cada ponto é o peso no meio de um deles. O losango preto é a média dos pesos sob todo o $q$, e não só dos doze: ela é $p(x)$. A linha tracejada é o logaritmo dessa média; a cheia, a média dos logaritmos. A faixa entre elas é o que Jensen perde. Ela só se fecharia se todos os pesos fossem iguais.
 
 # %% key="jensen-bound"
 def elbo(x, mu, logvar):
@@ -282,11 +282,11 @@ figure
 # %% [markdown] key="kl-route"
 # ## 4. O segundo caminho: Bayes
 #
-# Jensen diz que algo se perde, mas não o quê. Quem o diz é a *divergência de Kullback-Leibler* de $q$ em relação a outra densidade $r$, que mede em quantos nats, em média, as amostras de $q$ são mais prováveis segundo $q$ do que segundo $r$. De novo por Jensen, ela nunca é negativa:
+# Jensen diz que algo se perde, mas não o quê. Quem o diz é a *divergência de Kullback-Leibler*. A de $q$ em relação a outra densidade $r$ mede quantos nats, em média, as amostras de $q$ são mais prováveis segundo $q$ do que segundo $r$. De novo por Jensen, ela nunca é negativa:
 #
 # $$\mathrm{KL}(q \,\|\, r) = \mathbb{E}_q\!\left[\log \frac{q(z)}{r(z)}\right] = -\,\mathbb{E}_q\!\left[\log \frac{r(z)}{q(z)}\right] \;\ge\; -\log \mathbb{E}_q\!\left[\frac{r(z)}{q(z)}\right] \ge -\log 1 = 0.$$
 #
-# (A última média é menor que 1 se $r$ tem massa onde $q$ não tem.) Ela só é zero se a razão é constante: $q = r$. Agora a regra de Bayes, para *todo* $z$:
+# (A última média é menor que 1 se $r$ tem massa onde $q$ não tem.) A divergência só é zero se o quociente é constante, isto é, se $q = r$. Agora a regra de Bayes, para *todo* $z$:
 #
 # $$\log p(x) = \log p(x, z) - \log p(z \mid x) = \log \frac{p(x, z)}{q(z)} + \log \frac{q(z)}{p(z \mid x)}.$$
 #
@@ -296,7 +296,7 @@ figure
 #
 # Não há desigualdade nenhuma aí. **O que Jensen perde é a divergência de $q$ em relação à posteriori verdadeira.** Ela nunca é negativa, logo o ELBO é um limite inferior; é zero quando $q$ é a posteriori, logo o limite pode ser atingido. E, como $\log p(x)$ não depende de $q$, tudo o que o ELBO sobe quando se muda $q$, a divergência desce. (Na seção 8 o modelo também muda, e isso deixa de valer.)
 #
-# A próxima célula imprime o balanço de A e de B, com o mesmo $q$. Na mesma grade, os dois lados são a mesma soma: o fato de ele fechar é pura álgebra e só testa o nosso código. Por isso seguimos também **outro caminho, sem grade**: $\log p(x)$ com 200.000 amostras da priori, o ELBO com 200.000 amostras de $q$. A diferença tem de ser a KL da grade.
+# A próxima célula imprime o balanço de A e de B, com o mesmo $q$. Na mesma grade, os dois lados são a mesma soma: que o balanço feche é pura álgebra, e conferi-lo só testa o nosso código. Por isso seguimos também **outro caminho, sem grade**: $\log p(x)$, com 200.000 amostras da priori, e o ELBO, com 200.000 amostras de $q$. A diferença tem de coincidir com a KL da grade, a menos do erro de amostragem.
 
 # %% key="kl-route-numbers" tags=["nbval-check-output"]
 def kl_to_posterior(x, mu, logvar):
@@ -331,7 +331,7 @@ for name in ("A", "B"):
 #
 # $$z \;\; \underset{\textstyle q(z \mid x)}{\overset{\textstyle p(x \mid z)}{\rightleftarrows}} \;\; x, \qquad z \sim p(z).$$
 #
-# Fatore a conjunta, e aparecem os dois termos da lição 00:
+# Ao fatorar a conjunta, aparecem os dois termos da lição 00:
 #
 # $$\mathrm{ELBO} = \mathbb{E}_q[\log p(x \mid z) + \log p(z) - \log q(z)] = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}(q \,\|\, p(z)).$$
 #
@@ -363,7 +363,7 @@ for x in observed.values():
 #
 # Escolha uma observação e ajuste a média $\mu$ e a largura $\sigma$ de $q$. À direita, duas barras pendem do zero: a de $\log p(x)$, que não se mexe, pois nenhum $q$ pode mudá-lo, e a do ELBO, que desce mais. A terceira, a lacuna, vai de uma à outra. As barras são cortadas embaixo; os números, não.
 #
-# Três coisas para tentar. Com A, feche a lacuna o máximo que puder: você chegará a menos de 0,08 nat, e nunca a zero, porque a posteriori é assimétrica e a gaussiana não. Com B, quão perto de 0,7 você chega? A seção 7 diz por que não se passa daí. Com C, ponha $\mu$ em 0 e veja quanto custa procurar no lugar errado.
+# Três coisas para tentar. Com A, feche a lacuna o máximo que puder: você chegará a menos de 0,08 nat, e nunca a zero, porque a posteriori é assimétrica, e a gaussiana, não. Com B, quão perto de 0,7 você chega? A seção 7 diz por que não se chega abaixo disso. Com C, ponha $\mu$ em 0 e veja quanto custa procurar no lugar errado.
 
 # %% key="pull-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 FLOOR = -9.0  # nats, onde a figura acaba
@@ -419,7 +419,7 @@ panel.controls["sigma"].value = 0.2
 assert "B" in panel.picture.alt
 panel.controls["point"].value, panel.controls["mu"].value = "A", -0.7
 panel.controls["sigma"].value = 0.4
-every = float64([k / 10 for k in range(-30, 31)])[:, None, None]  # cada posição do controle
+every = float64([k / 10 for k in range(-30, 31)])[:, None, None]  # cada posição
 stops = 2 * float64([k / 20 for k in range(2, 31)]).log()[:, None]
 closest = {k: kl_to_posterior(x, every, stops).min() for k, x in observed.items()}
 assert 0.05 < closest["A"] < 0.08
@@ -428,9 +428,9 @@ assert closest["B"] > 0.7
 # %% [markdown] key="ascent"
 # ## 6. Deixe o gradiente trabalhar
 #
-# Ajustar $q$ para elevar o ELBO chama-se *inferência variacional*; você acaba de fazê-la à mão. Um gradiente faz melhor, em $\mu$ e $\log \sigma^2$. Na grade, o gradiente não tem ruído.
+# Ajustar $q$ para elevar o ELBO chama-se *inferência variacional*; você acaba de fazê-la à mão. A subida por gradiente, em $\mu$ e $\log \sigma^2$, faz isso melhor. Na grade, o gradiente não tem ruído.
 #
-# A próxima figura mostra o ELBO de B visto de cima. As curvas de nível ficam 1, 2, 4, 8, 16 e 32 nats abaixo de $\log p(x)$; mais claro é mais alto. A tracejada, 5,36 abaixo, cerca cada um dos três picos (as duas laterais se fecham abaixo da moldura). De quatro pontos de partida, os círculos, quatro caminhos sobem até estrelas. Veja onde cada um acaba.
+# A próxima figura mostra o ELBO de B visto de cima. As curvas de nível ficam 1, 2, 4, 8, 16 e 32 nats abaixo de $\log p(x)$; quanto mais claro, mais alto. A tracejada, 5,36 nats abaixo, tem três ramos, um em volta de cada pico (os dois laterais se fecham fora da figura, embaixo). De quatro pontos de partida (os círculos) saem quatro caminhos, que sobem até as estrelas. Veja onde cada um acaba.
 
 # %% key="ascent-climb"
 def climb(value, starts, steps=2500, step_size=0.02):
@@ -475,7 +475,7 @@ assert len(around) == 3 > len(beyond)  # a borda fica entre os dois níveis
 figure
 
 # %% [markdown] key="ascent-ends"
-# Dois picos são imagens especulares um do outro, com lacuna de 0,70 nat. O do meio tem lacuna de 5,34: um $q$ largo, estendido sobre as duas corcovas e o vale entre elas. A borda em volta dele tem só uns centésimos de nat de altura, e isso basta: a subida se detém ali. O resultado depende do ponto de partida.
+# Dois picos são imagens especulares um do outro, com lacuna de 0,70 nat. O do meio tem lacuna de 5,34: um $q$ largo, estendido sobre as duas corcovas e o vale entre elas. Para sair desse pico bastaria descer uns centésimos de nat, mas o gradiente nunca desce: a subida se detém ali. O resultado depende do ponto de partida.
 
 # %% key="ascent-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 for path, gradient in zip(paths, gradients, strict=True):
@@ -496,11 +496,11 @@ assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 # %% [markdown] key="two-modes"
 # ## 7. Uma posteriori que nenhuma gaussiana imita
 #
-# Cada pico alto fica sobre *uma* corcova de B e ignora a outra. Por que não compensa esticar-se sobre as duas? Aqui $p$ abrevia a posteriori, $p(z \mid x)$. $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Onde $q$ põe massa e a posteriori quase não tem, o preço é enorme; onde a posteriori tem massa e $q$ não, a média nem percebe. Com um vale fundo como o de B, o melhor $q$ se recolhe numa corcova só: ele *busca uma moda*. O melhor, não qualquer um: o pico do meio cobre as duas.
+# O $q$ de cada pico alto fica sobre *uma* corcova de B e ignora a outra. Por que não compensa esticar-se sobre as duas? Aqui $p$ abrevia a posteriori, $p(z \mid x)$. $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Onde $q$ põe massa e a posteriori quase não tem, o preço é enorme; onde a posteriori tem massa, e $q$, não, a média nem percebe. Com um vale fundo como o de B, o melhor $q$ se recolhe numa corcova só: ele *busca uma moda*. O melhor, não qualquer um: o pico do meio cobre as duas.
 #
-# O preço de ignorar a metade dá para adivinhar. Dentro da sua corcova, $q$ é mais ou menos o dobro da posteriori, e $\log 2 = 0{,}693$. O resto dos 0,70 vem de a corcova não ser bem gaussiana.
+# O preço de ignorar a metade dá para adivinhar. Dentro da sua corcova, $q$ é mais ou menos o dobro da posteriori, o que custa $\log 2 = 0{,}693$ nat. O resto dos 0,70 vem de a corcova não ser bem gaussiana.
 #
-# Inverta a divergência, e o que ela pede também se inverte. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média em relação à posteriori: onde *ela* tem massa, $q$ precisa ter alguma. O melhor $q$ agora *cobre a massa*: anule as derivadas de $\mathbb{E}_p[\log q]$, e ele tem a média e a variância da posteriori. A próxima célula sobe até ele e compara. Na figura, a curva pontilhada é a outra solução que busca uma moda.
+# Inverta a divergência, e o que ela pede também se inverte. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média em relação à posteriori: onde *ela* tem massa, $q$ precisa ter alguma. O melhor $q$ agora *cobre a massa*: anulando as derivadas de $\mathbb{E}_p[\log q]$, vê-se que ele tem a média e a variância da posteriori. A próxima célula sobe até ele e compara. Na figura, a curva pontilhada é a outra solução que busca uma moda.
 
 # %% key="two-modes-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 posterior = log_posterior(x).exp()  # (Z,)
@@ -551,11 +551,11 @@ figure
 # %% [markdown] key="theta"
 # ## 8. E quando o modelo também aprende?
 #
-# No treinamento, os parâmetros $\theta$ do modelo são ajustados para aumentar o mesmo ELBO. O nosso terá um só, $a$, que diz quanto a curva se dobra: $f_a(z) = (z - a \sin z, \frac{3}{2} \cos z)$. Os dados são 40 amostras do modelo verdadeiro, com $a = 2$. A partir de $a = 1$, subimos em rodadas: primeiro o $q$ de cada observação, depois $a$ com todos os $q$ fixos. Só $\mathbb{E}_q[\log p(x \mid z)]$ depende de $a$, e é uma parábola em $a$: resolve-se por mínimos quadrados.
+# No treinamento, os parâmetros $\theta$ do modelo são ajustados para aumentar o mesmo ELBO. O nosso modelo terá um só, $a$, que diz quanto a curva se dobra: $f_a(z) = (z - a \sin z, \frac{3}{2} \cos z)$. Os dados são 40 amostras do modelo verdadeiro, com $a = 2$. A partir de $a = 1$, subimos em rodadas: em cada uma, ajustamos primeiro o $q$ de cada observação e depois $a$, com todos os $q$ fixos. Só $\mathbb{E}_q[\log p(x \mid z)]$ depende de $a$, e é uma parábola em $a$: o vértice sai por mínimos quadrados.
 #
-# Com $q$ fixo, o ELBO em função de $\theta$ é uma curva abaixo de $\log p_\theta(x)$. Se $q$ é a posteriori exata no $\theta$ atual, as duas se tocam ali; quando $\theta$ sobe a curva a partir desse ponto, $\log p$ sobe pelo menos o mesmo tanto. É o algoritmo *EM* (esperança-maximização). Se $q$ é uma gaussiana, sobra uma lacuna, **e ela depende de $\theta$**: a subida também vai para onde a lacuna é pequena.
+# Com $q$ fixo, o ELBO em função de $\theta$ é uma curva abaixo de $\log p_\theta(x)$. Se $q$ é a posteriori exata no $\theta$ atual, as duas se tocam ali; se, a partir desse ponto, $\theta$ muda e o ELBO sobe, $\log p$ sobe pelo menos o mesmo tanto. É o algoritmo *EM* (esperança-maximização). Se $q$ é uma gaussiana, sobra uma lacuna, **e ela depende de $\theta$**: a subida também vai para onde a lacuna é pequena.
 #
-# As duas subidas terminam num pico perto de $a = 0{,}8$, e é ali que as comparamos. (Perto de $a = 2$, fora da moldura, $\log p$ tem outro pico, mais alto; a célula imprime a altura dele.) Na figura, cada curva laranja é o ELBO com o $q$ de uma rodada fixo, e o ponto sobre ela é onde a rodada começou. A estrela é onde terminou a subida com gaussianas; o triângulo, a com posterioris exatas.
+# Fazemos a subida duas vezes, com posterioris exatas e com gaussianas. As duas ficam na região do pico que $\log p$ tem perto de $a = 0{,}8$, e é ali que as comparamos. (Perto de $a = 2$, fora da figura, há outro pico, mais alto; a célula imprime $\log p$ ali.) Na figura, cada curva laranja é o ELBO com os $q$ de uma rodada mantidos fixos, e o ponto sobre ela marca o $a$ em que a rodada começou. A estrela marca onde terminou a subida com gaussianas; o triângulo de ponta para baixo, $\log p$ nesse mesmo $a$; o de ponta para cima, onde terminou a subida com posterioris exatas.
 
 # %% key="theta-model" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -640,7 +640,7 @@ assert place[0] < peak[0] - 0.05
 figure
 
 # %% [markdown] key="theta-noticed"
-# O ELBO sobe em todas as rodadas. $\log p$ sobe no começo e depois **desce**: as últimas rodadas ganham porque estreitam a lacuna. Depois de doze rodadas, as gaussianas estão em outro $a$, pior em 0,005 nat por observação. Aqui é pouco; o que importa é o sentido.
+# O ELBO sobe em todas as rodadas. $\log p$ sobe no começo e depois **desce**: as últimas rodadas ganham porque estreitam a lacuna. Depois de doze rodadas, a subida com gaussianas está em outro $a$, e perde 0,005 nat por observação. Aqui é pouco; o que importa é o sentido.
 #
 # ### O conjunto de dados inteiro
 #
@@ -675,7 +675,7 @@ assert 0 < misfit < information < math.log(40)  # no máximo, z identifica qual 
 #
 # Agora deixe de lado o mundo pequeno. O VAE da lição 00 tem duas latentes, e num plano ainda dá para somar. Quatro coisas mudam: 784 pixels pretos ou brancos no lugar de dois números reais, um ruído de Bernoulli no lugar do gaussiano, uma rede no lugar da curva, e a inferência passa a ser *amortizada*: em vez de subir até um $q$ para cada imagem, uma rede, o codificador, aprende a adivinhar $q(z \mid x)$ para todas.
 #
-# Se o modelo ainda não está guardado, a próxima célula o treina.
+# Se o modelo ainda não estiver salvo, a próxima célula o treina.
 
 # %% key="digit-model" jupyter={"source_hidden": true} tags=["hide-input"]
 device = torch.device("cpu")
@@ -689,7 +689,7 @@ print(say("elbo-data", name=train_images.name, device=device.type))
 del train_images
 
 # %% [markdown] key="digit-many"
-# Primeiro o conjunto de teste inteiro. `exact.log_likelihood` dá $\log p(x)$ numa grade de 600 × 600 pontos; a imagem cuja soma mudaria um nat numa grade três vezes mais grossa é somada de novo numa mais fina. Para o ELBO, somamos a reconstrução em 8 × 8 pontos de $q$ (quadratura de Gauss-Hermite, feita para médias sobre uma gaussiana), para que o ruído do sorteio não mascare a lacuna; 64 pontos podem errar uns centésimos de nat. `bounds.elbo`, que sorteia, precisa dar o mesmo nas primeiras 500 imagens. A figura conta as imagens de teste conforme a lacuna, em escala logarítmica.
+# Primeiro, o conjunto de teste inteiro. `exact.log_likelihood` dá $\log p(x)$ numa grade de 600 × 600 pontos; se, numa grade três vezes mais grossa, a soma de uma imagem mudasse um nat ou mais, ela seria refeita numa mais fina. Para o ELBO, somamos a reconstrução em 8 × 8 pontos de $q$ (quadratura de Gauss-Hermite, feita para médias sobre uma gaussiana), para que o ruído do sorteio não mascare a lacuna; com 64 pontos, o erro pode ser de uns centésimos de nat. `bounds.elbo`, que usa sorteio, precisa dar a mesma média nas primeiras 500 imagens, a menos do erro padrão. A figura é o histograma da lacuna nas imagens de teste, em escala logarítmica.
 
 # %% key="digit-gaps"
 nodes, weights = map(torch.from_numpy, hermegauss(8))
@@ -734,7 +734,7 @@ figure
 # %% [markdown] key="digit-cost"
 # ### Quantas amostras para um dígito?
 #
-# A fórmula da seção 2 vale aqui, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras bastam para estimar $\log p(x)$ com erro de cerca de 0,1 nat: da priori e de uma mistura, metade priori e metade $q$ do codificador. Por que metade priori, de novo? Por causa das caudas. A rede é linear por partes; longe do centro, os logits não crescem mais depressa que $|z|$, e a posteriori não cai mais depressa que $e^{-|z|^2/2 - b|z|}$, para alguma constante $b$. Com $q$ sozinho, a variância integra $p(z \mid x)^2 / q(z)$, cujo expoente é $-|z|^2 + |z|^2 / (2 \sigma^2)$ mais termos menores: ela é infinita se $\sigma^2 < \frac{1}{2}$, como em quase todos os $q$ deste codificador.
+# A fórmula da seção 2 vale aqui, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras bastam para estimar $\log p(x)$ com erro de cerca de 0,1 nat, se vêm da priori e se vêm de uma mistura (metade priori, metade o $q$ do codificador). Por que metade priori, de novo? Por causa das caudas. A rede é linear por partes; longe do centro, os logits crescem no máximo como $|z|$, e a posteriori cai no máximo como $e^{-|z|^2/2 - b|z|}$, para alguma constante $b$. Com $q$ sozinho, a variância contém a integral de $p(z \mid x)^2 / q(z)$, cujo expoente é $-|z|^2 + |z|^2 / (2 \sigma^2)$ mais termos menores: ela é infinita se $\sigma^2 < \frac{1}{2}$ em alguma coordenada, como em quase todos os $q$ deste codificador.
 
 # %% key="digit-needs" jupyter={"source_hidden": true} tags=["hide-input"]
 def draws_needed(x):  # (B, 784) em (3, B): priori, mistura, o que falta a q
@@ -772,9 +772,9 @@ assert many[0].median() > 3 * many[1].median() > 300
 assert missed > 0.1  # 5% se q fosse exato
 
 # %% [markdown] key="digit-balance"
-# Para a maioria das imagens, a mistura precisa de muito menos amostras, mas ainda são muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Lá fora, só a parte da mistura que vem da priori propõe o bastante. E em cerca de uma imagem em cada cinco, $q$ erra tanto a posteriori que metade das amostras se perde, e a mistura exige até o dobro das amostras da priori.
+# Para a maioria das imagens, a mistura precisa de muito menos amostras, mas ainda são muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Lá fora, só a metade da mistura que vem da priori propõe amostras suficientes. E, em cerca de uma imagem em cada cinco, $q$ erra tanto a posteriori que metade das amostras se perde, e a mistura exige até o dobro das amostras da priori.
 #
-# Agora um único dígito, escolhido por uma regra e não a olho: entre os 500, o mais próximo do meio na lacuna, nas amostras necessárias e em $\log p(x)$. O fato de o balanço fechar é de novo álgebra na mesma grade; por isso a célula recolhida confere $\log p(x)$ por outro caminho, com 200.000 amostras da mistura.
+# Agora um único dígito, escolhido por uma regra e não a olho: entre os 500, o mais próximo da mediana, ao mesmo tempo, em lacuna, em amostras necessárias e em $\log p(x)$. Que o balanço feche é, de novo, álgebra na mesma grade; por isso a célula recolhida confere $\log p(x)$ por outro caminho, com 200.000 amostras da mistura.
 
 # %% key="digit-ledger"
 sorts = torch.stack((gaps[:500], many[0], exacts[:500]))  # (3, 500)
@@ -788,7 +788,7 @@ plane = torch.cartesian_prod(points, points)  # (90000, 2)
 
 
 @torch.no_grad()
-def reconstruction_at(z):  # (Z, 2) to (Z,) log p(x|z)
+def reconstruction_at(z):  # (Z, 2) em (Z,) log p(x|z)
     parts = [densities.log_bernoulli(x, double.decode_logits(p)) for p in z.split(1500)]
     return torch.cat(parts)
 
@@ -828,7 +828,7 @@ print(say("elbo-digit-sampled", value=sampled, error=error))
 assert abs(sampled - packaged) < 4 * error < gap / 2
 
 # %% [markdown] key="digit-before"
-# Como essa lacuna aparece no plano? A próxima figura tem à esquerda o dígito. No meio está o plano latente: os anéis pontilhados contêm 50% e 95% da priori, e a posteriori é a pequena mancha. À direita, a mancha ampliada, com as regiões que contêm 50% e 95%: as da posteriori em verde, as do $q$ do codificador em laranja, tracejadas, e as da gaussiana de coordenadas independentes com o maior ELBO em preto, pontilhadas. O que falta mesmo a essa gaussiana deve-se à forma. O resto se deve ao codificador, que adivinhou outra gaussiana.
+# Como essa lacuna aparece no plano? A próxima figura tem à esquerda o dígito. No meio está o plano latente: os círculos pontilhados contêm 50% e 95% da priori, e a posteriori é a pequena mancha. À direita, a mancha ampliada, com as regiões que contêm 50% e 95%: as da posteriori, em verde; as do $q$ do codificador, em laranja, tracejadas; e as da gaussiana de coordenadas independentes com o maior ELBO, em preto, pontilhadas. A lacuna que sobra até para essa gaussiana se deve à forma. O resto se deve ao codificador, que adivinhou outra gaussiana.
 
 # %% key="digit-best"
 best = exact.best_gaussian(double, x, grid=300)
@@ -936,7 +936,7 @@ verdict
 # %% [markdown] key="exercise-kl-text"
 # ### 2. Uma KL por Monte Carlo
 #
-# A KL em relação à priori só tem fórmula porque tudo nela é gaussiano. Com outra priori seria preciso amostrar. `z`, de forma `(S, B, L)`, são $S$ amostras de $q = \mathcal{N}(\mu, \sigma^2)$ para cada uma de $B$ imagens; `mu` e `logvar` são `(B, L)`. Devolva a estimativa de Monte Carlo de $\mathrm{KL}(q \,\|\, \mathcal{N}(0, I))$, um número por imagem, com exatamente essas amostras. As funções de `densities` podem ajudar: ao contrário da nossa `log_normal`, elas somam no último eixo.
+# A KL em relação à priori só tem fórmula porque tudo nela é gaussiano. Com outra priori, seria preciso amostrar. `z`, de forma `(S, B, L)`, são $S$ amostras de $q = \mathcal{N}(\mu, \sigma^2)$ para cada uma de $B$ imagens; `mu` e `logvar` são `(B, L)`. Devolva a estimativa de Monte Carlo de $\mathrm{KL}(q \,\|\, \mathcal{N}(0, I))$, um número por imagem, com exatamente essas amostras. As funções de `densities` podem ajudar: ao contrário da nossa `log_normal`, elas somam no último eixo.
 
 # %% key="exercise-kl" tags=["nbval-check-output"]
 def my_kl_estimate(z, mu, logvar):
@@ -958,7 +958,7 @@ verdict
 # %% [markdown] key="exercise-bound-text"
 # ### 3. Encontre o erro: um limite que não sobe
 #
-# Com $k$ amostras de $q$, o limite de Burda, Grosse e Salakhutdinov (2015) é $\log \frac{1}{k} \sum_i w_i$. Ele ainda é um limite inferior e, em média, sobe até $\log p(x)$ à medida que $k$ cresce. Alguém escreveu `their_bound` e se surpreendeu: com 1.000 amostras, o limite do conjunto de teste era o mesmo que com uma. Encontre o erro e reescreva a função. `log_weights` tem forma `(k, B)`; um peso pode ser tão pequeno quanto $e^{-900}$.
+# Com $k$ amostras de $q$, o limite de Burda, Grosse e Salakhutdinov (2015) é $\log \frac{1}{k} \sum_i w_i$. Em média, ele ainda é um limite inferior, e sobe até $\log p(x)$ à medida que $k$ cresce. Alguém escreveu `their_bound` e se surpreendeu: com 1.000 amostras, o limite do conjunto de teste era o mesmo que com uma. Encontre o erro e reescreva a função. `log_weights` tem forma `(k, B)`; um peso pode ser tão pequeno quanto $e^{-900}$.
 
 # %% key="exercise-bound" tags=["nbval-check-output"]
 def their_bound(log_weights):
@@ -983,7 +983,7 @@ verdict
 # %% [markdown] key="exercise-mixture-text"
 # ### 4. Encontre o erro: uma priori errada nos cantos
 #
-# Outra priori: uma mistura de duas gaussianas de mesmo peso, com centros em $(3, 3)$ e $(-3, -3)$ e covariância identidade. `their_log_prior` deveria devolver a log-densidade dela em cada linha de `z`, `(B, 2)`. No ponto $(3, -3)$, longe dos dois centros, ela diz $-3{,}22$; o valor certo é $-19{,}84$. O que foi que ela pôs ali, e quantas modas tem ao todo? Reescreva a função.
+# Outra priori: uma mistura de duas gaussianas de mesmo peso, com centros em $(3, 3)$ e $(-3, -3)$ e covariância identidade. `their_log_prior` deveria devolver a log-densidade dela em cada linha de `z`, `(B, 2)`. No ponto $(3, -3)$, longe dos dois centros, ela diz $-3{,}22$; o valor certo é $-19{,}84$. O que a função pôs ali, e quantas modas tem, ao todo, a densidade que ela devolve? Reescreva a função.
 
 # %% key="exercise-mixture" tags=["nbval-check-output"]
 centres = float64([[3.0, 3.0], [-3.0, -3.0]])  # (K, 2)
@@ -1017,6 +1017,6 @@ verdict
 # %% [markdown] key="solution-mixture-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# Ela pôs ali uma moda. A densidade que devolve é o produto de duas misturas de uma dimensão: cada coordenada escolhe um centro sem olhar a outra. Ela tem quatro modas de mesma massa, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. Primeiro se soma sobre as coordenadas, em cada componente; só depois se mistura. E o treinamento não reclama, porque essa densidade também tem integral 1.
+# Ela pôs ali uma moda. A densidade que devolve é o produto de duas misturas de uma dimensão: cada coordenada escolhe um centro sem olhar a outra. Essa densidade tem quatro modas de mesma massa, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. Primeiro se soma sobre as coordenadas, em cada componente; só depois se mistura. E o treinamento não reclama, porque essa densidade também tem integral 1.
 #
 # </details>

@@ -16,11 +16,11 @@
 #
 # Entre o codificador e o decodificador há um sorteio. O treinamento precisa de uma derivada, e um sorteio não tem nenhuma. A lição 00 saiu do aperto com uma linha, $z = \mu + \sigma\,\varepsilon$. Por que essa linha funciona, quanto custariam as alternativas e quando ela falha?
 #
-# **Ao final, você saberá** escrever três estimadores do mesmo gradiente, dizer quais não têm viés e quanto ruído cada um tem, escolher entre eles diante de uma distribuição que você nunca viu, e reconhecer erros que não geram mensagem nenhuma: um codificador bloqueado, uma linha de base que vê a própria amostra, uma perda substituta com $z$ preso ao grafo. Sempre que o gradiente exato puder ser calculado, você terá comparado os estimadores com ele.
+# **Ao final, você saberá** escrever três estimadores do mesmo gradiente, dizer quais não têm viés e quanto ruído cada um tem, escolher entre eles diante de uma distribuição que você nunca viu, e reconhecer erros que não geram mensagem nenhuma: um codificador bloqueado, uma linha de base que vê a própria amostra, um objetivo substituto com $z$ preso ao grafo. Sempre que for possível calcular o gradiente exato, você comparará os estimadores com ele.
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 40 minutos de leitura; cerca de um minuto de processamento, e até um minuto a mais se o modelo treinado ainda não estiver no cache. As células que conferem, desenham ou só reúnem números estão recolhidas. `say` imprime uma frase do curso.
+# **Tempo:** 40 minutos de leitura; cerca de um minuto de processamento, e até um minuto a mais se o modelo treinado ainda não estiver no cache. As células que apenas verificam, desenham ou reúnem números estão recolhidas. `say` devolve uma frase do curso.
 
 # %% key="setup"
 import copy
@@ -63,13 +63,13 @@ assert sigma.grad is None
 # %% [markdown] key="average-text"
 # ## 2. O que tem derivada
 #
-# Uma amostra não tem derivada. Mas o que nos interessa não é uma amostra: é aumentar a *média* $\mathbb{E}_{q(z)}[f(z)]$, em que $q = \mathcal{N}(\mu, \sigma^2)$. E a média varia suavemente com $\mu$, porque a curva em sino desliza inteira sobre $f$.
+# Uma amostra não tem derivada. Mas o que nos interessa não é uma amostra: é a *média* $\mathbb{E}_{q(z)}[f(z)]$, que queremos aumentar, com $q = \mathcal{N}(\mu, \sigma^2)$. E a média varia suavemente com $\mu$, porque a curva em sino desliza inteira sobre $f$.
 #
 # Para ter com que comparar, tome uma $f$ cuja média tenha fórmula: $f(z) = z^2 + \sin 3z$. Sob $q$, como $\mathbb{E}[e^{3iz}] = e^{3i\mu - 9\sigma^2/2}$,
 #
 # $$\mathbb{E}[f(z)] = \mu^2 + \sigma^2 + e^{-9\sigma^2/2} \sin 3\mu.$$
 #
-# O gradiente dessa fórmula, em relação a $\mu$ e a $\log \sigma^2$ (por que o logaritmo: seção 11), é a **resposta exata** para tudo o que segue. Nós o tomamos em $\mu = 0{,}6$, $\sigma = 0{,}5$. A célula calcula esse gradiente e o confere com uma integral numérica, que não conhece nem a fórmula nem a derivada dela.
+# O gradiente dessa fórmula, em relação a $\mu$ e a $\log \sigma^2$ (por que o logaritmo: seção 11), é a **resposta exata** com que compararemos os estimadores das seções 3 a 6. Vamos calculá-lo em $\mu = 0{,}6$, $\sigma = 0{,}5$. A célula faz isso e confere o resultado com uma integral numérica, que não conhece nem a fórmula nem a derivada dela.
 
 # %% key="average" tags=["nbval-check-output"]
 def f(z):
@@ -85,7 +85,7 @@ mu = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
 logvar = torch.tensor(0.25, dtype=torch.float64).log().requires_grad_()
 exact_gradient = torch.stack(torch.autograd.grad(average(mu, logvar), (mu, logvar)))
 
-# Gauss-Hermite: uma soma em 60 nós que integra contra N(0, 1)
+# Gauss-Hermite: uma soma em 60 nós que dá a integral em relação a N(0, 1)
 nodes, weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(60))
 weights = weights / weights.sum()  # (60,)
 
@@ -107,7 +107,7 @@ print(
 )
 
 # %% [markdown] key="average-seen"
-# A figura mostra os dois lados da questão. À esquerda, $f$ e duas curvas em sino. À direita, a média de $f$ enquanto a curva desliza: das ondas sobra um terço da altura, porque a média as aplaina: à direita de $\mu = 0$, apenas uma leve ondulação. A reta tracejada toca a curva no nosso $\mu$. Sua inclinação é a derivada em relação a $\mu$ que a célula acima imprimiu.
+# A figura mostra os dois lados da questão. À esquerda, $f$ e duas curvas em sino. À direita, a média de $f$ enquanto a curva desliza. Como a média aplaina as ondas, resta cerca de um terço da altura delas; à direita de $\mu = 0$, vê-se apenas uma leve ondulação. A reta tracejada toca a curva no nosso $\mu$. Sua inclinação é a derivada em relação a $\mu$ que a célula acima imprimiu.
 
 # %% key="average-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
@@ -133,11 +133,11 @@ figure
 # %% [markdown] key="score-text"
 # ## 3. O primeiro caminho: derivar a densidade
 #
-# Escreva a média como integral, $\int f(z)\, q(z)\, dz$. Os parâmetros estão em $q(z)$, e $q$ tem derivada. Passe-a para dentro da integral: $\nabla \int f q\, dz = \int f\, \nabla q\, dz = \int f\, q\, \nabla \log q\, dz$. É de novo uma média sob $q$:
+# Escreva a média como integral, $\int f(z)\, q(z)\, dz$. Os parâmetros estão em $q(z)$, e $q$ é derivável. Passe o gradiente para dentro da integral: $\nabla \int f q\, dz = \int f\, \nabla q\, dz = \int f\, q\, \nabla \log q\, dz$. É de novo uma média sob $q$:
 #
 # $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[f(z)\, \nabla \log q(z)\big].$$
 #
-# É o **estimador por função escore** (Williams, 1992, lhe dá o nome de REINFORCE). Ele nunca deriva $f$, que pode ser um jogo, um programa ou a resposta de uma pessoa. A derivada $\nabla \log q(z)$ chama-se *escore*. Para a normal, ele cabe em duas linhas. Com $\varepsilon = (z - \mu)/\sigma$,
+# É o **estimador pela função escore** (Williams, 1992, chama-o de REINFORCE). Ele nunca deriva $f$, que pode ser o placar de um jogo, a saída de um programa ou a resposta de uma pessoa. A derivada $\nabla \log q(z)$ chama-se *escore*. Para a normal, ele cabe em duas linhas. Com $\varepsilon = (z - \mu)/\sigma$,
 #
 # $$\frac{\partial \log q}{\partial \mu} = \frac{\varepsilon}{\sigma}, \qquad \frac{\partial \log q}{\partial \log \sigma^2} = \frac{\varepsilon^2 - 1}{2}.$$
 #
@@ -178,9 +178,9 @@ assert is_unbiased(by_score, exact_gradient)
 #
 # $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[(f(z) - b)\, \nabla \log q(z)\big].$$
 #
-# A média continua certa porque o escore tem média zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Repare no primeiro sinal de igual: $b$ saiu da média. **Isso só vale se $b$ não depender da própria amostra.** $b$ pode ser uma constante, uma função da entrada (num VAE, da imagem) ou a média de $f$ nas *outras* amostras do grupo (*leave-one-out*).
+# A média continua certa porque o escore tem média zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Repare no primeiro sinal de igual: $b$ saiu da média. **Isso só vale se $b$ não depender da própria amostra.** Esse $b$ pode ser uma constante, uma função da entrada (num VAE, da imagem) ou a média de $f$ nas *outras* amostras do grupo (*leave-one-out*).
 #
-# E a média do grupo inteiro, com a própria amostra dentro? Parece a mesma coisa. Seja $S$ o número de amostras do grupo, $f_i$ o valor na amostra $i$ e $\bar f$ a média de todas. Então $f_i - \bar f = (1 - 1/S)(f_i - \bar f_{-i})$, em que $\bar f_{-i}$ é a média das outras: pela álgebra, a estimativa fica multiplicada por $1 - 1/S$. Com quatro amostras, perde-se um quarto do gradiente; com duas, metade. Num VAE, isso atinge o termo de reconstrução e não a KL, e o treinamento passa a subir outro objetivo. A célula imprime o que resta do gradiente exato.
+# E a média do grupo inteiro, com a própria amostra dentro? Parece a mesma coisa. Seja $S$ o número de amostras do grupo, $f_i$ o valor na amostra $i$ e $\bar f$ a média de todas. Então $f_i - \bar f = (1 - 1/S)(f_i - \bar f_{-i})$, em que $\bar f_{-i}$ é a média das outras: logo, a estimativa inteira fica multiplicada por $1 - 1/S$. Com quatro amostras, perde-se um quarto do gradiente; com duas, metade. Num VAE, isso atinge o termo de reconstrução, mas não a KL, e o treinamento passa a maximizar outro objetivo. A célula imprime o que resta do gradiente exato.
 
 # %% key="baseline"
 values = f(z)  # (G, S)
@@ -203,7 +203,7 @@ print(say("gradients-own-draw", **told, own=own))
 #
 # O segundo caminho mexe no sorteio, e não na densidade. Amostre $\varepsilon$ de $\mathcal{N}(0, 1)$, que não tem parâmetro nenhum, e *calcule* $z = \mu + \sigma\,\varepsilon$. Os parâmetros saíram da distribuição de $z$ e entraram no cálculo que produz $z$. E esse cálculo tem derivada: como a distribuição de $\varepsilon$ não tem parâmetros, $\nabla\, \mathbb{E}_q[f(z)] = \nabla\, \mathbb{E}_\varepsilon[f(\mu + \sigma\varepsilon)] = \mathbb{E}_\varepsilon[\nabla f(\mu + \sigma\varepsilon)]$.
 #
-# A figura mostra os dois grafos. As setas pretas são a passagem direta. As tracejadas trazem o gradiente de volta. À esquerda, ele encontra o sorteio e para. À direita, o sorteio fica de lado, fora do caminho que liga $f$ a $\mu$ e $\sigma$. A $\varepsilon$ não se manda gradiente: ele não tem nada a aprender.
+# A figura mostra os dois grafos. As setas pretas são a passagem direta. As tracejadas trazem o gradiente de volta. À esquerda, ele encontra o sorteio e para. À direita, o sorteio fica de lado, fora do caminho que liga $f$ a $\mu$ e $\sigma$. Para $\varepsilon$ não vai gradiente nenhum: ali não há o que aprender.
 
 # %% key="pathwise-graphs" jupyter={"source_hidden": true} tags=["hide-input"]
 def box(ax, at, text, color, style="-"):
@@ -251,7 +251,7 @@ figure
 #
 # $$\frac{\partial f}{\partial \mu} = f'(z), \qquad \frac{\partial f}{\partial \log \sigma^2} = f'(z)\, \frac{\sigma\,\varepsilon}{2}.$$
 #
-# É o **estimador por trajetória**, ou truque da reparametrização (Kingma e Welling, 2013; Rezende, Mohamed e Wierstra, 2014). Ele pede o que o primeiro caminho dispensava: a inclinação $f'$. A célula escreve o estimador, confere com o autograd e compara sua média com o gradiente exato, como antes.
+# É o **estimador por trajetória**, ou truque da reparametrização (Kingma e Welling, 2013; Rezende, Mohamed e Wierstra, 2014). Ele pede o que o primeiro caminho dispensava: a inclinação $f'$. A célula escreve o estimador, confere-o com o autograd e compara a média dele com o gradiente exato, como antes.
 
 # %% key="pathwise"
 def slope(z):
@@ -287,7 +287,7 @@ print(say("gradients-rsample", gap=(theirs - ours).abs().max().item()))
 #
 # Os três estimadores acertam na média, e a forma fechada acerta sem média nenhuma. O que os distingue é a **variância**: a média do quadrado da distância entre uma estimativa, feita com um grupo de quatro amostras, e o valor exato. No treinamento, cada imagem recebe um grupo desses por passo, muitas vezes de uma amostra só. É esse o ruído que o otimizador enfrenta.
 #
-# Uma variância calculada com amostras também é incerta. O *bootstrap* diz quanto: sorteie, com reposição, 5.000 grupos dos nossos 5.000, recalcule a variância e faça isso mil vezes. Os 95% centrais dos resultados são o intervalo entre colchetes. Para a função escore e a trajetória, a variância exata também é conhecida, pela integral numérica (quadratura) da seção 2. Uma célula recolhida confere se a nossa fica a menos de quatro erros padrão dela.
+# Uma variância calculada com amostras também é incerta. O *bootstrap* diz quanto: sorteie, com reposição, 5.000 grupos dos nossos 5.000, recalcule a variância e faça isso mil vezes. Os 95% centrais dos resultados são o intervalo entre colchetes. Para a função escore e a trajetória, a variância exata também é conhecida, pela integral numérica (quadratura) da seção 2. Uma célula recolhida confere se a variância estimada fica a menos de quatro erros padrão da exata.
 
 # %% key="race"
 def resampled_variances(estimates, repeats=1000):  # (..., G) para (..., R)
@@ -318,7 +318,7 @@ for name, each in estimators.items():
     print(say("gradients-row", name=say(f"gradients-way-{name}"), **row), row_interval)
 
 # %% key="race-exact" jupyter={"source_hidden": true} tags=["hide-input"]
-# a variância de uma amostra por quadratura, para dois dos três
+# a variância de uma amostra, por quadratura, para dois dos três estimadores
 with torch.no_grad():
     at_nodes = mu + sigma * nodes  # (60,)
     score_at_nodes = torch.stack((nodes / sigma, 0.5 * (nodes**2 - 1)))
@@ -345,7 +345,7 @@ axes[0].set_ylabel(say("gradients-count"))
 figure
 
 # %% [markdown] key="race-ratio-text"
-# Os três histogramas de 5.000 estimativas têm os mesmos eixos. A linha tracejada é o gradiente exato. Ela é a média dos três, mas não o pico dos dois primeiros, que são assimétricos: muitas estimativas um pouco baixas, e umas poucas altas demais. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **boa parte da variância vem das caudas**. A linha de base apara sobretudo a da esquerda.
+# Os três histogramas de 5.000 estimativas da derivada em relação à média de $q$ têm os mesmos eixos. A linha tracejada marca o valor exato. Ela é a média dos três, mas não o pico dos dois primeiros, que são assimétricos: muitas estimativas um pouco baixas, e umas poucas altas demais. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **boa parte da variância vem das caudas**. A linha de base apara sobretudo a da esquerda.
 #
 # De quanto é a diferença? A célula divide as variâncias. Uma razão de 3 significa que a função escore precisa do triplo de amostras para ser igualmente boa.
 
@@ -362,13 +362,13 @@ for name in ("score", "baseline"):
 # %% [markdown] key="panel-text"
 # ## 7. Mexendo nas setas
 #
-# Agora é você quem move $\mu$, $\sigma$ e $\varepsilon$. À esquerda estão a curva em sino $q$, o ponto $z = \mu + \sigma\varepsilon$ e a inclinação de $f$ ali. A seta na base é o passo $\sigma\varepsilon$, de $\mu$ até $z$. À direita está o gradiente que chega: a $\mu$ chega a própria inclinação, pois $\partial z/\partial \mu = 1$; a $\sigma$ (aqui o próprio $\sigma$, não o logaritmo), pois $\partial z / \partial \sigma = \varepsilon$, a inclinação vezes $\varepsilon$. Os losangos são as médias exatas, que uma amostra sozinha não revela. (A curva em sino não está em escala.)
+# Agora é você quem move $\mu$, $\sigma$ e $\varepsilon$. À esquerda estão a curva em sino $q$, o ponto $z = \mu + \sigma\varepsilon$ e a inclinação de $f$ ali. A seta na base é o passo $\sigma\varepsilon$, de $\mu$ até $z$. À direita está o gradiente que chega: a $\mu$ chega a própria inclinação, pois $\partial z/\partial \mu = 1$; a $\sigma$ (aqui o próprio $\sigma$, não o logaritmo), pois $\partial z / \partial \sigma = \varepsilon$, a inclinação vezes $\varepsilon$. Os losangos são as médias exatas, que uma amostra sozinha não revela. (A altura da curva em sino está fora de escala.)
 #
-# Três coisas para experimentar. Com $\varepsilon = 0$, o que chega a $\sigma$? Troque o sinal de $\varepsilon$: se $f$ fosse uma reta (pense: esta não tem controle), qual das duas setas mudaria de lado? E com o menor $\sigma$, experimente vários $\varepsilon$: a seta de cima fica mais perto do losango do que com o maior $\sigma$?
+# Três coisas para experimentar. Com $\varepsilon = 0$, o que chega a $\sigma$? Troque o sinal de $\varepsilon$: se $f$ fosse uma reta (só pense: o painel não tem controle para isso), qual das duas setas mudaria de lado? E, com o menor $\sigma$, experimente vários $\varepsilon$: a seta de cima fica mais perto do losango do que com o maior $\sigma$?
 #
 # <details><summary>Respostas</summary>
 #
-# Nada, porque a inclinação é multiplicada por zero. Só a de baixo: a inclinação de uma reta é a mesma em todo lugar. No conjunto, mais perto, porque $f'$ muda menos dentro de um $q$ estreito.
+# Nada, porque a inclinação é multiplicada por zero. Só a de baixo: a inclinação de uma reta é a mesma em todo lugar. Em geral, sim: $f'$ muda menos dentro de um $q$ estreito.
 #
 # </details>
 
@@ -435,9 +435,9 @@ assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
 # %% [markdown] key="waves-text"
 # ## 8. A trajetória ganha sempre?
 #
-# Costuma-se dizer que sim. Não é verdade. Tome $f(z) = \sin(a z + \varphi)$ e calcule a variância de cada estimador, em média sobre todas as fases $\varphi$. O termo da função escore nunca passa de $|\varepsilon|/\sigma$, por mais depressa que $f$ oscile. O da trajetória é a inclinação, que cresce com $a$. Para a derivada em $\mu$: sobre todas as fases, $\sin^2$ e $\cos^2$ têm média $\frac{1}{2}$, e $\mathbb{E}[\varepsilon^2] = 1$; logo, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$. Os dois têm a mesma média, e por isso as variâncias são iguais onde esses quadrados são. **As curvas se cruzam exatamente em $a\sigma = 1$**: onde a fase de $f$ avança um radiano em um desvio padrão de $q$. A primeira célula encontra o mesmo por quadratura.
+# Costuma-se dizer que sim. Não é verdade. Tome $f(z) = \sin(a z + \varphi)$ e calcule a variância de cada estimador, em média sobre todas as fases $\varphi$. O termo da função escore nunca passa de $|\varepsilon|/\sigma$, por mais depressa que $f$ oscile. O da trajetória é a inclinação, que cresce com $a$. Para a derivada em $\mu$: sobre todas as fases, $\sin^2$ e $\cos^2$ têm média $\frac{1}{2}$, e $\mathbb{E}[\varepsilon^2] = 1$; logo, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$. Os dois têm a mesma média, e por isso as variâncias são iguais onde as médias dos quadrados são iguais. **As curvas da figura no fim desta seção se cruzam exatamente em $a\sigma = 1$**: onde a fase de $f$ avança um radiano em um desvio padrão de $q$. A primeira célula encontra o mesmo por quadratura.
 #
-# A segunda experimenta o caso extremo, um degrau: $f(z) = 1$ se $z > 0$, senão $0$. A inclinação é zero onde quer que exista. O autograd manda então zero pela trajetória, em toda amostra: sem ruído algum, e errado. A média é $P(z > 0) = \Phi(\mu / \sigma)$, e a derivada dela em $\mu$ é $q(0)$. A função escore a encontra. Quem desloca $\mu$ e olha a média também.
+# A segunda experimenta o caso extremo, um degrau: $f(z) = 1$ se $z > 0$, senão $0$. A inclinação é zero onde quer que exista. O autograd manda então zero pela trajetória, em toda amostra: sem ruído algum, e errado. A média é $P(z > 0) = \Phi(\mu / \sigma)$, e a derivada dela em $\mu$ é $q(0)$. A função escore a encontra. Também a encontra quem desloca $\mu$ e observa a média.
 
 # %% key="waves" tags=["nbval-check-output"]
 fine, fine_weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(100))
@@ -490,10 +490,10 @@ ax.legend(fontsize=9, frameon=False)
 figure
 
 # %% [markdown] key="waves-moral"
-# A trajetória, portanto, não é boa por natureza. Ela é boa **onde $f$ quase não se curva na largura de $q$**, e só é correta se $f$ não tiver salto algum. A $f$ de um VAE é assim? Isso se mede.
+# A trajetória, portanto, não é boa por natureza. Ela é boa **onde $f$ quase não se curva na largura de $q$**, e só é correta se $f$ não tiver salto algum. A $f$ de um VAE é assim? É o que vamos medir.
 
 # %% [markdown] key="vae-text"
-# ## 9. Um VAE de verdade, comparado com o gradiente exato
+# ## 9. Os estimadores num VAE de verdade, comparados com o gradiente exato
 #
 # O modelo é o da lição 00: duas latentes, treinado por 15 épocas, guardado no cache. Tome uma imagem de teste. O codificador dá $q = \mathcal{N}(\mu, \sigma^2)$: duas médias e duas log-variâncias. O ELBO é $\mathbb{E}_q[\log p(x \mid z)]$ menos uma KL que tem fórmula fechada, com $\partial / \partial \mu = \mu$ e $\partial / \partial \log \sigma^2 = (\sigma^2 - 1) / 2$. Logo $f(z) = \log p(x \mid z)$, uma soma sobre 784 pixels.
 #
@@ -566,9 +566,9 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
     print(say("gradients-vae-exact", name=name, **told))
 
 # %% [markdown] key="vae-estimators-text"
-# Os dois números de cada linha vêm de somas diferentes e concordam até onde somas em grades podem concordar: o decodificador tem ReLUs e, com elas, vincos.
+# Os dois números de cada linha vêm de somas diferentes e concordam até onde somas em grades podem concordar: o decodificador tem ReLUs e, com elas, vincos. (Um vinco não é um salto: a trajetória continua sem viés.)
 #
-# Agora os estimadores, com 2.000 grupos de quatro amostras. A KL tem fórmula, e todos tiram dela essa parte do gradiente; só o termo de reconstrução é estimado. A média de cada um tem de ficar, de novo, a menos de quatro erros padrão do gradiente exato, em cada um dos quatro números. Antes de executar, arrisque um palpite: de quantas amostras cada um precisa para que o ruído em $\mu$ não passe do tamanho do próprio gradiente? Nas seções anteriores, a média de $f$ ficava perto de 1. Aqui ela é a log-probabilidade de 784 pixels: dezenas ou centenas de nats abaixo de zero, ao passo que o que importa é o quanto ela varia dentro de $q$: *poucos* nats.
+# Agora os estimadores, com 2.000 grupos de quatro amostras. A KL tem fórmula, e todos tiram dela essa parte do gradiente; só o termo de reconstrução é estimado. A média de cada um tem de ficar, de novo, a menos de quatro erros padrão do gradiente exato, em cada um dos quatro números. Antes de executar, arrisque um palpite: de quantas amostras cada um precisa para que o ruído em $\mu$ não passe do tamanho do próprio gradiente? Nas seções anteriores, a média de $f$ ficava perto de 1. Aqui $f$ é a log-probabilidade de 784 pixels, dezenas ou centenas de nats abaixo de zero; o que importa, porém, é quanto ela varia dentro de $q$: *poucos* nats.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
@@ -606,9 +606,9 @@ for name, each in vae_estimators.items():
     print(say("gradients-vae-row", name=say(f"gradients-way-{name}"), **row))
 
 # %% [markdown] key="vae-many-text"
-# O último número de cada linha diz quantas amostras são necessárias, nesta imagem, para que o ruído no gradiente em relação a $\mu$ seja apenas do tamanho do próprio gradiente.
+# O último número de cada linha diz quantas amostras são necessárias, nesta imagem, para que o ruído no gradiente em relação a $\mu$, as duas médias juntas, seja apenas do tamanho do próprio gradiente.
 #
-# Uma imagem é só uma imagem. As duas células recolhidas calculam a variância dos três estimadores em 400 imagens de teste. Em vez de sortear, elas fazem, para cada $q$, uma soma ponderada sobre 144 pontos. (Com a média das outras como linha de base, a estimativa é $\frac{1}{S - 1} \sum_i (f_i - \bar f)\, s_i$, a covariância amostral entre $f$ e o escore $s$, cuja variância tem fórmula conhecida.) O gradiente exato continua sendo o da primeira imagem; nas 400, calculamos as variâncias. A primeira imagem tem de concordar com as amostras acima.
+# Uma imagem é só uma imagem. As duas células recolhidas calculam a variância dos três estimadores em 400 imagens de teste. Em vez de sortear, elas fazem, para cada $q$, uma soma ponderada sobre 144 pontos. (Com a média das outras como linha de base, a estimativa é $\frac{1}{S - 1} \sum_i (f_i - \bar f)\, s_i$, a covariância amostral entre $f$ e o escore $s$, cuja variância tem fórmula conhecida.) O gradiente exato, nós o temos só para a primeira imagem; nas 400, calculamos apenas as variâncias. As da primeira imagem têm de concordar com as obtidas das amostras acima.
 
 # %% key="vae-many" jupyter={"source_hidden": true} tags=["hide-input"]
 nodes_12, weights_12 = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(12))
@@ -688,14 +688,14 @@ assert middles[0].min() > 1000
 assert middles[1].max() < 20
 
 # %% [markdown] key="vae-noticed"
-# Sem linha de base, a função escore multiplica a log-verossimilhança inteira por um número aleatório de média zero. Sua variância é milhares de vezes a da trajetória, e quantos milhares são depende da imagem: compare os dois algarismos da última linha. A linha de base tira quase tudo isso. A diferença que resta entre ela e a trajetória é um fator moderado, abaixo de 20 na mediana. A maior parte da diferença se devia à falta de linha de base.
+# Sem linha de base, a função escore multiplica a log-verossimilhança inteira por um número aleatório de média zero. A variância é milhares de vezes a da trajetória, e o fator depende da imagem: compare os dois algarismos da última linha. A linha de base tira quase tudo isso. A diferença que resta entre ela e a trajetória é um fator moderado, abaixo de 20 na mediana. A maior parte da diferença se devia à falta de linha de base.
 
 # %% [markdown] key="training-text"
 # ## 10. O que isso significa num treinamento
 #
-# O ruído num gradiente custa passos de treinamento. A célula abaixo treina VAEs pequenos (100 unidades ocultas, 4.800 imagens, três épocas em lotes de 64) que só diferem no modo como o **codificador** recebe o gradiente. O decodificador não precisa de truque: nenhum sorteio depende dele. São três sementes para cada modo, e uma semente dá a todos os mesmos pesos iniciais.
+# O ruído num gradiente custa passos de treinamento. A célula abaixo treina VAEs pequenos (100 unidades ocultas, 4.800 imagens, três épocas em lotes de 64) que só diferem no modo como o **codificador** recebe o gradiente e no número de amostras por imagem. O decodificador não precisa de truque: nenhum sorteio depende dele. São três sementes para cada modo, e uma semente dá a todos os mesmos pesos iniciais.
 #
-# - **bloqueado**: uma amostra simples, como na seção 1. Nenhum erro aparece, porque a KL ainda tem gradiente para o codificador. Alguma coisa se aprende, mas não a que você quer.
+# - **bloqueado**: uma amostra de `sample`, sem trajetória, como na seção 1. Nenhum erro aparece, porque a KL ainda tem gradiente para o codificador. Alguma coisa se aprende, mas não o que você quer.
 # - **função escore**: uma amostra.
 # - **escore, quatro amostras**: o mesmo com a média de quatro amostras por imagem, para servir de controle.
 # - **escore, linha de base**: quatro amostras por imagem e *leave-one-out*.
@@ -797,11 +797,11 @@ figure
 # %% [markdown] key="training-noticed"
 # As três linhas de um mesmo tipo são as três sementes; cada painel tem a própria escala. Repare em cinco coisas.
 #
-# - **Bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador só ouve a KL, obedece a ela e torna todas as distribuições $q(z \mid x)$ praticamente iguais à priori. A KL dele mostra isso: quase nada da imagem passa.
-# - **Função escore** sem linha de base termina perto do **bloqueado**, mas não pela mesma razão: compare a KL dos dois. O codificador recebe um gradiente, e gasta nats em códigos que ajudam pouco.
+# - O **bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador só ouve a KL, obedece a ela e torna todas as distribuições $q(z \mid x)$ praticamente iguais à priori. A KL dele mostra isso: quase nada da imagem passa.
+# - A **função escore** sem linha de base termina perto do **bloqueado**, mas não pela mesma razão: compare a KL dos dois. O codificador recebe um gradiente, mas gasta nats em códigos que ajudam pouco.
 # - **Quatro amostras** mudam pouco. O que ajuda, portanto, é a linha de base, e não as decodificações a mais.
-# - **Linha de base** e **trajetória** empatam, dentro da margem de erro, com 2 latentes. O truque não é mágica: com uma boa linha de base e o quádruplo de decodificações, o jeito antigo funciona.
-# - Com 20 latentes, a trajetória vai na frente com um quarto das decodificações, em cada par de mesma semente (a última linha dos pares na saída). Todas as curvas ainda sobem; um treinamento mais longo poderia estreitar a vantagem.
+# - Com 2 latentes, a **linha de base** e a **trajetória** empatam, dentro da margem de erro. O truque não é mágica: com uma boa linha de base e o quádruplo de decodificações, o jeito antigo funciona.
+# - Com 20 latentes, a trajetória fica à frente com um quarto das decodificações, em cada par com a mesma semente (a última linha dos pares na saída). Todas as curvas ainda sobem; um treinamento mais longo poderia estreitar a vantagem.
 #
 # As três últimas linhas da saída recalculam a razão da seção 9 nos três VAEs pequenos treinados pela trajetória, em 100 imagens cada um. Neles também a mediana é de milhares ou mais.
 
@@ -860,7 +860,7 @@ for family in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
 #
 # $$\frac{d}{d\lambda}\, \mathbb{E}[f(k)] = \mathbb{E}\Big[f(k)\Big(\frac{k}{\lambda} - 1\Big)\Big] = \mathbb{E}\big[f(k + 1) - f(k)\big].$$
 #
-# A primeira forma é a função escore, aqui sem linha de base. A segunda (de $dp(k)/d\lambda = p(k - 1) - p(k)$) toma uma diferença onde a trajetória tomaria uma inclinação. A célula compara as duas com a soma enumerada, para $f(k) = \sqrt{k}$.
+# A primeira forma é a função escore, aqui sem linha de base. A segunda (de $dp(k)/d\lambda = p(k - 1) - p(k)$) usa uma diferença onde a trajetória usaria uma inclinação. A célula compara as duas com a soma enumerada, para $f(k) = \sqrt{k}$.
 
 # %% key="poisson"
 rate = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
@@ -883,11 +883,11 @@ for name, each in poisson_ways.items():
 assert poisson_ways["next"].var() < poisson_ways["score"].var()
 
 # %% [markdown] key="gumbel-text"
-# A quarta resposta é **relaxar o sorteio**. Some a cada logit um ruído de Gumbel, $-\log(-\log u)$ com $u$ uniforme, e fique com o índice do maior: é uma amostra exata da categórica. Ponha no lugar de "o maior" uma softmax de temperatura $\tau$, $y = \mathrm{softmax}((\text{logits} + \text{ruído}) / \tau)$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). O preço: a amostra já não é uma categoria, e sim uma mistura delas, e o gradiente é o de outro problema. Ele é **enviesado**. À medida que $\tau$ cai, o viés vai embora e chega a variância.
+# A quarta resposta é **relaxar o sorteio**. Some a cada logit um ruído de Gumbel, $-\log(-\log u)$ com $u$ uniforme, independente em cada um, e fique com o índice da maior soma: é uma amostra exata da categórica. Troque essa escolha do maior por uma *softmax* de temperatura $\tau$, $y = \mathrm{softmax}((\text{logits} + \text{ruído}) / \tau)$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). O preço: a amostra já não é uma categoria, e sim uma mistura delas, e o gradiente é o de outro problema. Ele é **enviesado**. À medida que $\tau$ cai, o viés vai embora e chega a variância.
 #
 # Um parente próximo, o **estimador *straight-through***, entrega a $f$ a categoria de verdade e, na volta, finge que ela era a suavizada. Em código: `hard + soft - soft.detach()`. O decodificador vê então categorias de verdade. Mas o gradiente não é o de nenhum dos dois problemas, nem o do categórico nem o do suave.
 #
-# Com três categorias, a enumeração dá o gradiente exato. A célula recolhida compara cada temperatura com ele.
+# Com três categorias, a enumeração dá o gradiente exato. A célula recolhida compara com ele os dois estimadores, em cada temperatura.
 
 # %% key="gumbel"
 logits = torch.tensor([0.5, 0.0, -1.0], dtype=torch.float64, requires_grad=True)
@@ -947,16 +947,16 @@ for found in relaxations.values():
 assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 
 # %% [markdown] key="gumbel-noticed"
-# Leia juntas as duas últimas linhas. Na temperatura mais baixa, as duas relaxações ainda têm viés, e muito mais ruído que a função escore com linha de base, que não tem viés nenhum. O *straight-through* é o mais ruidoso dos dois em todas as temperaturas. Isso vale com três categorias; com milhares, o que não medimos, o quadro pode se inverter. **Não existe o melhor estimador em geral: existe o que se saiu melhor quando medido no seu problema.**
+# Leia juntas as duas últimas linhas. Na temperatura mais baixa, as duas relaxações ainda têm viés, e muito mais ruído que a função escore com linha de base, que não tem viés nenhum. Dos dois estimadores, o *straight-through* é o mais ruidoso, em todas as temperaturas. Isso vale com três categorias; com milhares, caso que não medimos, o quadro pode se inverter. **Não existe o melhor estimador em geral: existe o que se saiu melhor quando medido no seu problema.**
 
 # %% [markdown] key="landing-text"
 # ## 13. Um último ruído, que se pode tirar
 #
-# Suponha que o treinamento tenha dado certo por completo e que $q$ *seja* a posteriori. O gradiente exato é então zero. A estimativa por trajetória também é zero? Com a KL em forma fechada, não: cada amostra ainda puxa para o seu lado.
+# Suponha que o treinamento tenha dado certo por completo e que $q$ *seja* a posteriori. O gradiente exato em relação aos parâmetros de $q$ é então zero. A estimativa por trajetória também é zero? Com a KL em forma fechada, não: cada amostra ainda puxa para o seu lado.
 #
 # Escreva o ELBO inteiro dentro da média, $\log p(x, z) - \log q(z)$. Se $q$ é a posteriori, isso vale $\log p(x)$, o mesmo número para todo $z$: ao longo da trajetória, a inclinação é zero. O que ainda se mexe são $\mu$ e $\sigma$ *dentro* de $\log q$, e essa parte é um escore, cuja média é zero. Jogue-a fora, desligando do grafo os parâmetros de $\log q$, e o ruído desaparece no ótimo: *sticking the landing*, "cravar a aterrissagem" (Roeder, Wu e Duvenaud, 2017).
 #
-# Num modelo linear gaussiano, $x = Wz + b$ mais ruído gaussiano, a posteriori é uma normal de fórmula conhecida, e dá para exigir o "zero" com dez casas decimais. No VAE, o codificador fica apenas perto da posteriori, e sobra ruído. Quanto, nas mesmas 400 imagens?
+# Num modelo linear gaussiano, $x = Wz + b$ mais ruído gaussiano, a posteriori é uma normal de fórmula conhecida, e dá para exigir o "zero" com dez casas decimais. No VAE, a aproximação não é exata, e sobra ruído. Quanto, nas mesmas 400 imagens?
 
 # %% key="landing"
 torch.manual_seed(0)
@@ -999,7 +999,7 @@ for column, what in enumerate(("mean", "logvar")):
     print(say("gradients-landing-gap", raised=raised[0], fell=raised[1]))
 
 # %% [markdown] key="landing-noticed"
-# Na imagem mediana, a variância cai a um terço ou menos em $\mu$ e a cerca de metade em $\log \sigma^2$. **Em algumas imagens, ela sobe.** O $q$ delas fica longe da posteriori: a $\mathrm{KL}(q \,\|\, p(z \mid x))$, que é $\log p(x)$ menos o ELBO, é várias vezes maior. Ali as inclinações de $\log p(x, z)$ e de $\log q(z)$ não se cancelam, e cada uma traz o próprio ruído.
+# Na mediana das imagens, a variância cai a um terço ou menos em $\mu$ e a cerca da metade em $\log \sigma^2$. **Em algumas imagens, ela sobe.** O $q$ delas fica longe da posteriori: a $\mathrm{KL}(q \,\|\, p(z \mid x))$, que é $\log p(x)$ menos o ELBO, é várias vezes maior. Ali as inclinações de $\log p(x, z)$ e de $\log q(z)$ não se cancelam, e cada uma traz o próprio ruído.
 
 # %% [markdown] key="answer"
 # ## 14. A resposta
@@ -1012,9 +1012,9 @@ told = {way: ends[way, 2].mean().item() for way in contests[2]}
 print(say("gradients-answer-elbo", **told))
 
 # %% [markdown] key="next"
-# **Para ler.** Williams (1992) trouxe a função escore para o aprendizado por reforço. Kingma e Welling (2013) e Rezende, Mohamed e Wierstra (2014) trouxeram a trajetória para estes modelos. Roeder, Wu e Duvenaud (2017) tiraram o último ruído; Tucker et al. (2019) estenderam a ideia aos limites ponderados por importância. Jang, Gu e Poole (2017) e Maddison, Mnih e Teh (2017) relaxaram a categórica.
+# **Para ler.** Williams (1992) trouxe a função escore para o aprendizado por reforço. Kingma e Welling (2013) e Rezende, Mohamed e Wierstra (2014) trouxeram a trajetória para estes modelos. Roeder, Wu e Duvenaud (2017) tiraram o último ruído; Tucker et al. (2019) estenderam a ideia aos limites inferiores ponderados por importância. Jang, Gu e Poole (2017) e Maddison, Mnih e Teh (2017) relaxaram a categórica.
 #
-# O gradiente agora está na mão. A lição 04 pergunta com que rapidez se consegue calculá-lo.
+# Agora já temos o gradiente. A lição 04 pergunta com que rapidez se consegue calculá-lo.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
@@ -1090,7 +1090,7 @@ assert verdict
 verdict
 
 # %% [markdown] key="exercise-surrogate-text"
-# ### 4. Encontre o erro: a perda substituta
+# ### 4. Encontre o erro: o objetivo substituto
 #
 # Na prática, não se escreve o escore; escreve-se um número cuja *derivada* é a estimativa, e chama-se `backward`. Aqui `z` veio de `rsample`, logo `z` e `values` dependem, os dois, de `mu` e `logvar`. A derivada de `buggy_surrogate` não é a estimativa pela função escore. Descubra o que ela é para $\mu$ e para $\log \sigma^2$. Depois escreva uma versão cuja derivada seja a média dos termos do exercício 1, sem linha de base.
 
@@ -1117,8 +1117,8 @@ assert verdict
 verdict
 
 # %% [markdown] key="solution-surrogate-text"
-# <details><summary>O que o erro deixa passar</summary>
+# <details><summary>O que o código errado calcula</summary>
 #
-# Com `z` preso ao grafo, $\log q(z)$ muda por duas razões: porque a curva se move e porque a amostra se move com ela. Para $\mu$, as duas se cancelam exatamente: quando a amostra se desloca com a curva, a densidade nela não muda. O gradiente em $\mu$ é zero, em toda amostra. Para $\log \sigma^2$ resta $-\frac{1}{2}$ vezes a média dos valores: um número que não vê onde as amostras caíram.
+# Com `z` preso ao grafo, $\log q(z)$ muda por duas razões: porque a curva se move e porque a amostra se move com ela. Para $\mu$, as duas se cancelam exatamente: quando a amostra se desloca com a curva, a densidade nela não muda. O gradiente em $\mu$ é zero, em toda amostra. Para $\log \sigma^2$ resta $-\frac{1}{2}$ vezes a média dos valores: o escore foi trocado por uma constante, a mesma para toda amostra.
 #
 # </details>

@@ -16,9 +16,9 @@
 #
 # Você treinou uma rede pequena e deu tempo de passar um café. O cálculo era demorado, ou o processador estava esperando por você?
 #
-# **Ao final, você saberá** dizer quantas operações há num passo de treinamento, medir em quanto tempo a sua máquina poderia fazê-las e subir do laço usual até perto desse limite. Ao lado de cada velocidade fica o ELBO de teste, o limite inferior da log-verossimilhança de imagens novas, em nats; quanto maior, melhor. **uma mudança, um *degrau* da nossa escada, não vale se altera a resposta.** Você também vai retomar um treinamento bit a bit e repartir um mesmo lote entre processos.
+# **Ao final, você saberá** dizer quantas operações há num passo de treinamento, medir o limite de velocidade da sua máquina nessas operações e levar o laço usual até perto dele. Ao lado de cada velocidade fica o ELBO de teste, o limite inferior da log-verossimilhança de imagens novas, em nats; quanto maior, melhor. **Uma mudança, um *degrau* da nossa escada, não vale se altera a resposta.** Você também vai retomar um treinamento interrompido, com resultado idêntico bit a bit, e repartir um mesmo lote entre processos.
 #
-# **Você precisa da** lição 00 e de um pouco de PyTorch. A lição tem dois leitores: um com um laptop, outro com uma GPU. **Nunca medimos nada numa GPU**: o que se diz de GPUs explica, sem afirmar número nenhum.
+# **Você precisa da** lição 00 e de um pouco de PyTorch. A lição tem dois leitores: um com um laptop, outro com uma GPU. **Nunca medimos nada numa GPU**: o que dizemos sobre GPUs é explicação, sem nenhum número medido.
 #
 # **Tempo:** 45 minutos de leitura; de um a três minutos de máquina em dois núcleos.
 
@@ -57,9 +57,9 @@ use_language("pt")
 # %% [markdown] key="work"
 # ## 1. Quanto cálculo é?
 #
-# Na nossa rede, quase todo o cálculo está nos produtos de matrizes. Uma camada de $a$ entradas e $b$ saídas faz, para cada imagem, $a b$ multiplicações e outras tantas somas: $2ab$ operações. A passagem de volta faz mais dois produtos, para os gradientes dos pesos e da entrada. Só a primeira camada dispensa o segundo, porque ninguém pede o gradiente dos pixels.
+# Na nossa rede, quase todo o cálculo está nos produtos de matrizes. Uma camada de $a$ entradas e $b$ saídas faz, para cada imagem, $a b$ multiplicações e outras tantas somas: $2ab$ operações. Em cada camada, a passagem de volta (*backward*) faz mais dois produtos, para os gradientes dos pesos e da entrada. Só a primeira camada dispensa o segundo, porque ninguém pede o gradiente dos pixels.
 #
-# A próxima célula conta à mão e depois deixa o contador do próprio PyTorch observar um passo de verdade. Os dois resultados têm de coincidir.
+# A próxima célula conta à mão e depois deixa o contador do próprio PyTorch observar uma ida e uma volta de verdade. Ele só conta produtos de matrizes: os dois resultados têm de coincidir.
 
 # %% key="work-counted" tags=["nbval-check-output"]
 LAYERS = [(784, 400), (400, 2), (400, 2), (2, 400), (400, 784)]
@@ -75,9 +75,9 @@ assert counter.get_total_flops() == 128 * operations
 print(say("training-operations", forward=forward, backward=backward, total=operations))
 
 # %% [markdown] key="device"
-# Três milhões de operações por imagem. Um processador faz bilhões por segundo; quantos, já vamos medir. Primeiro, os dados: 6.400 imagens, vistas uma vez, em 50 passos de 128. Os bits delas são sorteados aqui, uma vez só.
+# Três milhões de operações por imagem. Um processador faz bilhões por segundo; quantos, já vamos medir. Primeiro, os dados: 6.400 imagens, vistas uma vez, em 50 passos de 128. Cada pixel vira 0 ou 1 por sorteio (lição 00), aqui, uma vez só.
 #
-# `torch.accelerator` encontra o dispositivo: CUDA, ou MPS num Mac com chip da Apple. Com MPS, este caderno faz o mesmo que numa CPU, só que no dispositivo e sem os degraus de 16 bits. Ainda não o executamos lá.
+# `torch.accelerator` encontra o dispositivo: CUDA, ou MPS num Mac com chip da Apple. Com MPS, este caderno faz o mesmo que numa CPU, só que nesse dispositivo e sem o que usa 16 bits. Ainda não o executamos num Mac desses.
 
 # %% key="device-and-data"
 device = torch.device("cpu")
@@ -98,9 +98,9 @@ print(say("training-machine", device=device.type, threads=torch.get_num_threads(
 # %% [markdown] key="limit"
 # ## 2. O limite
 #
-# Nenhum laço termina uma imagem antes de calcular os produtos de matrizes que ela exige. Então cronometramos só os produtos: matrizes das mesmas dimensões que as de um passo de treinamento, nada no meio. A velocidade deles é **o limite** para lotes de 128; produtos maiores são mais rápidos, e lotes maiores também podem ser. A célula recolhida o mede com toda a precisão do float32 (`"highest"`) e com bfloat16, um número de 16 bits, permitido dentro dos produtos (`"medium"`).
+# Nenhum laço termina uma imagem antes de calcular os produtos de matrizes que ela exige. Então cronometramos só os produtos: matrizes das mesmas dimensões que as de um passo de treinamento, sem nada entre um produto e outro. A velocidade deles é **o limite** para lotes de 128; produtos maiores fazem mais operações por segundo, e por isso lotes maiores podem render mais imagens por segundo. A célula recolhida mede esse limite duas vezes: com toda a precisão do float32 (`"highest"`) e com permissão de usar bfloat16, um formato de 16 bits, dentro dos produtos (`"medium"`).
 #
-# Um detalhe distingue uma medição de um palpite. Uma GPU recebe ordens da CPU que executa o Python e responde na hora, muito antes de o trabalho ficar pronto. Quem para o relógio sem esperar mede apenas a rapidez com que se dão ordens. Daí o `synchronize`.
+# Um detalhe distingue uma medição de um palpite. A CPU, que executa o Python, dá ordens à GPU, e cada chamada retorna na hora, muito antes de o trabalho ficar pronto. Quem trava o cronômetro sem esperar mede apenas a rapidez com que se dão ordens. Daí o `synchronize`.
 
 # %% key="limit-measured"
 def synchronize():
@@ -169,9 +169,9 @@ print(say("training-digits", full=full, allowed=allowed, verdict=verdict))
 # %% [markdown] key="usual"
 # ## 3. O laço usual
 #
-# Este é o laço que muitos tutoriais mostram. Um `DataLoader` busca as imagens uma a uma, e cada uma vira um objeto de imagem (PIL), depois um tensor. A perda passa por uma sigmoide. E `loss.item()` vai para uma lista, para depois desenhar uma curva.
+# Este é o laço que muitos tutoriais mostram. Um `DataLoader` busca as imagens uma a uma, e cada uma vira um objeto de imagem (PIL), depois um tensor. A perda é calculada depois de uma sigmoide. E `loss.item()` vai para uma lista, da qual depois se desenha uma curva.
 #
-# Duas coisas são nossas: somos nós que sorteamos a ordem das imagens, e o carregador ganha um gerador só dele (senão sortearia uma semente do gerador do PyTorch e deslocaria todo o ruído seguinte). Assim, todos os degraus verão **as mesmas imagens na mesma ordem, e sortearão o mesmo ruído**. Isso vai fazer diferença.
+# Duas coisas são nossas: somos nós que sorteamos a ordem das imagens, e o carregador ganha um gerador só dele (senão sortearia uma semente com o gerador do PyTorch e deslocaria todo o ruído seguinte). Assim, todos os degraus verão **as mesmas imagens na mesma ordem, e sortearão o mesmo ruído**. Isso vai fazer diferença.
 
 # %% key="usual-loop"
 to_tensor = transforms.ToTensor()
@@ -213,9 +213,9 @@ def usual(model, images):
 # %% [markdown] key="loader"
 # ### Um carregador de verdade
 #
-# É fácil ganhar daquele laço. O carregador do PyTorch sabe fazer melhor e, **quando os dados não cabem na memória, ele é indispensável**. No código abaixo, as imagens estão num arquivo, um byte por pixel. O arquivo é *mapeado em memória*: o sistema lê só as páginas que alguém usa. O lote é lido inteiro, de uma vez. Enquanto o modelo treina com um lote, um processo auxiliar (*worker*) já busca os próximos. (No macOS e no Windows, o processo auxiliar não enxerga uma classe definida no caderno: ponha a classe num arquivo. Aqui, nesses sistemas, seguimos sem ele.)
+# É fácil ganhar daquele laço. O carregador do PyTorch sabe fazer melhor e, **quando os dados não cabem na memória, ele é indispensável**. No código abaixo, as imagens estão num arquivo, um byte por pixel. O arquivo é *mapeado em memória*: o sistema lê só as páginas que alguém usa. O lote é lido inteiro, de uma vez. Enquanto o modelo treina com um lote, um processo auxiliar (*worker*) já busca os próximos. (No macOS e no Windows, o processo auxiliar não enxerga uma classe definida no caderno: ponha a classe num arquivo. Aqui, nesses sistemas, dispensamos o processo auxiliar.)
 #
-# *Numa GPU*, há mais duas opções. `pin_memory=True` fixa na memória o lote, para que a GPU o busque sozinha. Com `non_blocking=True`, a cópia acontece enquanto a CPU continua; sem a memória fixada, a CPU espera do mesmo jeito.
+# *Numa GPU*, há mais duas opções. `pin_memory=True` fixa na memória o lote, para que a GPU o busque sozinha. Com `non_blocking=True`, a cópia acontece enquanto a CPU segue trabalhando; sem a memória fixada, a CPU espera do mesmo jeito.
 
 # %% key="loader-from-disk"
 class OnDisk(Dataset):
@@ -254,11 +254,11 @@ def from_disk(images):
 # Quatro mudanças levam do laço usual a um laço rápido, e cada uma é um degrau:
 #
 # 1. **Os dados ficam no dispositivo.** 60.000 imagens, um byte por pixel, ocupam 47 MB. Um lote passa a ser uma única operação, `index_select`. Se os seus dados não couberem, fique com o carregador acima.
-# 2. **Ninguém pergunta nada no meio do passo.** Para entregar o valor de `loss.item()`, o dispositivo precisa terminar tudo o que já lhe foi pedido. *Numa GPU*, a fila de ordens se esvazia a cada passo. Numa CPU, este degrau vale pouco. Então some onde os números estão e pergunte no fim.
+# 2. **Ninguém pergunta nada no meio do passo.** Para entregar o valor de `loss.item()`, o dispositivo precisa terminar tudo o que já lhe foi pedido. *Numa GPU*, a fila de ordens se esvazia a cada passo. Numa CPU, este degrau vale pouco. Por isso, acumule a soma no próprio dispositivo e peça o valor só no fim.
 # 3. **Logits.** A partir do logit $\ell = \log \frac{p}{1 - p}$, a perda de um pixel é $\log(1 + e^\ell) - x \ell$, sem sigmoide. Essa fórmula é mais curta e, além disso, é a *certa*. Veja um pixel apagado quando o decodificador tem certeza de que ele está aceso, com logit 20. O preço exato é $\log(1 + e^{20})$ nats. Pela sigmoide, a probabilidade é arredondada para 1, e o PyTorch limita a 100 um preço que seria infinito.
 # 4. **Adam fundido.** O Adam atualiza dez tensores e faz em cada um uma série de operações pequenas. `fused=True` lê cada número uma vez só. A última das três células conta as operações.
 #
-# O `fit` do pacote acrescenta o gradiente $x - \mathrm{sigmoid}(\ell)$ em relação aos logits $\ell$, escrito à mão em `densities.log_bernoulli`: o autograd não precisa descobri-lo. Isso é só uma parte do degrau. O resto é o que `fit` faz de outro modo; a seção 9 mostra alguns desses passos em separado.
+# O `fit` do pacote traz, além disso, o gradiente da log-verossimilhança em relação aos logits, $x - \mathrm{sigmoid}(\ell)$, escrito à mão em `densities.log_bernoulli`: o autograd não precisa descobri-lo. Isso é só uma parte do degrau. O resto é o que `fit` faz de outro modo; a seção 9 mostra algumas dessas mudanças em separado.
 
 # %% key="rung-climbed"
 def from_logits(x, logits, mu, logvar):
@@ -315,11 +315,11 @@ print(say("training-adam-operations", plain=len(plain), fused=len(in_one)))
 # %% [markdown] key="precision"
 # ### Menos dígitos
 #
-# Um float32 tem 24 bits de precisão; um float16, 11; um bfloat16, 8. Trafega só metade dos bytes, e um processador com unidades para esses formatos multiplica mais depressa. Um processador sem elas pode até ficar mais lento. Há três maneiras de pedir:
+# Um float32 tem 24 bits de precisão; um float16, 11; um bfloat16, 8. Com 16 bits, só metade dos bytes trafega, e um processador com unidades para esses formatos multiplica mais depressa. Num processador sem elas, o cálculo pode até ficar mais lento. Há três maneiras de pedir menos dígitos:
 #
 # - `torch.set_float32_matmul_precision("medium")` permite bfloat16 dentro dos produtos. No pacote: `fit(..., precision="medium")`. *Numa GPU*, `"high"` usa TF32, de 11 bits.
 # - `torch.autocast(device.type, torch.bfloat16)` em volta de `model(x)` executa as camadas em bfloat16. Os pesos, o Adam e a perda continuam em float32: numa soma de 784 termos, não convém economizar precisão.
-# - Com `torch.float16`, gradientes pequenos são arredondados para zero, porque a faixa de valores do formato é estreita. **Um escalador de gradientes** multiplica a perda por um número grande e divide os gradientes antes que o Adam os veja. Se algum estoura, ele pula o passo e divide esse número por dois.
+# - Com `torch.float16`, gradientes pequenos são arredondados para zero, porque a faixa de valores do formato é estreita. **Um escalador de gradientes** multiplica a perda por um número grande e divide os gradientes antes que o Adam os veja. Se algum estoura, o escalador pula o passo e divide esse número por dois.
 
 # %% key="half-scaled"
 bits_of = {kind: 1 - round(np.log2(torch.finfo(kind).eps)) for kind in
@@ -354,7 +354,7 @@ if device.type in ("cpu", "cuda"):
     print(say("training-scaler", scale=scale, skipped=round(np.log2(65_536 / scale))))
 
 # %% [markdown] key="compile-and-graphs"
-# Os primeiros passos de um treinamento em float16 só procuram a escala. Prefira bfloat16 a float16 quando puder escolher. (Os dois são mais lentos que float32 num processador sem unidades para eles: a tabela vai mostrar como é no seu.)
+# Os primeiros passos de um treinamento em float16 só procuram a escala. Prefira bfloat16 a float16 quando puder escolher. (Os dois podem ser mais lentos que float32 num processador sem unidades para eles; para bfloat16, a tabela mostra como é no seu.)
 #
 # ### `torch.compile` e grafos CUDA
 #
@@ -442,7 +442,7 @@ names = {name: say(f"training-rung-{name}") for name in rungs}
 #
 # Um laptop desacelera quando esquenta; um servidor, quando um vizinho trabalha nele. Por isso, cada rodada executa todos os degraus uma vez, em outra ordem, e mede o limite de novo. Vale a rodada mais rápida de cada degrau: uma interferência só pode atrasar, nunca adiantar. (O `fit` traz um relógio próprio, que não conta os preparativos.)
 #
-# Cada rodada tem uma semente, da qual partem todos os degraus: os mesmos pesos, a mesma ordem das imagens, o mesmo ruído. Depois da sua época, cada modelo é avaliado em 2.000 imagens de teste.
+# Cada rodada tem uma semente, da qual partem todos os degraus: os mesmos pesos, a mesma ordem das imagens, o mesmo ruído. Depois de uma época de treinamento, cada modelo é avaliado em 2.000 imagens de teste.
 
 # %% key="climb-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 def judged(model):
@@ -481,9 +481,9 @@ elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (rodadas, 2
 # %% [markdown] key="ruler"
 # ### A régua
 #
-# Quando dois ELBOs são *diferentes*? De uma semente a outra, o ELBO do laço usual varia alguns nats, como a próxima célula mostra. Mas os nossos degraus têm em comum as sementes e o ruído. Então calculamos primeiro a diferença **dentro de cada semente**, e depois o erro padrão *dessas diferenças*: é uma comparação pareada. O que todos os treinamentos de uma semente têm em comum se cancela. As diferenças de imagem a imagem dão um segundo erro; somam-se os quadrados dos dois e tira-se a raiz.
+# Quando dois ELBOs são *diferentes*? De uma semente a outra, o ELBO do laço usual varia alguns nats, como a próxima célula mostra. Mas os nossos degraus têm em comum as sementes e o ruído. Então calculamos primeiro a diferença **dentro de cada semente**, e depois o erro padrão *dessas diferenças*: é uma comparação pareada. O que todos os treinamentos de uma semente têm em comum se cancela. A variação dessas diferenças entre as imagens dá um segundo erro; somam-se os quadrados dos dois e tira-se a raiz.
 #
-# **A regra.** Um degrau passa se a diferença, com o dobro do erro para cada lado, fica dentro de meio nat, valor fixado de antemão. Um degrau sobre o qual se sabe pouco demais não passa. E os degraus que calculam a mesma coisa, a menos de arredondamentos, não podem diferir em mais de 0,05 nat em *nenhuma* semente, numa CPU.
+# **A regra.** Um degrau passa se a diferença, com o dobro do erro para cada lado, fica entre −0,5 e 0,5 nat, faixa fixada de antemão. Um degrau medido com erro grande demais não passa. E os degraus que calculam a mesma coisa, a menos de arredondamentos, não podem diferir em mais de 0,05 nat em *nenhuma* semente, numa CPU.
 
 # %% key="ruler-applied"
 first = elbo["usual"].mean(1)  # (rodadas,) nats
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### A tabela
 #
-# Imagens por segundo; quantas vezes a velocidade do laço usual; que fração do limite em float32, que é a última linha. Depois, o ELBO de teste e a diferença para o laço usual; o que segue o ± é o dobro do erro padrão pareado. As suas velocidades serão diferentes das guardadas aqui; numa máquina ocupada, `fit` ganha também por acompanhar os núcleos livres (seção 13). Espere os grandes saltos onde as imagens deixam de ser tratadas uma a uma e no Adam fundido. Um carregador com processo auxiliar pode empatar com os dados no dispositivo, porque trabalha ao lado do treinamento. Que degrau não passa?
+# As colunas: imagens por segundo; quantas vezes a velocidade do laço usual; fração do limite em float32, a última linha; o ELBO de teste; a diferença em relação ao laço usual. O que segue o ± é o dobro do erro padrão pareado. As suas velocidades serão diferentes das guardadas aqui; numa máquina ocupada, `fit` ganha também por acompanhar os núcleos livres (seção 13). Os grandes saltos devem aparecer onde as imagens deixam de ser tratadas uma a uma e no Adam fundido. Um carregador com processo auxiliar pode empatar com os dados no dispositivo, porque trabalha em paralelo com o treinamento. Que degrau não passa?
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -570,7 +570,7 @@ draw_ladder([*names])
 #
 # Com 512 imagens por passo, os produtos ficam maiores. Parece o degrau mais fácil de todos. **Pela nossa regra, não é degrau**: perde dezenas de nats. Uma época tem um quarto dos passos, e o modelo aprende menos.
 #
-# A comparação é justa? Nada garante que uma taxa de $10^{-3}$ sirva para os dois tamanhos de lote. A média do quádruplo de imagens tem metade do ruído, o que sugere o dobro da taxa; há quem multiplique por quatro. Então experimentamos várias taxas para cada tamanho de lote, com as mesmas três sementes, e avaliamos cada um **na sua melhor taxa**. (Escolher e avaliar com as mesmas imagens favorece um pouco cada tamanho; as diferenças aqui são bem maiores.) Os segundos não foram medidos em rodadas alternadas; só os ELBOs se podem comparar. Ao lote de 512 damos também *duas* épocas.
+# A comparação é justa? Nada garante que uma taxa de aprendizado de $10^{-3}$, a usada até aqui, sirva para os dois tamanhos de lote. A média do quádruplo de imagens tem metade do ruído, o que sugere o dobro da taxa; há quem multiplique por quatro. Então experimentamos várias taxas para cada tamanho de lote, com as mesmas três sementes, e avaliamos cada um **na sua melhor taxa**. (Escolher e avaliar com as mesmas imagens favorece um pouco cada tamanho; as diferenças aqui são bem maiores.) Os tempos não foram medidos em rodadas alternadas; só os ELBOs podem ser comparados. Ao lote de 512 damos também *duas* épocas.
 
 # %% key="larger-checked"
 BATCHES, RATES = (32, 128, 512), (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
@@ -641,10 +641,10 @@ for kind in ("cpu", "cuda"):
 # %% [markdown] key="where"
 # ## 7. Para onde vai o tempo
 #
-# Um perfilador (*profiler*) anota quando cada operação começa e termina. Há três maneiras de olhar:
+# Um perfilador (*profiler*) anota quando cada operação começa e termina. Há três maneiras de ler essas anotações:
 #
 # - `key_averages()` soma as operações de mesmo nome. A célula mostra as seis mais demoradas; `print(seen.key_averages().table())` mostra todas as colunas.
-# - `export_chrome_trace` grava um **registro** (*trace*), que se abre num visualizador como o [Perfetto](https://ui.perfetto.dev): o tempo corre para a direita, e as chamadas ficam umas sob as outras. *Numa GPU*, os vãos na linha dela são os momentos em que ela espera ordens. Para guardar o arquivo, dê outro caminho.
+# - `export_chrome_trace` grava um **registro** (*trace*), que se abre num visualizador como o [Perfetto](https://ui.perfetto.dev): o tempo corre para a direita, e as chamadas ficam umas sob as outras. *Numa GPU*, os vãos na linha dela são os momentos em que ela espera ordens. A célula o grava numa pasta temporária; para guardá-lo, indique outro caminho.
 # - Contar: quantas operações há num passo?
 
 # %% key="where-measured"
@@ -738,7 +738,7 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# A barra hachurada é o trabalho útil; *resto* são todas as outras operações, e *Python ou espera*, o relógio menos todas as operações. Os quatro laços multiplicam as mesmas matrizes, com a mesma biblioteca. Se as barras hachuradas diferem, você vê até onde uma figura destas merece confiança. Dentro desse erro, uma barra pequena pode até crescer de um laço para o seguinte. As barras também não somam as velocidades da tabela: são medidas com o perfilador ligado, que cobra um pouco de cada operação, e incluem o que `fit` prepara. A lista é de uma única execução; a figura, da melhor de três. Já nas contagens se pode confiar: de degrau em degrau, os laços escritos à mão precisam de menos operações, como a célula exige. O `fit` precisa de mais algumas que o laço fundido: mantém três totais e, antes de começar, calcula uma vez, como teste, a função objetivo.
+# A barra hachurada é o trabalho útil; *resto* são todas as outras operações, e *Python ou espera*, o relógio menos todas as operações. Os quatro laços multiplicam as mesmas matrizes, com a mesma biblioteca. Se as barras hachuradas diferem, você vê até onde uma figura destas merece confiança. Dentro desse erro, uma barra pequena pode até crescer de um laço para o seguinte. A soma das barras também não reproduz as velocidades da tabela: elas são medidas com o perfilador ligado, que acrescenta um pouco de tempo a cada operação, e incluem os preparativos de `fit`. A lista é de uma única execução; a figura, da melhor de três. Já as contagens são confiáveis: de degrau em degrau, os laços escritos à mão precisam de menos operações, como a célula exige. O `fit` precisa de mais algumas que o laço fundido: mantém três totais e, antes de começar, calcula uma vez, como teste, a função objetivo.
 #
 # ## 8. O passo espera por alguém?
 #
@@ -769,7 +769,7 @@ for name, answer in found.items():
     print(say("training-guard", name=say(f"training-short-{name}"), verdict=verdict))
 
 # %% [markdown] key="guard-limits"
-# Uma surpresa: o laço sem `.item()` também pergunta. É o Adam. Quando *não* é fundido, ele lê em Python o seu contador de passos; *numa GPU*, esse contador fica na memória da CPU, e ninguém espera. E **nenhum vigia vê tudo.** Numa CPU, o Adam fundido também lê os seus contadores, só que em C++, onde `HostReads` não chega. O perfilador vê:
+# Uma surpresa: o laço sem `.item()` também pergunta. É o Adam. Quando *não* é fundido, ele lê em Python o seu contador de passos; *numa GPU*, esse contador fica na memória da CPU, e ninguém espera. E **nenhum vigia vê tudo.** Numa CPU, o Adam fundido também lê os seus contadores, só que em C++, onde `HostReads` não chega. O perfilador enxerga essas leituras:
 
 # %% key="guard-checked" jupyter={"source_hidden": true} tags=["hide-input"]
 reads = {kind: seen.count("aten::item") for kind, seen in
@@ -780,7 +780,7 @@ print(say("training-adam-asks", **reads))
 # %% [markdown] key="stored"
 # ## 9. A mesma tabela, medida com calma
 #
-# Poucas rodadas bastam para ver a escada, não para citá-la. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; os fatores e as frações, medianas das razões de cada rodada. O limite, lá, é o da biblioteca mais rápida. O laço usual sorteia um ruído só dele: as comparações com ele têm em comum apenas os pesos iniciais. Com erros desse tamanho, a tabela não decide a regra do meio nat: dela se citam as velocidades. Quem decide é a seção 5, com pares do mesmo ruído.
+# Poucas rodadas bastam para ver a escada, mas não para citar os seus números. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; os fatores e as frações, medianas das razões de cada rodada. O limite, lá, é o da biblioteca mais rápida. O laço usual sorteia um ruído só dele: ele e os outros degraus têm em comum apenas os pesos iniciais. Por isso, os erros da última coluna são grandes demais para aplicar a regra do meio nat: desta tabela, cite só as velocidades. Quem decide é a seção 5, com comparações pareadas, sob o mesmo ruído.
 
 # %% key="stored-table" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_stored(kind):
@@ -890,7 +890,7 @@ panel
 # %% [markdown] key="checkpoint"
 # ## 11. Interrompido, e retomado
 #
-# Um treinamento de horas vai ser interrompido: pelo gato, pela companhia de luz, por outra pessoa que reservou a mesma GPU. Ele só pode continuar se foi salvo *tudo* o que decide o futuro: os pesos, os momentos e contadores do Adam, o estado do ruído (que também define a ordem das imagens na época seguinte) e até onde se chegou. É o *ponto de verificação* (*checkpoint*). A próxima célula o grava, no fim de uma época, e retoma o treinamento num modelo nascido de outra semente: primeiro com tudo e depois sem uma das partes de cada vez.
+# Um treinamento de horas vai ser interrompido: pelo gato, pela companhia de luz, por outra pessoa que reservou a mesma GPU. Ele só pode continuar se foi salvo *tudo* o que decide o futuro: os pesos, os momentos e contadores do Adam, o estado do ruído (que também define a ordem das imagens na época seguinte) e até onde se chegou. É o *ponto de verificação* (*checkpoint*). A próxima célula o grava, no fim de uma época, e retoma o treinamento num modelo nascido de outra semente: primeiro com tudo e depois omitindo uma parte de cada vez.
 
 # %% key="checkpoint-resumed"
 noise = torch if device.type == "cpu" else getattr(torch, device.type)  # torch.cuda
@@ -947,7 +947,7 @@ for without in (None, "model", "optimizer", "noise"):
 #
 # No mesmo dispositivo, com a mesma versão do PyTorch e **o mesmo número de threads**, a mesma semente dá o mesmo treinamento, bit a bit. A próxima célula exige isso de `fit`, retomado ou não. Antes, ela fixa o número de threads, porque `fit` acompanha os núcleos livres (seção 13).
 #
-# Fora daí, a semente *não promete nada*. O ruído pode vir de outro gerador, e as somas são divididas em pontos diferentes. A soma em ponto flutuante não é associativa, como mostram três números. *Numa GPU*, até o mesmo dispositivo pode somar em ordem variável. `torch.use_deterministic_algorithms(True)` exige uma ordem fixa, com `CUBLAS_WORKSPACE_CONFIG=:4096:8` no ambiente. Só testamos a promessa em CPUs.
+# Fora dessas condições, a semente *não promete nada*. O ruído pode vir de outro gerador, e as somas são divididas em pontos diferentes. A soma em ponto flutuante não é associativa, como a célula mostra com três números. *Numa GPU*, até o mesmo dispositivo pode somar em ordem variável. `torch.use_deterministic_algorithms(True)` exige uma ordem fixa, com `CUBLAS_WORKSPACE_CONFIG=:4096:8` no ambiente. Só testamos a promessa em CPUs.
 
 # %% key="seeds-kept" tags=["nbval-check-output"]
 def fitted(seed, **options):
@@ -975,7 +975,7 @@ print(say("training-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()
 # %% [markdown] key="processes"
 # ## 12. Vários processos
 #
-# Como vários processadores repartem o trabalho? Cada processo tem uma cópia do modelo e calcula o gradiente da *sua parte do lote*. Depois, todos tiram a média dos gradientes e dão o mesmo passo; sem isso, as cópias se afastariam umas das outras. A perda é uma média, e por isso a média dos gradientes das partes é o gradiente do lote inteiro: é álgebra, desde que cada parte pese conforme o número de imagens que tem. Primeiro, fazemos a conta num só processo, com partes de 43, 43 e 42 imagens.
+# Como vários processadores repartem o trabalho? Cada processo tem uma cópia do modelo e calcula o gradiente da *sua parte do lote*. Depois, todos tiram a média dos gradientes e dão o mesmo passo; sem isso, as cópias se afastariam umas das outras. A perda é uma média; por isso, a média dos gradientes das partes, ponderada pelo número de imagens de cada uma, é o gradiente do lote inteiro: é álgebra. Primeiro, fazemos a conta num só processo, com partes de 43, 43 e 42 imagens.
 
 # %% key="processes-arithmetic"
 def given():
@@ -1015,7 +1015,7 @@ print(say("training-shares-far", far=distance(shared)))
 # %% [markdown] key="torchrun"
 # Agora de verdade. O `torchrun` inicia os processos e diz a cada um o seu número (`RANK`) e quantos são (`WORLD_SIZE`). Cada um executa a função da próxima célula. Três peças do PyTorch fazem o trabalho:
 #
-# - `DistributedSampler` diz quais imagens cabem a cada processo. Ele repete algumas para igualar as partes, porque o DDP tira a média *simples*. No treinamento, o desvio é pequeno; numa média sobre o conjunto de teste, é um erro. Se ele embaralha, chame `set_epoch`, ou todas as épocas terão a mesma ordem.
+# - `DistributedSampler` diz quais imagens cabem a cada processo. Ele repete algumas para igualar as partes, porque o `DistributedDataParallel`, a seguir, tira a média *simples*. No treinamento, o desvio é pequeno; numa média sobre o conjunto de teste, é um erro. Se ele embaralha, chame `set_epoch` no início de cada época, ou todas as épocas terão a mesma ordem.
 # - `DistributedDataParallel` tira a média dos gradientes durante o `backward`, um grupo de cada vez, enquanto os gradientes das camadas anteriores ainda são calculados.
 # - `no_sync` adia isso. Quem processa a sua parte em pedaços (exercício 3) deve se comunicar uma vez só, no último pedaço.
 
@@ -1086,7 +1086,7 @@ else:
 # torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m vae_teach.train --batch-size 512
 # ```
 #
-# `--batch-size` é o total de todos os processos: 512 repartidos entre quatro são 128 para cada um. Quem mantém 128 *por processo* e acrescenta processos sobe o falso degrau da seção 6, sem perceber.
+# `--batch-size` é o total de todos os processos: 512 repartidos entre quatro são 128 para cada um; entre oito, no segundo comando, 64. Quem mantém 128 *por processo* e acrescenta processos sobe o falso degrau da seção 6, sem perceber.
 #
 # E a velocidade? Os processos se comunicam a cada passo, aqui com 631.188 números, um por parâmetro. O cálculo cresce com o lote de cada processo, e a comunicação não. Por isso, a divisão compensa com lotes maiores por processo, ou em camadas que usam cada peso muitas vezes, como as convoluções. Numa rede tão pequena, ela pode custar mais do que rende; a próxima célula lê o que foi medido numa CPU (o ± é um erro padrão).
 
@@ -1108,9 +1108,9 @@ else:
 # %% [markdown] key="crowd"
 # ## 13. Muita gente nos mesmos núcleos
 #
-# O PyTorch usa uma thread para cada núcleo, não importa quem mais esteja trabalhando. No fim de cada operação, as threads esperam umas pelas outras, e esperam em *espera ativa* (*spinning*): olham sem parar se as outras já terminaram. Se quatro leitores deste curso dividem dois núcleos, uma thread em espera ativa pode ocupar justamente o núcleo de que precisa a thread pela qual ela espera.
+# O PyTorch usa uma *thread* para cada núcleo, sem levar em conta quem mais usa a máquina. No fim de cada operação, as threads esperam umas pelas outras, e essa espera é *ativa* (*spinning*): cada uma verifica sem parar se as outras já terminaram. Se quatro leitores deste curso dividem dois núcleos, uma thread em espera ativa pode ocupar justamente o núcleo de que outra precisa para terminar.
 #
-# O curso faz adormecer sem demora as threads em espera (`GOMP_SPINCOUNT`, no OpenMP da GNU). Além disso, os laços longos do pacote olham quatro vezes por segundo quantos núcleos estão livres e usam esse número de threads; `OMP_NUM_THREADS` desliga isso. *Trabalho* é o que todos os leitores fazem por segundo, como fração do que um só faz; *espera* é o tempo de uma tarefa, dividido pelo que ela levaria se cada leitor recebesse a sua parte justa da máquina.
+# O curso faz com que as threads em espera adormeçam logo (`GOMP_SPINCOUNT`, no OpenMP da GNU). Além disso, os laços longos do pacote verificam quatro vezes por segundo quantos núcleos estão livres e usam esse número de threads; `OMP_NUM_THREADS` desliga isso. *Trabalho* é o que todos os leitores fazem por segundo, como fração do que um só faz; *espera* é o tempo de uma tarefa dividido pelo que ela levaria se cada leitor recebesse a sua parte justa da máquina. O ideal é 1 nas duas.
 
 # %% key="crowd-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("crowd")
@@ -1127,7 +1127,7 @@ else:
 # %% [markdown] key="answer"
 # ## 14. A resposta
 #
-# O que é preciso para manter o processador ocupado? Dados que já estão lá. Ordens que não esperam por respostas. Poucas operações, e grandes. Só a precisão de que a resposta precisa, onde o processador ganha com isso. E uma régua ao lado do relógio. Na máquina em que este caderno foi executado por último:
+# O que é preciso para manter o processador ocupado? Dados que já estão no dispositivo. Ordens que não esperam por respostas. Poucas operações, e grandes. Só a precisão que a resposta exige, quando o processador ganha com isso. E uma régua ao lado do relógio. Na máquina em que este caderno foi executado por último:
 
 # %% key="answer-measured"
 top = max((name for name in rungs if passed[name]), key=speed.get)
@@ -1148,7 +1148,7 @@ print(say("training-answer", best=names[top], far=far, error=error, **values))
 #
 # ### 1. Um passo que nunca espera
 #
-# Escreva um passo de treinamento. Ele recebe `model`, que leva `x` a `logits, mu, logvar`; `optimizer`; um lote `x` de forma `(B, D)`; e `total`, um tensor escalar, de forma `()`. A perda é `from_logits`, da seção 4, e o otimizador já vem fundido. Ele deve dar um passo que reduza a perda *média* do lote, somar a `total`, *in-place*, a *soma* das perdas, e não devolver nada. A verificação o observa como na seção 8: ele não pode pedir um número sequer.
+# Escreva um passo de treinamento. Ele recebe `model`, que leva `x` a `logits, mu, logvar`; `optimizer`; um lote `x` de forma `(B, D)`; e `total`, um tensor escalar, de forma `()`. A perda é `from_logits`, da seção 4, e o otimizador já vem fundido. A sua função deve dar um passo que reduza a perda *média* do lote, somar a `total`, *in-place*, a *soma* das perdas, e não devolver nada. A verificação o observa como na seção 8: ela não pode pedir um número sequer.
 
 # %% key="exercise-step" tags=["nbval-check-output"]
 def my_step(model, optimizer, x, total):
@@ -1232,7 +1232,7 @@ verdict
 # %% [markdown] key="exercise-amdahl-text"
 # ### 4. Quanto ainda há para ganhar?
 #
-# Uma parte do seu programa leva a fração `share` do tempo. Você torna essa parte `factor` vezes mais rápida. Quantas vezes mais rápido fica o todo? Depois olhe as barras da seção 7, no painel do `fit`: quanto ganharia um otimizador infinitamente rápido?
+# Uma parte do seu programa leva a fração `share` do tempo. Você torna essa parte `factor` vezes mais rápida. Quantas vezes mais rápido fica o todo? Depois olhe as barras da seção 7, no painel do `fit`: quanto se ganharia com um otimizador infinitamente rápido?
 
 # %% key="exercise-amdahl" tags=["nbval-check-output"]
 def my_amdahl(share, factor):
@@ -1253,6 +1253,6 @@ verdict
 # %% [markdown] key="solution-amdahl-text"
 # <details><summary>Resposta à pergunta sobre o otimizador</summary>
 #
-# Com um fator infinito, resta $1 / (1 - s)$, em que $s$ é a fração do otimizador. Uma parte que leva um quinto do tempo rende no máximo um quarto a mais, por mais engenhoso que você seja. É a lei de Amdahl, e a razão para olhar o perfil antes de escrever uma linha de código.
+# Com um fator infinito, o todo fica $1 / (1 - s)$ vezes mais rápido, em que $s$ é a fração do otimizador. Uma parte que leva um quinto do tempo rende no máximo um quarto a mais, por mais engenhoso que você seja. É a lei de Amdahl, e a razão para olhar o perfil antes de escrever uma linha de código.
 #
 # </details>

@@ -16,7 +16,7 @@
 #
 # O treinamento acabou, e o ELBO de teste está na tabela da lição 00. É um número só. Ele não diz o que *significam* os dois números de cada imagem, se o plano está cheio ou tem buracos, nem o que borra as imagens. Esta lição abre o modelo e olha lá dentro.
 #
-# **Ao final, você saberá** dizer o que borra uma reconstrução e o que não borra; distinguir a média do decodificador de uma amostra; desenhar o plano latente numa grade em que todas as células têm a mesma probabilidade; medir a que distância da priori estão os códigos, todos juntos; caminhar de um dígito a outro; e olhar para dentro de um espaço latente que não cabe na página.
+# **Ao final, você saberá** dizer o que borra uma reconstrução e o que não borra; distinguir a média do decodificador de uma amostra; desenhar o plano latente numa grade em que todos os ladrilhos têm a mesma probabilidade; medir a que distância da priori estão os códigos, todos juntos; caminhar de um dígito a outro; e olhar para dentro de um espaço latente que não cabe na página.
 #
 # **Você precisa da** lição 00.
 #
@@ -42,7 +42,7 @@ use_language("pt")
 # %% [markdown] key="model-text"
 # ## 1. O paciente
 #
-# O modelo é o da lição 00: duas latentes, 15 épocas. Ele vem do cache, ou é treinado agora. Os números do texto são os do MNIST. Em tudo o que se imprime aqui, o número depois de ± é um erro padrão.
+# O modelo é o da lição 00: duas latentes, 15 épocas. Ele vem do *cache* ou é treinado agora. Os números do texto são os do MNIST. Em tudo o que se imprime aqui, o número depois de ± é um erro padrão.
 
 # %% key="model"
 device = torch.device("cpu")
@@ -63,7 +63,7 @@ print(say("latents-patient", name=train_images.name, mean=mean, error=error))
 # %% [markdown] key="blur-toy-text"
 # ## 2. Quem borra a imagem?
 #
-# "VAEs são borrados por causa da KL": lê-se isso em muitos lugares. Vamos levar a KL a julgamento.
+# "As imagens dos VAEs são borradas por causa da KL": lê-se isso em muitos lugares. Vamos levar a KL a julgamento.
 #
 # Primeiro, um caso sem KL nenhuma e sem codificador. Uma barra aparece à esquerda ou à direita, metade das vezes de cada lado. A latente não diz de qual: as duas imagens recebem o mesmo código. O decodificador tem um único vetor de logits, que o gradiente descendente escolhe para tornar as duas imagens o mais prováveis possível. A próxima figura mostra as duas imagens e o que ele escolhe.
 
@@ -95,9 +95,9 @@ for ax, image, title in zip(axes, shown, titles, strict=True):
 figure
 
 # %% [markdown] key="blur-cause"
-# Ele escolhe a média. Dada a latente, os pixels são independentes; por isso cada um responde só por si, com a frequência com que acende: um meio, nos pixels em que as imagens diferem. **O que a latente não determina, pixels independentes transformam em média.** O borrão está aí, e não havia KL na sala. Cada um desses pixels custa $\log 2$, e nenhum logit evita isso: é o custo inevitável que a célula imprime.
+# Ele escolhe a média. Dada a latente, os pixels são independentes; por isso cada um responde só por si, com a frequência com que acende: um meio, nos pixels em que as imagens diferem. **O que a latente não determina, os pixels independentes transformam em média.** O borrão está aí, e não havia KL nenhuma em cena. Cada um desses pixels custa $\log 2$, e nenhum logit evita isso: é o custo inevitável que a célula imprime.
 #
-# Para medi-lo é preciso um número. Para uma média $m$ do decodificador, tome
+# Para medir o borrão, é preciso um número. Para uma média $m$ do decodificador, tome
 #
 # $$G(m) = \sum_d m_d\,(1 - m_d),$$
 #
@@ -112,7 +112,7 @@ assert abs(grey(chosen) - differing / 4) < 0.4
 print(say("latents-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item()))
 
 # %% [markdown] key="trial-text"
-# Agora, o modelo. Há dois suspeitos: a KL, que põe um preço no que o código conta, e o número de latentes. Mudamos um de cada vez, com uma ressalva: sem a KL, sai também o ruído do código, e o que chamamos de efeito da KL é o dos dois juntos. Treinamos um VAE e um *autocodificador* com 2 latentes, e de novo com 30. O autocodificador não tem KL nem ruído: cada imagem vira um ponto. Os quatro veem as mesmas imagens por 15 épocas.
+# Agora, o modelo. Há dois suspeitos: a KL, que põe um preço no que o código conta, e o número de latentes. Mudamos um de cada vez, com uma ressalva: ao tirar a KL, tiramos também o ruído do código, e o que chamamos de efeito da KL é o dos dois juntos. Treinamos um VAE e um *autocodificador* com 2 latentes e outro par com 30. O autocodificador não tem KL nem ruído: cada imagem vira um ponto. Os quatro veem as mesmas imagens por 15 épocas.
 
 # %% key="trial"
 def plain(model, x):
@@ -129,7 +129,7 @@ point_30, _ = train.trained(
 )
 
 # %% [markdown] key="verdict-text"
-# Para as 10.000 imagens de teste, a tabela dá o cinza da reconstrução e o erro quadrático, $\lVert x - m \rVert^2$, os dois em pixels. A última linha é o ruído do próprio sorteio: os bits de teste foram sorteados a partir dos níveis de cinza, e nem os níveis verdadeiros teriam adivinhado o resultado. Depois vêm três diferenças, calculadas imagem por imagem.
+# Para as 10.000 imagens de teste, a tabela dá o cinza da reconstrução e o erro quadrático, $\lVert x - m \rVert^2$, os dois em pixels. A última linha da tabela é o ruído do próprio sorteio: os bits de teste foram sorteados a partir dos níveis de cinza, e nem os níveis verdadeiros teriam adivinhado o resultado. Depois vêm três diferenças, calculadas imagem por imagem.
 
 # %% key="verdict"
 @torch.no_grad()
@@ -185,7 +185,7 @@ figure
 # %% [markdown] key="classes-text"
 # ## 3. Que dígitos são difíceis?
 #
-# O ELBO médio esconde dez histórias diferentes. A próxima figura separa o *custo* de cada dígito, que é o ELBO com o sinal trocado, em dois termos: a reconstrução embaixo, a KL em cima. A barra de erro tem quatro erros padrão para cada lado. O losango é o custo num modelo sem variável latente, em que cada pixel acende com a frequência que tem no conjunto de treinamento. A distância entre a barra e o losango é o que se ganha com a latente.
+# O ELBO médio esconde dez histórias diferentes. A próxima figura separa o *custo* de cada dígito, que é o ELBO com o sinal trocado, em dois termos: a reconstrução embaixo, a KL em cima. A barra de erro tem quatro erros padrão para cada lado. O losango é o custo num modelo sem variável latente, em que cada pixel acende com a frequência que tem no conjunto de treinamento. A distância entre o topo da barra e o losango é o que se ganha com a latente.
 
 # %% key="classes"
 labels = test_images.labels.cpu()
@@ -234,9 +234,9 @@ assert kls[most] - kls[least] > 4 * torch.hypot(kl_errors[most], kl_errors[least
 assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digit's cost
 
 # %% [markdown] key="classes-noticed"
-# No MNIST, o dígito mais barato é o 1, que é também o de menos tinta. A KL varia menos que a reconstrução, e não a acompanha: a do 1 é a mais alta. Uma nuvem estreita, ou longe do centro, custa mais.
+# No MNIST, o dígito mais barato é o 1, que é também o de menos tinta. A KL varia menos que a reconstrução, e não a acompanha: a do 1 é a mais alta. Uma nuvem estreita, ou longe do centro, custa mais KL.
 #
-# Que imagens, uma a uma, custam mais? A próxima figura mostra as dez mais caras do conjunto de teste e a reconstrução de cada uma. Algumas estão mal escritas. Outras estão bem escritas, mas o código delas fica em região dominada por outro dígito. A linha abaixo da figura diz com que frequência isso acontece: quem decide qual é o dígito de um lugar são os 25 códigos mais próximos.
+# Que imagens, uma a uma, custam mais? A próxima figura mostra as dez mais caras do conjunto de teste e a reconstrução de cada uma. Em algumas, o dígito está mal escrito. Em outras, está bem escrito, mas o código da imagem fica numa região dominada por outro dígito. A linha abaixo da figura diz com que frequência isso acontece: quem decide qual é o dígito de um lugar são os 25 códigos de teste mais próximos, o da própria imagem incluído.
 
 # %% key="worst" jupyter={"source_hidden": true} tags=["hide-input"]
 worst = bound.elbo.argsort()  # (10000,) the most expensive first
@@ -278,11 +278,11 @@ rows = {say("sample-means"): m[:10], say("sample-pixels"): bits[:10]}
 figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 
 # %% [markdown] key="samples-by-hand"
-# A que distância deveriam estar uma da outra? Um pixel sorteado com probabilidade $m_d$ difere da média em $1 - m_d$ com probabilidade $m_d$, e em $m_d$ com probabilidade $1 - m_d$. O quadrado dessa diferença vale, em média, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Somando os pixels,
+# A que distância deveriam estar uma da outra? Um pixel sorteado com probabilidade $m_d$ difere da média em $1 - m_d$ com probabilidade $m_d$, e em $m_d$ com probabilidade $1 - m_d$. O quadrado dessa diferença vale, em média, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Somando sobre os pixels,
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# É o cinza de antes. A próxima célula exige que as 4.000 amostras concordem com ele dentro de quatro erros padrão. É também por isso que cinza e erro concordavam na tabela com duas latentes: as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes isso pesa, e o erro fica menor que o cinza; com o ruído, os dois concordam, como mostra a última linha.
+# É o cinza de antes. A próxima célula exige que a distância média das 4.000 amostras difira dele em menos de quatro erros padrão. É também por isso que o cinza e o erro concordavam na tabela, com duas latentes: as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes isso pesa: o decodificador foi treinado com códigos ruidosos, e o seu cinza inclui a incerteza que vem desse ruído; sem o ruído, o erro fica menor que o cinza. Com ele, os dois concordam, como mostra a última linha que a célula imprime.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -374,7 +374,7 @@ ax.legend(loc="upper right", fontsize=8, ncols=2, frameon=False)
 figure
 
 # %% [markdown] key="temperature-moral"
-# Com $T = 0{,}5$ perde-se diversidade: a galeria fica uniforme. Neste modelo ela não fica mais nítida, pois o cinza sobe. Acima de $T = 1$ a diversidade continua a crescer. No começo, ela só compensa o que faltava: os códigos das próprias imagens são mais diversos que os sorteios da priori. Depois, os sorteios saem da região dos códigos; a seção 7 mede quando. O modelo é $T = 1$. Qualquer outra temperatura mostra outro modelo, e quem a usa deve avisar.
+# Com $T = 0{,}5$ perde-se diversidade: a galeria fica uniforme. Neste modelo ela não fica mais nítida, pois o cinza sobe. Acima de $T = 1$ a diversidade continua a crescer. No começo, ela só compensa o que faltava: os códigos das próprias imagens são mais diversos que os sorteios da priori. Depois, os sorteios saem da região dos códigos; a seção 7 mede quando. O modelo treinado é o de $T = 1$. Qualquer outra temperatura mostra outro modelo, e quem a usa deve avisar.
 
 # %% [markdown] key="grids-text"
 # ## 6. Duas grades, e o que cada uma deixa de fora
@@ -409,7 +409,7 @@ assert torch.allclose(points, figures.normal_quantiles(20), atol=1e-5)
 print(say("latents-tile-mass", n=n, mass=masses[0, 0].item()))
 
 # %% [markdown] key="coverage-text"
-# Agora, a grade de passos iguais, de $-a$ a $a$ em cada eixo. Ela cobre a massa $(2\Phi(a) - 1)^2$, em que $\Phi$ é a função de distribuição normal. E os ladrilhos têm pesos muito desiguais: o fim de cada linha compara o mais pesado com o mais leve.
+# Agora, a grade de passos iguais, de $-a$ a $a$ em cada eixo. Ela cobre a massa $(2\Phi(a) - 1)^2$, em que $\Phi$ é a função de distribuição normal. E os ladrilhos têm pesos muito desiguais: o fim de cada linha impressa compara a massa do mais pesado com a do mais leve.
 
 # %% key="coverage" tags=["nbval-check-output"]
 for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
@@ -421,7 +421,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latents-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# Na próxima figura, a metade esquerda tem passos iguais de $-3$ a $3$, e a direita tem massas iguais. Em cima, 600 sorteios da priori e as bordas dos ladrilhos. Embaixo, o decodificador no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: a grade de passos iguais dedica a maior parte da página ao que o modelo quase nunca sorteia. À direita, cabe a cada ladrilho, em média, 1 sorteio em 64. Essa grade também deixa algo de fora: os pontos decodificados só vão até $\pm 1{,}53$, e o que há mais longe mal aparece.
+# Na próxima figura, a metade esquerda tem passos iguais de $-3$ a $3$, e a direita tem massas iguais. Em cima, 600 sorteios da priori e as bordas dos ladrilhos. Embaixo, a imagem que o decodificador dá no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: a grade de passos iguais dedica a maior parte da página ao que o modelo quase nunca sorteia. À direita, cabe a cada ladrilho, em média, 1 sorteio em 64. Essa grade também deixa algo de fora: os pontos decodificados só vão até $\pm 1{,}53$, e o que há mais longe mal aparece.
 
 # %% key="tiles" jupyter={"source_hidden": true} tags=["hide-input"]
 @torch.no_grad()
@@ -460,7 +460,7 @@ for (top, below), (key, (edges, points)) in zip(axes.T, grids.items(), strict=Tr
 figure
 
 # %% [markdown] key="up-text"
-# Uma figura pode estar de cabeça para baixo sem que ninguém note. Por isso a célula recolhida abaixo compara *cada* ladrilho com o decodificador, e confere se o ladrilho do canto superior esquerdo tem o menor $z_1$ e o maior $z_2$.
+# Uma figura pode estar de cabeça para baixo sem que ninguém note. Por isso a célula recolhida abaixo compara *cada* ladrilho com a saída do decodificador e confere se o ladrilho do canto superior esquerdo tem o menor $z_1$ e o maior $z_2$.
 
 # %% key="up-checked" jupyter={"source_hidden": true} tags=["hide-input"]
 points = equal_mass(n)[1].float()
@@ -480,7 +480,7 @@ assert torch.allclose(figures.manifold_tiles(model, n), tiles, atol=1e-5)
 # %% [markdown] key="map-text"
 # ## 7. O mapa e os seus buracos
 #
-# As grades mostram o que o decodificador desenharia *em qualquer lugar*. O mapa mostra onde as imagens *estão*. Cada ponto é o centro da nuvem de uma imagem de teste, uma cor por dígito; os anéis contêm 50% e 95% da massa da priori. Um disco numerado marca o meio dos pontos de cada dígito.
+# As grades mostram o que o decodificador desenharia *em qualquer lugar*. O mapa mostra onde as imagens *estão*. Cada ponto é o centro da nuvem de uma imagem de teste, uma cor por dígito; os anéis contêm 50% e 95% da massa da priori. Um disco numerado marca o centro dos pontos de cada dígito.
 
 # %% key="map"
 figures.latent_map(model, test_images, count=1500)
@@ -533,7 +533,7 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
     assert torch.allclose(mixture.log_prob(at).exp(), few[i, j], atol=1e-9)
 
 # %% [markdown] key="difference-text"
-# À esquerda da próxima figura, $q(z)$ (a sua raiz quadrada, para que as partes fracas apareçam). À direita, a diferença $q(z) - p(z)$: laranja dentro das linhas cheias, onde há mais códigos do que a priori pede; azul dentro das tracejadas, onde há menos.
+# No painel esquerdo da próxima figura, $q(z)$ (na verdade, a sua raiz quadrada, para que as partes fracas apareçam). No direito, a diferença $q(z) - p(z)$: laranja dentro das linhas cheias, onde há mais códigos do que a priori pede; azul dentro das tracejadas, onde há menos.
 
 # %% key="difference" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = figures.picture(say("latents-alt-difference"), columns=2, height=3.7)
@@ -566,11 +566,11 @@ for ax in (left, right):
 figure
 
 # %% [markdown] key="distance-text"
-# **Que distância é essa, em nats?** Há duas divergências, e cada uma enxerga uma coisa. As duas se escrevem como soma, sobre a grade, de termos que nunca são negativos, porque $\log t \le t - 1$ (com $t = p / q$ na primeira e $t = q / p$ na segunda):
+# **Que distância é essa, em nats?** Há duas divergências, e cada uma enxerga uma coisa. As duas se escrevem como integral (na grade, uma soma) de termos que nunca são negativos, porque $\log t \le t - 1$ (com $t = p / q$ na primeira e $t = q / p$ na segunda):
 #
 # $$\mathrm{KL}(q \,\|\, p) = \int \Big(q \log \frac{q}{p} - q + p\Big)\,dz, \qquad \mathrm{KL}(p \,\|\, q) = \int \Big(p \log \frac{p}{q} - p + q\Big)\,dz.$$
 #
-# A parte acrescentada, $-q + p$, tem integral zero. Com ela, cada lugar do plano tem a própria parcela, e podemos perguntar de onde vem a distância. Chamamos de *buraco* um lugar em que $q$ é menos da metade de $p$.
+# A parte acrescentada, $-q + p$ ou o oposto, tem integral zero. Com ela, cada lugar do plano passa a ter uma parcela própria, nunca negativa, e podemos perguntar de onde vem a distância. Chamamos de *buraco* um lugar em que $q$ é menos da metade de $p$.
 
 # %% key="distance"
 log_ratio = q.clamp_min(1e-300).log() - p.log()  # (G, G)
@@ -599,11 +599,11 @@ assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
 assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
-# **São dois defeitos, e cada divergência enxerga sobretudo um.** Os códigos transbordam: fora do anel que contém 95% da priori estão 19% deles, e neste modelo vem dali mais da metade de $\mathrm{KL}(q \,\|\, p)$. E eles deixam buracos, que têm 31% da massa da priori. Menos de um terço da $\mathrm{KL}(q \,\|\, p)$, que é a do ELBO, vem dos buracos: onde $q$ é quase zero, o termo vale no máximo $p$. Da $\mathrm{KL}(p \,\|\, q)$, mais da metade vem deles, porque $\log (p / q)$ não tem limite.
+# **São dois defeitos, e cada divergência enxerga sobretudo um.** Os códigos transbordam: fora do anel que contém 95% da priori estão 19% deles, e neste modelo vem dali mais da metade da $\mathrm{KL}(q \,\|\, p)$. E eles deixam buracos, que têm 31% da massa da priori. Menos de um terço da $\mathrm{KL}(q \,\|\, p)$, que é a do ELBO, vem dos buracos: onde $q$ é quase zero, o termo vale no máximo $p$. Da $\mathrm{KL}(p \,\|\, q)$, mais da metade vem deles, porque $\log (p / q)$ não tem limite.
 #
-# E o que isso custa? Eliminar toda a distância pouparia no máximo $\mathrm{KL}(q \,\|\, p)$ nats por imagem, menos de meio nat de um custo de mais de 150: o ELBO mal enxerga os buracos.
+# E o que isso custa? Trocar a priori por $q(z)$, sem mudar mais nada, pouparia exatamente $\mathrm{KL}(q \,\|\, p)$ nats por imagem (a decomposição abaixo mostra por quê): menos de meio nat de um custo de mais de 150: o ELBO mal enxerga os buracos.
 #
-# Agora dá para terminar a seção 5. Tomamos a região que contém 99% de $q$, a partir dos pontos mais densos. Quantos sorteios à temperatura $T$ caem fora dela? Com $T = 1$, pouco mais do que dos próprios códigos; com $T = 2$, um quinto.
+# Agora dá para terminar a seção 5. Tomamos a região formada pelos pontos mais densos de $q$, até completar 99% da massa. Quantos sorteios à temperatura $T$ caem fora dela? Com $T = 1$, uma parcela pouco maior que a dos próprios códigos; com $T = 2$, um quinto.
 
 # %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
@@ -652,7 +652,7 @@ print(say("latents-split-draws", **told))
 assert information > 0.9 * kl or not on_mnist
 
 # %% [markdown] key="bias-text"
-# Quase toda a KL é informação: uns poucos nats que ajudam a dizer qual era a imagem. A menos do erro da grade, a distância é exata para *estas* 60.000 imagens. Para imagens novas ela está um pouco superestimada, porque cada imagem encontra a própria nuvem na mistura. Deixar essa nuvem de fora muda pouco a distância.
+# Quase toda a KL é informação: uns poucos nats que ajudam a dizer qual era a imagem. A menos do erro da grade, a distância é exata para *estas* 60.000 imagens. Para imagens novas ela está um pouco superestimada, porque a mistura contém a nuvem da própria imagem. Deixar essa nuvem de fora muda pouco a distância.
 
 # %% key="bias" jupyter={"source_hidden": true} tags=["hide-input"]
 share = torch.exp(own - log_q - math.log(len(mu)))  # (500,) of one's own cloud in q
@@ -662,7 +662,7 @@ print(say("latents-sandwich", count=len(mu), **told))
 assert 0 < optimism.mean() < distance
 
 # %% [markdown] key="holes-text"
-# E o que o decodificador desenha nos buracos? Lê-se que de todo ponto o decodificador tira uma imagem válida; lê-se também que nos buracos só há borrões. Vamos medir. Entre os sorteios da priori dentro do anel externo, comparamos os 10% em que $q / p$ é menor, o fundo dos buracos, com os 10% em que é maior. São duas medidas: o cinza e a concordância das 15 imagens reais mais próximas quanto ao dígito. A segunda é julgada por imagens reais, não pelas probabilidades do decodificador.
+# E o que o decodificador desenha nos buracos? Há quem escreva que o decodificador tira uma imagem válida de qualquer ponto; há quem escreva que nos buracos só há borrões. Vamos medir. Entre os sorteios da priori dentro do anel externo, comparamos os 10% em que $q / p$ é menor, o fundo dos buracos, com os 10% em que é maior. São duas medidas: o cinza e a concordância, quanto ao dígito, entre as 15 imagens reais mais próximas da imagem decodificada. A segunda é julgada por imagens reais, não pelas probabilidades do decodificador.
 
 # %% key="holes" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -715,11 +715,11 @@ rows[say("latents-holes")] = m[spaced(order)]
 figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="holes-noticed"
-# **O cinza não avisa que ali há um buraco.** Neste modelo, os buracos são, em média, mais nítidos que os lugares cheios, e os vizinhos concordam mais. (A figura espalha as escolhas pelo plano: a diferença se lê nas médias acima, não nestas dez imagens.) Os códigos se acumulam onde se encontram várias formas de dígito, e ali o decodificador aprendeu a tirar a média. Num buraco, quase nenhuma imagem o corrigiu: ele prolonga o que desenha nas redondezas, e com segurança. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum, e não estão borradas. Os vizinhos dizem qual é o dígito mais próximo; não dizem que nenhum está perto.
+# **O cinza não avisa que ali há um buraco.** Neste modelo, as imagens dos buracos são, em média, mais nítidas que as dos lugares cheios, e os vizinhos concordam mais entre si. (A figura espalha as escolhas pelo plano: a diferença se lê nas médias acima, não nas imagens da figura.) Os códigos se acumulam onde várias formas de dígito se misturam, e ali o decodificador aprendeu a tirar a média. Num buraco, quase nenhuma imagem o corrigiu: ele prolonga o que desenha nas redondezas, e com segurança. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum, e não estão borradas. Os vizinhos dizem qual é o dígito mais próximo; não avisam quando nenhum está perto.
 #
 # Isso é uma regra? Treinamos o modelo com outras duas sementes. Os buracos tiveram de novo menos cinza, mas com uma das sementes os vizinhos concordaram menos. Nos dígitos que o próprio curso desenha (`strokes`), os buracos são os lugares com mais cinza. É preciso medir, modelo por modelo.
 #
-# Os buracos também se notam no conjunto dos sorteios. No MNIST, três quartos dos 10% mais vazios estão mais perto do dígito 1, e a priori sorteia o dígito 1 com mais frequência do que ele aparece nos dados; com as outras sementes também foi assim.
+# Os buracos também se notam no conjunto dos sorteios. No MNIST, três quartos das imagens dos 10% mais vazios estão mais perto do dígito 1, e a priori sorteia o dígito 1 com mais frequência do que ele aparece nos dados; com as outras sementes também foi assim.
 
 # %% [markdown] key="walks-text"
 # ## 8. De um dígito a outro
@@ -728,7 +728,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 #
 # $$\frac{\sin((1 - t)\,\theta)}{\sin \theta}\, a + \frac{\sin(t\,\theta)}{\sin \theta}\, b.$$
 #
-# Implementamos os dois e conferimos: entre dois pontos à mesma distância da origem, o caminho esférico conserva a distância e gira em ritmo constante.
+# Implementamos os dois e conferimos: entre dois pontos à mesma distância da origem, o caminho esférico conserva a distância e gira com velocidade angular constante.
 
 # %% key="walks" tags=["nbval-check-output"]
 def straight(a, b, t):
@@ -750,7 +750,7 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# No plano, o ponto médio de dois sorteios também se aproxima da origem, mas ali há muitos sorteios. Em muitas dimensões, quase nenhum. A norma de um sorteio da priori tem uma distribuição conhecida, a *qui* ($\chi$) com $L$ graus de liberdade. A média cresce como $\sqrt{L}$; o desvio padrão quase não muda. Por isso os sorteios ficam numa casca que é fina *em comparação com o raio*: com $L = 20$, por exemplo, em torno de 4,4, e praticamente nenhum perto da origem, onde a densidade é máxima.
+# No plano, o ponto médio de dois sorteios costuma ficar mais perto da origem do que eles, mas ali há muitos sorteios. Em muitas dimensões, quase não há. A norma de um sorteio da priori tem uma distribuição conhecida, a *qui* ($\chi$) com $L$ graus de liberdade. A média cresce como $\sqrt{L}$; o desvio padrão quase não muda. Por isso os sorteios ficam numa casca que é fina *em comparação com o raio*: com $L = 20$, por exemplo, as normas ficam em torno de 4,4, e praticamente nenhum sorteio cai perto da origem, onde a densidade da priori (não a da norma) é máxima.
 #
 # O ponto médio entre dois sorteios tem distribuição $\mathcal{N}(0, I/2)$; logo, sua norma é uma qui dividida por $\sqrt{2}$. A próxima figura compara as duas distribuições: os degraus são 20.000 normas medidas; as curvas, a fórmula.
 
@@ -800,7 +800,7 @@ axes[0].legend(fontsize=8, frameon=False)
 figure
 
 # %% [markdown] key="shell-measured-text"
-# O decodificador percebe? O modelo de 30 latentes pode responder. No meio das retas entre sorteios da priori, as imagens têm mais cinza do que nos próprios sorteios; no meio dos arcos, quase não há diferença. O meio da reta sai da casca pelo lado de dentro.
+# O decodificador percebe? O modelo de 30 latentes pode responder. No meio das retas entre sorteios da priori, as imagens têm mais cinza do que nos próprios sorteios; no meio dos arcos, quase não há diferença. O meio da reta fica do lado de dentro da casca.
 
 # %% key="shell-measured"
 torch.manual_seed(0)
@@ -820,7 +820,7 @@ assert abs(turned.mean()) < 0.2 * rise.mean()
 # %% [markdown] key="panel-text"
 # **Agora a escolha é sua.** Escolha dois dígitos e o tipo de caminho. Ele sai da mediana dos códigos do primeiro dígito e chega à do segundo; o fundo é a posteriori agregada da seção 7 (de novo, a raiz quadrada). Doze pontos do caminho são decodificados, na ordem de leitura. Abaixo da figura está escrito qual é o dígito mais próximo em cada um deles.
 #
-# Experimente um par com outro dígito no meio. Experimente um par em lados opostos da origem, primeiro reto e depois esférico. Ali $\sin \theta$ é pequeno e, se as duas normas são diferentes, o caminho esférico se abre para longe. Por fim, procure um caminho que atravesse uma parte clara do mapa, e veja o que o decodificador faz ali.
+# Experimente um par com outro dígito no meio. Experimente um par em lados opostos da origem, primeiro reto e depois esférico. Ali $\sin \theta$ é pequeno e, se as duas normas são diferentes, o caminho esférico se afasta muito da origem. Por fim, procure um caminho que atravesse uma parte clara do mapa, e veja o que o decodificador faz ali.
 
 # %% key="panel" jupyter={"source_hidden": true} tags=["hide-input"]
 centres = torch.stack([codes[labels == k].median(0).values for k in range(10)])
@@ -869,7 +869,7 @@ panel.controls["first"].value, panel.controls["way"].value = 3, "latents-straigh
 # %% [markdown] key="wide-text"
 # ## 9. Mais de duas latentes
 #
-# Com 30 latentes, não há um plano que se possa desenhar, e uma grade de 401 pontos por eixo teria $401^{30}$. $q(z)$ ainda se calcula num ponto dado, mas a distância e a informação mútua da seção 7 só se podem estimar por sorteios. Pergunte primeiro **que dimensões estão em uso**. Uma latente que o decodificador ignora gasta KL sem ganhar nada em troca, e o treinamento a leva de volta à priori: a KL vai a zero, e a média deixa de variar de imagem para imagem. Ela está *morta*, ou colapsada. A contagem usual das latentes **ativas** é a daquelas cuja média tem variância acima de 0,01 (Burda et al., 2015).
+# Com 30 latentes, não há um plano que se possa desenhar, e uma grade de 401 pontos por eixo teria $401^{30}$ pontos. Num ponto dado ainda se calcula $q(z)$, mas a distância e a informação mútua da seção 7 só podem ser estimadas por sorteios. Pergunte primeiro **que dimensões estão em uso**. Uma latente que o decodificador ignora gasta KL sem ganhar nada em troca, e o treinamento a leva de volta à priori: a KL vai a zero, e a média deixa de variar de imagem para imagem. Ela está *morta*, ou colapsada. Costumam ser contadas como **ativas** as latentes cuja média tem variância acima de 0,01 (Burda et al., 2015).
 #
 # A próxima célula pergunta três coisas a cada dimensão: a KL, a variância da média e quanto a imagem muda (em erro quadrático, em 1.000 imagens) quando só essa coordenada é sorteada de novo da priori.
 
@@ -948,7 +948,7 @@ ax.set(xlabel=say("latents-coordinate"))
 figure
 
 # %% [markdown] key="attribute-text"
-# **Aritmética com atributos.** Um significado pode estar numa direção que não é um eixo. Tome o código médio das imagens com muita tinta, subtraia o das imagens com pouca tinta, e eis uma direção para a tinta. Mas um 0 tem mais tinta que um 1; por isso a direção entre *todas* as imagens também diz "do 1 para o 0". Uma segunda direção é calculada dentro de cada dígito; depois se tira a média das dez. Saímos de 2.000 códigos de teste no sentido oposto ao de cada direção, rumo a menos tinta, e perguntamos o que a imagem perdeu e se o dígito ainda é o mesmo. Quem julga o dígito são os 15 códigos mais próximos do código de uma amostra da imagem. Uma direção ao acaso, do comprimento da segunda, serve de controle.
+# **Aritmética com atributos.** Um significado pode estar numa direção que não é um eixo. Tome o código médio das imagens com muita tinta, subtraia o das imagens com pouca tinta, e eis uma direção para a tinta. Mas um 0 tem mais tinta que um 1; por isso a direção calculada com *todas* as imagens também diz "do 1 para o 0". Uma segunda direção é calculada dentro de cada dígito; depois se tira a média das dez. Saímos de 2.000 códigos de teste no sentido oposto ao de cada direção, rumo a menos tinta, e perguntamos o que a imagem perdeu e se o dígito ainda é o mesmo. Quem julga o dígito são os 15 códigos mais próximos do código de uma amostra da imagem. Uma direção ao acaso para cada imagem, com o mesmo comprimento da segunda, serve de controle.
 
 # %% key="attribute"
 count = 20_000
@@ -1006,9 +1006,9 @@ assert gain.mean() > 4 * train.standard_error(gain) or not on_mnist
 # As duas direções tiram tinta. A que vem de todas as imagens troca o dígito em mais da metade dos casos; a que vem de dentro dos dígitos, em cerca de um quarto. Um atributo que anda junto com outro o traz consigo, nos códigos como nos dados. Um passo do mesmo comprimento numa direção ao acaso também troca o dígito às vezes: qualquer passo longo pode sair do lugar onde estão os códigos.
 
 # %% [markdown] key="pca-text"
-# Por fim, **uma projeção no plano**: um par de dimensões, ou os dois componentes principais dos códigos (PCA), que são as direções em que eles mais se espalham. A próxima figura põe os dois lado a lado. Não espere a separação do mapa da seção 7: duas direções em 30 guardam só uma parte pequena do espalhamento.
+# Por fim, **uma projeção no plano**: um par de dimensões, ou os dois primeiros componentes principais dos códigos (PCA), que são as direções em que eles mais se espalham. A próxima figura põe os dois lado a lado. Não espere a separação do mapa da seção 7: duas direções em 30 guardam só uma parte pequena do espalhamento.
 #
-# Mapas feitos por t-SNE ou UMAP mostram, para os mesmos códigos, ilhas bem separadas. Leia-os com cuidado. Eles são feitos para manter *vizinhos* juntos; por isso pontos da mesma ilha costumam ser vizinhos de fato, embora uma ilha também possa ser criada pelos ajustes. E o tamanho das ilhas, a distância entre elas e o espaço vazio não medem nada no espaço latente, e mudam com a semente e com os ajustes. Buracos e distâncias se medem no próprio espaço, como na seção 7.
+# Mapas feitos por t-SNE ou UMAP mostram, para os mesmos códigos, ilhas bem separadas. Leia-os com cuidado. Eles são feitos para manter *vizinhos* juntos; por isso pontos da mesma ilha costumam ser vizinhos de fato, embora uma ilha também possa ser criada pelos ajustes. E o tamanho das ilhas, a distância entre elas e o espaço vazio não medem nada no espaço latente e mudam com a semente e com os ajustes. Buracos e distâncias se medem no próprio espaço, como na seção 7.
 
 # %% key="pca" jupyter={"source_hidden": true} tags=["hide-input"]
 points = wide_mu.cpu()  # (10000, 30)
@@ -1033,7 +1033,7 @@ for ax, (key, flat) in zip(plots, views.items(), strict=True):
 figure
 
 # %% [markdown] key="sliders-text"
-# **Trinta controles.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle deslizante é uma coordenada; as setas o movem em passos de 0,1; Home e End o levam às pontas. Comece no zero, o centro da priori. Mova uma coordenada de KL grande e depois uma morta: a figura dos percursos, acima, nomeia algumas de cada tipo. Então tente transformar um dígito em outro com um único controle.
+# **Trinta controles.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle deslizante é uma coordenada; as setas o movem em passos de 0,1; as teclas *Home* e *End* o levam às pontas. Comece no zero, o centro da priori. Mova uma coordenada de KL grande e depois uma morta: a figura dos percursos, acima, nomeia algumas de cada tipo. Então tente transformar um dígito em outro com um único controle.
 
 # %% key="sliders"
 handles = sliders.latent_sliders(wide)
@@ -1048,11 +1048,11 @@ assert sliders.sweep(handles) > 2 * int(
 # %% [markdown] key="explorer-text"
 # ## 10. A sua vez: o explorador
 #
-# O quadro abaixo é o plano do modelo de duas latentes, com 1.000 códigos de treinamento. O decodificador roda no seu navegador, e por isso funciona sem *kernel*. Arraste o ponto, ou use as setas. Três coisas para experimentar:
+# O quadro abaixo é o plano do modelo de duas latentes, com 1.000 códigos de treinamento. O decodificador roda no seu navegador; por isso o quadro funciona sem *kernel*. Arraste o ponto ou use as setas. Três coisas para experimentar:
 #
 # - Ache uma fronteira entre dois dígitos e atravesse-a o mais devagar que puder. Há um momento em que a imagem não é nenhum dos dois?
 # - Vá a um buraco, onde não há código por perto. Dá para perceber pela imagem? Depois troque *média* por *amostra de pixels*. Com qual das duas os dados se parecem?
-# - Grave um caminho que escreva o ano de que você mais gosta, e percorra-o.
+# - Grave um caminho que escreva o ano de que você mais gosta e percorra-o.
 
 # %% key="explorer"
 explorer = LatentExplorer(model, train_images, neighbours=False)
@@ -1096,9 +1096,9 @@ print(say("latents-fact-map", information=information, distance=distance, kl=kl)
 print(say("latents-fact-hole", empty=empty, overspill=overspill))
 
 # %% [markdown] key="answer-moral"
-# **Então:** ele aprendeu a gastar uns poucos nats por imagem para dizer *de que tipo* ela é, e tão bem que o dígito se lê no código muito mais vezes do que por acaso, embora nenhum rótulo tenha sido mostrado. Aprendeu a preencher a priori, mas não com exatidão: os códigos transbordam do anel e deixam buracos em que a priori sorteia demais; as duas coisas foram medidas. E o que a latente não consegue dizer ele transforma em média.
+# **Então:** ele aprendeu a gastar uns poucos nats por imagem para dizer *de que tipo* ela é, e tão bem que o dígito se lê no código muito mais vezes do que por acaso, embora nenhum rótulo tenha sido mostrado. Aprendeu a preencher a priori, mas não com exatidão: os códigos transbordam do anel e deixam buracos em que caem sorteios demais da priori; as duas coisas foram medidas. E o que a latente não consegue dizer, ele transforma em média.
 #
-# **Para ler.** Kingma e Welling (2013) desenharam a variedade de dígitos numa grade da inversa da função de distribuição. Hoffman e Johnson (2016) dividiram a KL em informação e discrepância; Alemi et al. (2018) e Chen et al. (2018) partem daí. A lição 06 mede o que o próprio $q(z \mid x)$ deixa escapar; a lição 08 pergunta quando uma latente morre, e se é possível fazer uma coordenada significar uma só coisa.
+# **Para ler.** Kingma e Welling (2013) desenharam a variedade (em inglês, *manifold*) dos dígitos numa grade feita com a inversa da função de distribuição. Hoffman e Johnson (2016) dividiram a KL em informação e discrepância; Alemi et al. (2018) e Chen et al. (2018) partem daí. A lição 06 mede o que o próprio $q(z \mid x)$ deixa escapar; a lição 08 pergunta quando uma latente morre, e se é possível fazer com que uma coordenada signifique uma coisa só.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
@@ -1128,7 +1128,7 @@ verdict
 # %% [markdown] key="exercise-tiles-text"
 # ### 2. Encontre o erro
 #
-# `published_tiles` já desenhou muitas das variedades publicadas. `decode` leva `(B, 2)` a `(B, D)`; `points` está em ordem crescente e serve aos dois eixos. A função devolve os ladrilhos como `(n, n, D)`, para `imshow`. O texto ao lado da figura diz que $z_1$ cresce para a direita e $z_2$ para cima. Encontre o erro e escreva `my_tiles` sem ele.
+# `published_tiles` já desenhou muitas das figuras de variedades publicadas. `decode` leva `(B, 2)` a `(B, D)`; `points` está em ordem crescente e serve aos dois eixos. A função devolve os ladrilhos como `(n, n, D)`, para `imshow`. O texto ao lado da figura diz que $z_1$ cresce para a direita e $z_2$ para cima. Encontre o erro e escreva `my_tiles` sem ele.
 
 # %% key="exercise-tiles" tags=["nbval-check-output"]
 def published_tiles(decode, points):
@@ -1184,7 +1184,7 @@ verdict
 # %% [markdown] key="exercise-walk-text"
 # ### 4. Um caminho que não sai da casca
 #
-# `start` e `end` são sorteios independentes da priori, `(S, L)` cada um, e `t` é um número de 0 a 1. Escreva uma combinação dos dois que esteja em `start` com $t = 0$, em `end` com $t = 1$, mude sem saltos, e cuja distribuição seja *exatamente* $\mathcal{N}(0, I)$ para todo $t$. Os pesos só podem depender de $t$. Há mais de uma resposta, e a verificação aceita todas.
+# `start` e `end` são sorteados da priori, um independentemente do outro, `(S, L)` cada um, e `t` é um número de 0 a 1. Escreva uma combinação dos dois que valha `start` em $t = 0$ e `end` em $t = 1$, varie sem saltos e tenha *exatamente* a distribuição $\mathcal{N}(0, I)$ para todo $t$. Os pesos só podem depender de $t$. Há mais de uma resposta, e a verificação aceita todas.
 #
 # Para pensar: o caminho esférico não é uma delas. Por quê, e por que ele chega tão perto quando $L$ é grande?
 

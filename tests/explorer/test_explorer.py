@@ -122,7 +122,7 @@ def test_its_picture_is_what_pytorch_draws_over_the_plane(latent_dim, language):
     assert away.abs().max() < 0.1, "sixteen levels"
     about = metadata["image/png"]
     assert (about["width"], about["height"]) == (378, 42 * rows)
-    low, high = {"pt": ("-2,5", "2,5"), "en": ("-2.5", "2.5")}[language]
+    low, high = {"pt": ("−2,5", "2,5"), "en": ("−2.5", "2.5")}[language]
     assert low in about["alt"]
     assert f" {high}." in about["alt"]
     assert ("z2" in about["alt"]) == (latent_dim > 1)

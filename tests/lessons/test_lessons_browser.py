@@ -28,8 +28,8 @@ IS_OPEN = """path => {
   const shown = window.jupyterapp?.shell.currentWidget;
   return shown?.context?.path === path && shown.context.isReady;
 }"""
-# Comms have a thread of their own in the kernel: that it answers something else does not
-# tell that it has answered a widget. So each message is followed to its answer.
+# Comms have a thread of their own in the kernel: that it answers something else does
+# not tell that it has answered a widget. So each message is followed to its answer.
 FOLLOW = """() => {
   const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
   window.unanswered = new Set();

@@ -63,7 +63,7 @@ def digest_of(images: Any) -> str:
     return _digest(json.dumps([*numbers, images.dynamic]).encode())
 
 
-def _digest(content: bytes | np.ndarray) -> str:
+def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
@@ -95,7 +95,7 @@ def _describe(thing: Any, around: tuple[int, ...]) -> Any:
 def describe_numbers(thing: Any) -> list[str]:
     """Return dtype, shape and a digest of the numbers of a tensor or an array."""
     array = thing.detach().cpu() if isinstance(thing, Tensor) else torch.tensor(thing)
-    numbers = array.contiguous().flatten().view(torch.uint8).numpy()
+    numbers: Any = array.contiguous().flatten().view(torch.uint8).numpy()  # a buffer
     return [str(array.dtype), str(tuple(array.shape)), _digest(numbers)]
 
 
