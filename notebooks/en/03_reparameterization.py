@@ -107,7 +107,7 @@ print(
 )
 
 # %% [markdown] key="average-seen"
-# The picture shows both sides of the matter. On the left, $f$ and two bell curves. On the right, the average of $f$ as the curve slides: a third of the ripples' height is left, since averaging smooths them: to the right of $\mu = 0$, only a slight wave. The dashed line touches the curve at our $\mu$; its slope is the derivative in $\mu$ printed by the cell above.
+# The picture shows both sides of the matter. On the left, $f$ and two bell curves. On the right, the average of $f$ as the curve slides. Averaging smooths the ripples: about a third of their height is left, and to the right of $\mu = 0$ only a slight wave. The dashed line touches the curve at our $\mu$; its slope is the derivative in $\mu$ printed by the cell above.
 
 # %% key="average-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
@@ -515,7 +515,9 @@ with torch.no_grad():
 
 
 def log_likelihood(z):  # (N, 2) to (N,) nats
-    return densities.log_bernoulli(x, decoder.decode_logits(z))
+    parts = z.split(1000)  # few points in memory
+    values = [densities.log_bernoulli(x, decoder.decode_logits(p)) for p in parts]
+    return torch.cat(values)
 
 
 s1, s2 = vae_sigma.tolist()

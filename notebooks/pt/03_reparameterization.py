@@ -515,7 +515,9 @@ with torch.no_grad():
 
 
 def log_likelihood(z):  # (N, 2) para (N,) nats
-    return densities.log_bernoulli(x, decoder.decode_logits(z))
+    parts = z.split(1000)  # poucos pontos na memória
+    values = [densities.log_bernoulli(x, decoder.decode_logits(p)) for p in parts]
+    return torch.cat(values)
 
 
 s1, s2 = vae_sigma.tolist()

@@ -155,7 +155,7 @@ WRONG = [
     (checks.baseline, lambda f, s: leave_one_out(f, s) + 0.01, "when that draw"),
     (checks.exponential_path, lambda a, r, u: quantile(a, 1 / r, u), "get shorter"),
     (checks.exponential_path, lambda a, r, u: a - u.log() / r, "your z shrinks"),
-    (checks.exponential_path, lambda a, r, u: a + u.log() / r, "place of 1 - u"),
+    (checks.exponential_path, lambda a, r, u: a + u.log() / r, "place of 1 − u"),
     (checks.exponential_path, lambda a, r, u: a + (1 - u).log() / r, "What sign"),
     (checks.exponential_path, lambda a, r, u: quantile(0, r, u), "start was left out"),
     (checks.exponential_path, lambda a, r, u: quantile(a, 1, u), "rate was left out"),
