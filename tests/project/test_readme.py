@@ -89,6 +89,18 @@ def test_speeds_are_the_measured_ones(language):
 
 
 @pytest.mark.parametrize("language", PAGES)
+def test_what_a_crowd_loses_is_the_measured_loss(language):
+    rows, text = results("crowd")["rows"], read(language)
+    eight = [r for r in rows if (r["policy"], r["readers"]) == ("shared", 8)]
+    four = [r["work"] for r in rows if (r["policy"], r["readers"]) == ("fixed", 4)]
+    quoted = [min(r["work"] for r in eight), max(r["wait"] for r in eight)]
+    for value in (*quoted, min(four), max(four)):
+        said = number(value, 2, language)
+        assert said in text
+        text = text.partition(said)[2]  # in this order
+
+
+@pytest.mark.parametrize("language", PAGES)
 def test_the_commands_of_the_terminal_are_there(language):
     command = "torchrun --standalone --nproc-per-node 2 -m vae_teach.train"
     assert command in read(language)
