@@ -192,9 +192,9 @@ def test_what_was_not_measured_is_called_so(written, language):
     page = show.page(language)
     assert is_well_formed(page) == 0
     start = show.phrase("missing", language, why="").strip()
-    assert page.count(start) == page.count("\n## ") == 4
-    for script in ("training", "precision"):
-        assert page.count(f"`uv run python benchmarks/{script}.py`") == 2
+    assert page.count(start) == page.count("\n## ") == 5
+    for script, times in {"training": 2, "precision": 2, "batches": 1}.items():
+        assert page.count(f"`uv run python benchmarks/{script}.py`") == times
 
 
 @pytest.mark.parametrize(
