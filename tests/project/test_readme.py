@@ -76,6 +76,7 @@ def test_speeds_are_the_measured_ones(language):
     quoted = [
         number(fit["times_faster"], 1, language),
         *(number(peers[name], 1, language) for name in ("Pyro", "Lightning", "pythae")),
+        number(peers["JAX"], 2, language),
         f"{share:.0%}" if language == "pt" else f"{share:.2f}",
         f"{number(grid['seconds'], 1, language)} s",
         f"{number(grid['mean_error'], 4, language)} {UNIT[language]}",
