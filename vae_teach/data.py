@@ -230,9 +230,11 @@ def _read_either(name: str, split: str) -> tuple[str, Tensor, Tensor]:
             name = "strokes"
     if name == "strokes":
         count, seed = (60_000, 0) if split == "train" else (10_000, 1)
-        drawn, factors = strokes.digits(count, seed=seed)
-        levels = drawn.mul_(255).round_().byte()  # as files hold them
-        return name, levels, factors.label
+        factors = strokes.sample_factors(count, seed=seed)
+        parts = zip(*(value.split(6000) for value in factors), strict=True)
+        drawn = (strokes.draw(strokes.Factors(*some)) for some in parts)
+        levels = [pixels.mul_(255).round_().byte() for pixels in drawn]  # as in files
+        return name, torch.cat(levels), factors.label
     return name, *_read_files(name, split)
 
 

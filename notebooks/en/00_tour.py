@@ -100,7 +100,9 @@ def linear_model(latents):
 
 def naive_monte_carlo(weights, x, draws=10_000):
     z = torch.randn(draws, weights.shape[1], dtype=torch.float64)  # (S, L)
-    log_likelihood = Normal(z @ weights.T, noise).log_prob(x).sum(-1)  # (S,)
+    means = (part @ weights.T for part in z.split(1000))  # few draws in memory at once
+    each = [Normal(mean, noise).log_prob(x).sum(-1) for mean in means]
+    log_likelihood = torch.cat(each)  # (S,)
     count = torch.arange(1, draws + 1)
     # the logarithm of the mean of the first 1, 2, 3, ... likelihoods
     return log_likelihood.logcumsumexp(0) - count.log()  # (S,)
@@ -504,8 +506,8 @@ torch.manual_seed(0)
 test_elbo = train.evaluate(model, test_images).elbo  # (10000,)
 mean, error = test_elbo.mean().item(), train.standard_error(test_elbo)
 
-frequency = train_images.pixels.sum(0) / (255 * len(train_images))  # (784,)
-frequency = frequency.clamp(1e-4, 1 - 1e-4)
+parts = [data.grey(part).mean(0) for part in train_images.pixels.split(6000)]
+frequency = torch.stack(parts).mean(0).clamp(1e-4, 1 - 1e-4)  # (784,)
 no_latent = densities.log_bernoulli(test_images.pixels, frequency.logit())  # (10000,)
 print(say("tour-verdict", mean=mean, error=error, without=no_latent.mean().item()))
 

@@ -199,8 +199,8 @@ def by_class(values):
 
 costs, cost_errors = by_class(-bound.elbo)  # (10,), (10,) nats
 kls, kl_errors = by_class(bound.kl)
-frequency = train_images.pixels.sum(0) / (255 * len(train_images))  # (784,)
-frequency = frequency.clamp(1e-4, 1 - 1e-4)
+parts = [data.grey(part).mean(0) for part in train_images.pixels.split(6000)]
+frequency = torch.stack(parts).mean(0).clamp(1e-4, 1 - 1e-4)  # (784,)
 without, _ = by_class(-densities.log_bernoulli(x, frequency.logit()))
 
 # %% key="classes-picture" jupyter={"source_hidden": true} tags=["hide-input"]
