@@ -72,7 +72,8 @@ def best_gaussian(
         density = posterior(view, image, **options)[0]
         _check_width(density, points)
         with torch.no_grad():
-            log_joint = joint.at(z)(image, EVERYTHING)[0]
+            rows = [joint.at(p)(image, EVERYTHING)[0] for p in z.split(len(points))]
+            log_joint = torch.cat(rows)  # (G,), decoded a row at a time
             starts = [*_encoded(view, image), *_moments(density.flatten(), z)]
         climbs = [_climb(_elbo_on(z, log_joint), start) for start in starts]
         best.append(max(climbs, key=lambda climb: climb[1].nan_to_num(-math.inf)))
