@@ -5,6 +5,8 @@ import functools
 import math
 import re
 import string
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from listing import lists
 
 from vae_teach import words
-from vae_teach.words import CATALOGUE, current_language, say, use_language
+from vae_teach.words import CATALOGUE, LANGUAGES, current_language, say, use_language
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ROOT / "vae_teach" / "lessons"
@@ -36,6 +38,12 @@ def test_another_language_gets_a_sentence_that_names_both(current, language):
     assert current_language() == current
 
 
+def test_where_nobody_chose_everything_speaks_portuguese():
+    chosen = "from vae_teach.words import current_language as now; print(now())"
+    done = subprocess.run([sys.executable, "-c", chosen], capture_output=True, text=True)
+    assert (done.stdout.strip(), LANGUAGES[0]) == ("pt", "pt")
+
+
 def test_a_phrase_follows_the_language(monkeypatch):
     monkeypatch.setitem(CATALOGUE, "test", {"pt": "olá {name}", "en": "hello {name}"})
     assert say("test", name="Ana") == "hello Ana"
@@ -51,6 +59,8 @@ def test_a_phrase_follows_the_language(monkeypatch):
         ("{x:8.2f}", -1.5, "   −1.50", "   −1,50"),
         ("{x:.2f}", -0.001, "0.00", "0,00"),
         ("{x:+.1f}", -0.01, "0.0", "0,0"),
+        ("{x:+.1f}", 0.01, "0.0", "0,0"),
+        ("{x:+6.1f}", 0.0, "   0.0", "   0,0"),
         ("{x:.1e}", -4.04e-7, "−4.0 × 10⁻⁷", "−4,0 × 10⁻⁷"),
         ("{x:.1f}", -math.inf, "−inf", "−inf"),
         ("{x}", -3, "-3", "-3"),  # as code, where it has no format

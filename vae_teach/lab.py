@@ -17,7 +17,7 @@ from pathlib import Path
 import platformdirs
 
 from vae_teach.copies import FOLDER, make_copies
-from vae_teach.words import say, use_language
+from vae_teach.words import LANGUAGES, say, use_language
 
 HERE = Path(__file__).resolve().parent
 LOCALES = {"pt": "pt_BR", "en": "en"}
@@ -65,7 +65,7 @@ def split_arguments(arguments: list[str]) -> tuple[str, list[str]]:
     ValueError, in one sentence that names the two, for any other language.
     """
     if not arguments or arguments[0].startswith("-"):
-        return "pt", arguments
+        return LANGUAGES[0], arguments
     if arguments[0] not in LOCALES:
         raise ValueError(UNKNOWN.format(arguments[0]))
     return arguments[0], arguments[1:]

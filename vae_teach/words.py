@@ -11,7 +11,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
-LANGUAGES = ("pt", "en")
+LANGUAGES = ("pt", "en")  # the first one where nobody chooses
 _SWAP_SEPARATORS = str.maketrans(".,", ",.")  # 60,000.5 in English is 60.000,5
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -32,7 +32,7 @@ def _read_catalogue(folder: Traversable) -> Catalogue:
 
 
 CATALOGUE = _read_catalogue(files(__package__))
-_current = {"language": "en"}
+_current = {"language": LANGUAGES[0]}
 
 
 def use_language(language: str) -> None:
@@ -46,7 +46,7 @@ def use_language(language: str) -> None:
 
 
 def current_language() -> str:
-    """Return the language in use, ``"en"`` until :func:`use_language` is called."""
+    """Return the language in use, ``"pt"`` until :func:`use_language` is called."""
     return _current["language"]
 
 
@@ -64,12 +64,13 @@ class _Numbers(string.Formatter):
 
 
 def _in_print(number: str) -> str:
-    """Set a minus sign for a hyphen, none before a zero; a power of ten for an e."""
+    """Set a minus sign for a hyphen, no sign before a zero; a power of ten for an e."""
     mantissa, is_power, exponent = number.partition("e")
     if is_power and exponent[1:].isdigit():
         return f"{_in_print(mantissa)} × 10{str(int(exponent)).translate(_RAISED)}"
-    if "-" in number and not any(digit in number for digit in "123456789in"):
-        return number.replace("-", " " if number[0] == " " else "")  # and no infinity
+    if not any(digit in number for digit in "123456789in"):  # zero, and no infinity
+        blank = " " if number[:1] == " " else ""
+        return number.replace("-", blank).replace("+", blank)
     return number.replace("-", "−")
 
 

@@ -234,7 +234,7 @@ for kind in ("prior", "half"):
     assert abs(error - predicted) < 4 * train.standard_error(squared) < predicted
 
 # %% [markdown] key="importance-noticed"
-# The folded cell measured 500 estimates from 1,024 draws each: the errors are as predicted, up to what 500 estimates can tell. A good $q$ leaves the $1/\sqrt n$ as it is and changes the factor in front, here to eighty times fewer draws. $\rho$ says how good a $q$ is, but it takes the exact posterior. We need a number that draws of $q$ alone can estimate, and that a gradient can climb.
+# The folded cell measured 500 estimates from 1,024 draws each: the errors are as predicted, up to what 500 estimates can tell. A good $q$ leaves the $1/\sqrt n$ as it is and lowers the factor in front of it: here the prior alone would need some eighty times more draws. $\rho$ says how good a $q$ is, but it takes the exact posterior. We need a number that draws of $q$ alone can estimate, and that a gradient can climb.
 
 # %% [markdown] key="jensen"
 # ## 3. The first route: Jensen
@@ -640,11 +640,11 @@ assert place[0] < peak[0] - 0.05
 figure
 
 # %% [markdown] key="theta-noticed"
-# The ELBO rises in every turn. $\log p$ rises at first and then **falls**: the last turns gain by narrowing the gap. After twelve turns the climb with Gaussians stands at another $a$, and loses 0.005 nats per observation. Little here; what matters is the direction.
+# The ELBO rises in every turn. $\log p$ rises at first and then **falls**: the last turns gain by narrowing the gap. After twelve turns the climb with Gaussians stands at another $a$, 0.005 nats per observation below where the climb with exact posteriors ended. Little here; what matters is the direction.
 #
 # ### The whole data set at once
 #
-# Average over the data. Data and encoder make one joint distribution, $p_{\mathrm{data}}(x)\, q(z \mid x)$; the model is another, $p(z)\, p(x \mid z)$. Up to the entropy of the data, which nobody can change, **the mean ELBO is minus the divergence from the first to the second**:
+# Average over the data. Data and $q$ make one joint distribution, $p_{\mathrm{data}}(x)\, q(z \mid x)$; the model is another, $p(z)\, p(x \mid z)$. Up to a constant, minus the entropy of the data, which nobody can change, **the mean ELBO is minus the divergence from the first to the second**:
 #
 # $$\mathbb{E}_{p_{\mathrm{data}}}\, \mathbb{E}_q\!\left[\log \frac{p(x, z)}{q(z \mid x)}\right] = \mathbb{E}_{p_{\mathrm{data}}}[\log p_{\mathrm{data}}(x)] - \mathrm{KL}(p_{\mathrm{data}}(x)\, q(z \mid x) \,\|\, p(z)\, p(x \mid z)).$$
 #
@@ -652,7 +652,7 @@ figure
 #
 # $$\mathbb{E}_{p_{\mathrm{data}}}\, \mathrm{KL}(q(z \mid x) \,\|\, p(z)) = \underbrace{\mathbb{E}_{p_{\mathrm{data}}}\, \mathrm{KL}(q(z \mid x) \,\|\, \bar q(z))}_{\text{information of } z \text{ about } x} + \underbrace{\mathrm{KL}(\bar q(z) \,\|\, p(z))}_{\text{misfit of the prior}}.$$
 #
-# For the 40 Gaussians above nearly all of it is information:
+# For the 40 Gaussians of the last turn nearly all of it is information:
 
 # %% key="aggregate-split" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 q = turns[-1][3]  # (40, Y)
@@ -689,7 +689,7 @@ print(say("elbo-data", name=train_images.name, device=device.type))
 del train_images
 
 # %% [markdown] key="digit-many"
-# First the whole test set. `exact.log_likelihood` gives $\log p(x)$ on a grid of 600 × 600 points; if the sum of an image moved by a nat or more on a grid three times as coarse, it would be done again on a finer one. For the ELBO we sum the reconstruction over 8 × 8 points of $q$ (Gauss-Hermite quadrature, made for averages over a Gaussian), so that no random draws blur the gap; 64 points may miss a few hundredths of a nat. `bounds.elbo`, which draws, must agree on the first 500 images. The picture counts the test images by their gap, on a logarithmic axis.
+# First the whole test set. `exact.log_likelihood` gives $\log p(x)$ on a grid of 600 × 600 points; if the sum of an image moved by a nat or more on a grid three times as coarse, it would be done again on a finer one. For the ELBO we sum the reconstruction over 8 × 8 points of $q$ (Gauss-Hermite quadrature, made for averages over a Gaussian), so that no random draws blur the gap; 64 points may miss a few hundredths of a nat. `bounds.elbo`, which draws, must give the same mean on the first 500 images, up to the error of its draws. The picture counts the test images by their gap, on a logarithmic axis.
 
 # %% key="digit-gaps"
 nodes, weights = map(torch.from_numpy, hermegauss(8))
@@ -959,7 +959,7 @@ verdict
 # %% [markdown] key="exercise-bound-text"
 # ### 3. Find the bug: a bound that does not climb
 #
-# With $k$ draws from $q$, the bound of Burda, Grosse and Salakhutdinov (2015) is $\log \frac{1}{k} \sum_i w_i$. On average it is still a lower bound, and climbs towards $\log p(x)$ as $k$ grows. Someone wrote `their_bound` and was surprised: with 1,000 draws, the bound of the test set was the same as with one. Find the bug and write the function anew. `log_weights` has shape `(k, B)`; a weight may be as small as $e^{-900}$.
+# With $k$ draws from $q$, the bound of Burda, Grosse and Salakhutdinov (2015) is $\log \frac{1}{k} \sum_i w_i$. On average it is still a lower bound, and climbs towards $\log p(x)$ as $k$ grows. Someone wrote `their_bound` and was surprised: with 1,000 draws, the bound of the test set was the same as with one, up to noise. Find the bug and write the function anew. `log_weights` has shape `(k, B)`; a weight may be as small as $e^{-900}$.
 
 # %% key="exercise-bound" tags=["nbval-check-output"]
 def their_bound(log_weights):

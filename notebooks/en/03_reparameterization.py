@@ -137,7 +137,7 @@ figure
 #
 # $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[f(z)\, \nabla \log q(z)\big].$$
 #
-# This is the **score-function estimator** (Williams, 1992, calls it REINFORCE). It never differentiates $f$, which may be a game, a program or a person's answer. $\nabla \log q(z)$ is called the *score*. For the normal it takes two lines. With $\varepsilon = (z - \mu)/\sigma$,
+# This is the **score-function estimator** (Williams, 1992, calls it REINFORCE). It never differentiates $f$, which may be a game, a program or a person's answer. $\nabla \log q(z)$ is called the *score*. For the normal it is short. With $\varepsilon = (z - \mu)/\sigma$,
 #
 # $$\frac{\partial \log q}{\partial \mu} = \frac{\varepsilon}{\sigma}, \qquad \frac{\partial \log q}{\partial \log \sigma^2} = \frac{\varepsilon^2 - 1}{2}.$$
 #
@@ -285,7 +285,7 @@ print(say("gradients-rsample", gap=(theirs - ours).abs().max().item()))
 # %% [markdown] key="race-text"
 # ## 6. Four answers, four noises
 #
-# All three estimators are right on average, and the closed form is right without averaging. What tells them apart is **variance**: the mean squared distance from one estimate, of one group of four draws, to the exact value. In training each image gets one such group per step, often of a single draw. This is the noise that the optimizer has to live with.
+# All three estimators are right on average, and the closed form is right without averaging. What tells them apart is **variance**: the mean squared distance from one estimate, of one group of four draws, to the exact value. In training each image gets one such estimate per step, often from a single draw. This is the noise that the optimizer has to live with.
 #
 # A variance that comes from samples is itself uncertain. The *bootstrap* says by how much: draw 5,000 groups from our 5,000, with replacement, compute the variance again, and do that a thousand times. The middle 95% of the results is the interval in brackets. For two of them, score function and pathwise, the exact variance is known too, by the quadrature of section 2. A folded cell checks that ours lies within four standard errors of it.
 
@@ -345,7 +345,7 @@ axes[0].set_ylabel(say("gradients-count"))
 figure
 
 # %% [markdown] key="race-ratio-text"
-# The three histograms of 5,000 estimates of the derivative with respect to $q$'s mean share their axes. The dashed line is the exact value. It is the mean of all three, but not the peak of the first two, which are lopsided: many estimates a little too low, and a few far too high. The vertical scale is logarithmic, to show the rare estimates. Notice how far those of the score function go: **much of the variance comes from the tails**. The baseline trims mostly the left one.
+# The three histograms of 5,000 estimates of the derivative with respect to $q$'s mean share their axes. The dashed line is the exact value. It is the mean of all three, but not the peak of the first two, which are lopsided: many estimates a little too low, and a few far too high. The vertical scale is logarithmic, to show the rare estimates. Notice how far those of the score function go: **much of the variance comes from the tails**. The baseline shortens both a little.
 #
 # How large is the difference? The cell divides the variances. A ratio of 3 means that the score function needs three times as many draws to be as good.
 
@@ -435,7 +435,7 @@ assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
 # %% [markdown] key="waves-text"
 # ## 8. Does the path always win?
 #
-# It is often said. It is not so. Take $f(z) = \sin(a z + \varphi)$ and compute the mean variance of each estimator over all phases $\varphi$. The score-function term never exceeds $|\varepsilon|/\sigma$, however fast $f$ ripples. The pathwise term is the slope, and that grows with $a$. For the derivative in $\mu$: over all phases $\sin^2$ and $\cos^2$ average to $\frac{1}{2}$, and $\mathbb{E}[\varepsilon^2] = 1$, so the mean squares are $\frac{1}{2\sigma^2}$ and $\frac{a^2}{2}$. The two have the same mean, so their variances are equal where the mean squares are. **The curves of the picture that ends this section cross exactly at $a\sigma = 1$**: where the phase of $f$ advances by one radian in one standard deviation of $q$. The first cell finds the same by quadrature.
+# It is often said. It is not so. Take $f(z) = \sin(a z + \varphi)$ and compute the mean variance of each estimator over all phases $\varphi$. The score-function term never exceeds $|\varepsilon|/\sigma$ in absolute value, however fast $f$ ripples. The pathwise term is the slope, and that grows with $a$. For the derivative in $\mu$: over all phases $\sin^2$ and $\cos^2$ average to $\frac{1}{2}$, and $\mathbb{E}[\varepsilon^2] = 1$, so the mean squares are $\frac{1}{2\sigma^2}$ and $\frac{a^2}{2}$. The two have the same mean, so their variances are equal where the mean squares are. **The curves of the picture that ends this section cross exactly at $a\sigma = 1$**: where the phase of $f$ advances by one radian in one standard deviation of $q$. The first cell finds the same by quadrature.
 #
 # The second cell tries the extreme case, a step: $f(z) = 1$ if $z > 0$, else $0$. Its slope is zero wherever there is one, so autograd sends zero along the path at every draw: no noise at all, and wrong. The average is $P(z > 0) = \Phi(\mu / \sigma)$, and its derivative in $\mu$ is $q(0)$. The score function finds it; so does moving $\mu$ and watching the average.
 
@@ -570,7 +570,7 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
 # %% [markdown] key="vae-estimators-text"
 # The two numbers on each line come from different sums, and agree as far as sums over a grid can: the decoder has ReLUs, and with them creases. (A crease is no jump: the path stays unbiased.)
 #
-# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The mean of each must again lie within four standard errors, in each of the four numbers. Before you run it, guess how many draws each one needs until its noise in $\mu$ is no larger than the gradient itself. In the sections before, the average of $f$ was near 1. Here $f$ is a log-probability of 784 pixels: tens or hundreds of nats below zero, while what matters is by how much it changes within $q$: *few* nats.
+# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The mean of each must again lie within four standard errors, in each of the four numbers. Before you run it, guess how many draws each one needs until its noise in $\mu$ is no larger than the gradient itself. In the sections before, the average of $f$ was near 1. Here $f$ is a log-probability of 784 pixels: tens or hundreds of nats below zero. For the gradient, however, all that matters is by how much it changes within $q$, and that is *few* nats.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
@@ -697,7 +697,7 @@ assert middles[1].max() < 20
 #
 # Noise in a gradient costs training steps. The cell below trains small VAEs (100 hidden units, 4,800 images, three epochs of batches of 64) that differ only in how the **encoder** gets its gradient, and in the number of draws per image. The decoder needs no trick: no draw depends on it. Three seeds each; a seed gives all of them the same initial weights.
 #
-# - **blocked**: a plain sample, as in section 1. No error is raised, because the KL still has a gradient for the encoder. Something is learnt, but not what you want.
+# - **blocked**: `sample`, without a path, as in section 1. No error is raised, because the KL still has a gradient for the encoder. Something is learnt, but not what you want.
 # - **score function**: one draw.
 # - **score, four draws**: the same with the mean of four draws per image, as a control.
 # - **score, baseline**: four draws per image and leave-one-out.
@@ -885,7 +885,7 @@ for name, each in poisson_ways.items():
 assert poisson_ways["next"].var() < poisson_ways["score"].var()
 
 # %% [markdown] key="gumbel-text"
-# The fourth answer is to **relax the draw**. Add to each logit a Gumbel noise, $-\log(-\log u)$ with $u$ uniform, each of its own, and keep the index of the largest: that is an exact draw from the categorical. Put a softmax of temperature $\tau$ in place of "the largest", $y = \mathrm{softmax}((\text{logits} + \text{noise}) / \tau)$, and there is a path: the *Gumbel-softmax* (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017). The price: the draw is no longer a category, but a mixture of them, and the gradient is that of another problem. It is **biased**. As $\tau$ falls, the bias goes away and the variance comes.
+# The fourth answer is to **relax the draw**. Add to each logit a Gumbel noise, $-\log(-\log u)$ with $u$ uniform, each of its own, and keep the index of the largest: that is an exact draw from the categorical. Put a softmax of temperature $\tau$ in place of "the largest", $y = \mathrm{softmax}((\text{logits} + \text{noise}) / \tau)$, and there is a path: the *Gumbel-softmax* (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017). The price: the draw is no longer a category, but a mixture of them, and the gradient is that of another problem. It is **biased**. As $\tau$ falls, the bias shrinks and the variance grows.
 #
 # Its sibling, the **straight-through** estimator, gives $f$ the hard category and pretends, on the way back, that it was the soft one. In code: `hard + soft - soft.detach()`. The decoder then sees real categories. But the gradient is that of neither the hard problem nor the soft one.
 #

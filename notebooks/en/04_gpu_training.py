@@ -16,7 +16,7 @@
 #
 # You trained a small network and had time for a coffee. Was the arithmetic slow, or was the processor waiting for you?
 #
-# **By the end you will be able to** say how much arithmetic a training step is, measure how fast your machine could do it, and climb from the usual loop towards that limit. Beside every speed stands the test ELBO, the bound on the log-likelihood of unseen images in nats; higher is better. **a change, a *rung* of our ladder, does not count if it alters the answer.** You will also resume a run bit for bit, and share one batch among processes.
+# **By the end you will be able to** say how much arithmetic a training step is, measure how fast your machine could do it, and climb from the usual loop towards that limit. Beside every speed stands the test ELBO, the bound on the log-likelihood of unseen images in nats; higher is better. **A change, a *rung* of our ladder, does not count if it alters the answer.** You will also resume a run bit for bit, and share one batch among processes.
 #
 # **You need** lesson 00 and a little PyTorch. It has two readers: one with a laptop, one with a GPU. **We have timed nothing on a GPU**: what is said of GPUs explains and claims no number.
 #
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### The table
 #
-# Images per second; as a multiple of the usual loop; as a share of the limit in float32, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the paired standard error. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Expect the large jumps where images stop being handled one by one, and at fused Adam. A loader with a worker may tie with data on the device, because it works beside the training. Which rung does not pass?
+# Images per second; as a multiple of the usual loop; as a share of the limit in float32, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the paired standard error. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Expect the large jumps where images stop being handled one by one, and at fused Adam. A loader with a worker may tie with data on the device, because it works beside the training. Which rung does not pass? In the picture, the grey band on the right is the half nat of the rule; beyond it the axis is logarithmic.
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -543,7 +543,7 @@ def draw_ladder(rows):
     places = range(len(rows))
     bars = left.barh(places, [speed[name] for name in rows], color="#bdbdbd")
     labels = [say("training-bar", value=speed[name]) for name in rows]
-    left.bar_label(bars, labels, label_type="center", fontsize=9)
+    left.bar_label(bars, labels, padding=3, fontsize=9)
     line = say("training-limit-line")
     left.axvline(limits["highest"], color="black", linestyle="--", label=line)
     left.set_yticks(places, [names[name] for name in rows])
@@ -556,6 +556,12 @@ def draw_ladder(rows):
         far, error = gained[name]
         right.errorbar(far, place, xerr=error, fmt="o", color="black", capsize=3)
     right.axvline(0, color="black", linewidth=1)
+    right.axvspan(-0.5, 0.5, color="#e5e5e5", label=say("training-band"))
+    right.set_xscale("symlog", linthresh=0.5)  # even within the band
+    right.set_xticks([-50, -5, -0.5, 0, 0.5])
+    right.xaxis.set_major_formatter(lambda value, _: say("training-nats", value=value))
+    right.minorticks_off()
+    right.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     right.set_yticks(places, [])
     right.set(xlabel=say("training-far"))
     for ax in (left, right):
@@ -570,7 +576,7 @@ draw_ladder([*names])
 #
 # With 512 images per step the products get larger. It seems the easiest rung of all. **By our rule it is none**: it loses tens of nats. An epoch has a quarter of the steps, and the model learns less.
 #
-# Is the comparison fair? A learning rate of $10^{-3}$, the one used so far, need not suit both batch sizes. The average of four times as many images has half the noise, which argues for twice the rate; others multiply by four. So we try several rates for each batch size, with the same three seeds, and judge each **at its own best rate**. (To choose and to judge on the same images favours each size a little; the differences here are far larger.) The seconds were not taken in turns; only the ELBOs may be compared. For 512 we also allow *two* epochs.
+# Is the comparison fair? A learning rate of $10^{-3}$, the one used so far, need not suit both batch sizes. The average of four times as many images has half the noise, which argues for twice the rate; others multiply by four. So we try several rates for batches of 32, 128 and 512, with the same three seeds, and judge each **at its own best rate**. (To choose and to judge on the same images favours each size a little; the differences here are far larger.) The seconds were not taken in turns; only the ELBOs may be compared. For 512 we also allow *two* epochs.
 
 # %% key="larger-checked"
 BATCHES, RATES = (32, 128, 512), (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
@@ -890,7 +896,7 @@ panel
 # %% [markdown] key="checkpoint"
 # ## 11. Stopped, and resumed
 #
-# A run that takes hours will be stopped: by the cat, by the power company, by whoever else booked the GPU. It can go on only if *everything* that decides the future was saved: the weights, Adam's moments and counters, the state of the noise (which also orders the images of the next epoch), and how far it got. That is a *checkpoint*. The next cell saves one at the end of an epoch, and resumes in a model born from another seed: first with everything, then without one part at a time.
+# A run that takes hours will be stopped: by the cat, by the power company, by whoever else booked the GPU. It can go on only if *everything* that decides the future was saved: the weights, Adam's moments and counters, the state of the noise (which also orders the images of the next epoch), and how far it got. That is a *checkpoint*. The next cell saves one at the end of the first epoch, so that how far it got goes without saying, and resumes in a model born from another seed: first with everything, then without one part at a time.
 
 # %% key="checkpoint-resumed"
 noise = torch if device.type == "cpu" else getattr(torch, device.type)  # torch.cuda
@@ -1232,7 +1238,7 @@ verdict
 # %% [markdown] key="exercise-amdahl-text"
 # ### 4. What is still to be gained?
 #
-# A part of your program takes the fraction `share` of the time. You make that part `factor` times as fast. How many times as fast is the whole? Then look at the bars of section 7, in the panel of `fit`: how much would an infinitely fast optimizer gain?
+# A part of your program takes the fraction `share` of the time. You make that part `factor` times as fast. How many times as fast is the whole? Then look at the bars of section 7, in the panel of the package's `fit`: how much would an infinitely fast optimizer gain?
 
 # %% key="exercise-amdahl" tags=["nbval-check-output"]
 def my_amdahl(share, factor):

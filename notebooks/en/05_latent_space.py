@@ -95,7 +95,7 @@ for ax, image, title in zip(axes, shown, titles, strict=True):
 figure
 
 # %% [markdown] key="blur-cause"
-# It chooses the average. The pixels are independent given the latent, so each one answers for itself, with the frequency at which it lights up: a half, where the images differ. **What the latent does not determine, independent pixels average.** There is the blur, and no KL was in the room. Each of these pixels costs $\log 2$, and no logit avoids it: that is the unavoidable cost which the cell prints.
+# It chooses the average. The pixels are independent given the latent, so each one answers for itself, with the frequency at which it lights up: a half, where the images differ. **What the latent does not determine, independent pixels average.** There is the blur, and there is no KL here at all. Each of these pixels costs $\log 2$, and no logit avoids it: their sum is the unavoidable cost which the cell prints.
 #
 # To measure it we need a number. For a decoder's mean $m$, take
 #
@@ -178,7 +178,7 @@ figure
 # %% [markdown] key="trial-noticed"
 # **What blurs is what the code does not tell.** With two latents, taking the KL away lowers the grey by 4%: the KL is not what blurs these pictures. Two numbers are simply too few, and 28 more remove over half of the grey, with the KL in full force.
 #
-# With 30 numbers there is room to tell more, and the KL does have a say: without it, the grey falls by another 29%. The KL never averages pixels. It is a price on information, and a model may decide that a detail is not worth its price.
+# With 30 numbers there is room to tell more, and the KL does have a say: without it, the grey that is left falls by 29% (part of that is the noise, which goes with the KL). The KL never averages pixels. It is a price on information, and a model may decide that a detail is not worth its price.
 #
 # With two latents, grey and squared error nearly agree, on images that the model never saw. There the decoder knows how ignorant it is. Section 4 says why the two should be equal.
 
@@ -236,7 +236,7 @@ assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digi
 # %% [markdown] key="classes-noticed"
 # On MNIST the cheapest digit is the 1, which also has the least ink. The KL varies less than the reconstruction, and not with it: the 1 has the highest KL. A cloud that is narrow, or far from the centre, costs more KL.
 #
-# Which single images cost most? The next picture shows the ten most expensive of the test set and the reconstruction of each. Some are badly written. Others are well written, but their code lies in a region of another digit. The line below the picture says how often that happens: which digit is at a place is decided by the 25 nearest test codes, the image's own among them.
+# Which single images cost most? The next picture shows the ten most expensive of the test set and the reconstruction of each. Some are badly written. Others are well written, but their code lies in a region of another digit. The line below the picture says how many of the test codes lie in the region of another digit: which digit is at a place is decided by the 25 nearest test codes, the image's own among them.
 
 # %% key="worst" jupyter={"source_hidden": true} tags=["hide-input"]
 worst = bound.elbo.argsort()  # (10000,) the most expensive first
@@ -265,7 +265,7 @@ assert costly - stray.mean().item() > 4 * train.standard_error(stray[worst[:500]
 # %% [markdown] key="samples-text"
 # ## 4. Means and samples
 #
-# Draw $z$ from the prior. The decoder returns $m$, a probability for each pixel. That picture is the **mean** of $p(x \mid z)$. A **sample** is what comes next: each pixel drawn, 1 with probability $m_d$. The model says that the data look like the *samples*. The next picture shows the two, one below the other, for the same ten $z$.
+# Draw $z$ from the prior. The decoder returns $m$, a probability for each pixel. That picture is the **mean** of $p(x \mid z)$. A **sample** is what comes next: each pixel drawn, 1 with probability $m_d$. The model says that the data look like the *samples*. The next picture shows the two, one below the other, for the same ten $z$. Notice the speckle of the samples, which no test image has: there the model is wrong about the data.
 
 # %% key="samples"
 torch.manual_seed(0)
@@ -282,7 +282,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# It is the grey of before. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: the *test images* behave almost like samples from the model's own reconstructions. The table uses the mean code alone, without its noise. With 30 latents that matters: the decoder was trained on noisy codes, and its grey holds the uncertainty that this noise brings; without it the error is smaller than the grey. With it they agree, as the last line printed shows.
+# It is the grey of section 2. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: in this one number, the *test images* behave almost like samples from the model's own reconstructions. The table uses the mean code alone, without its noise. With 30 latents that matters: the decoder was trained on noisy codes, and its grey holds the uncertainty that this noise brings; without that noise the error is smaller than the grey. With it the two agree, as the last line printed shows.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -304,7 +304,7 @@ assert abs(told["error"] / told["grey"] - 1) < 0.02 or not on_mnist
 # %% [markdown] key="temperature-text"
 # ## 5. Temperature
 #
-# Many galleries are drawn from $z \sim \mathcal{N}(0, T^2 I)$ with a *temperature* $T$ below 1, and do not say so. What does that change? In the next picture each column keeps its draw $\varepsilon \sim \mathcal{N}(0, I)$, and $z = T \varepsilon$ walks outwards along a ray as $T$ grows. Read the columns downwards.
+# Many galleries are drawn from $z \sim \mathcal{N}(0, T^2 I)$ with a *temperature* $T$ below 1, in the hope of tidier pictures, and do not say so. What does that change? In the next picture each column keeps its draw $\varepsilon \sim \mathcal{N}(0, I)$, and $z = T \varepsilon$ walks outwards along a ray as $T$ grows. Read the columns downwards.
 
 # %% key="temperature-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(4)
@@ -317,13 +317,13 @@ with torch.no_grad():
 figures.gallery(rows, columns=10, alt=say("latents-alt-temperature"))
 
 # %% [markdown] key="diversity-text"
-# At a low temperature all the pictures resemble those of the centre of the plane.
+# At a low temperature all draws fall near the centre of the plane.
 #
 # Two numbers sum up what changes. The **diversity** is the variance *between* the means, $\sum_d \mathrm{Var}[m_d]$. The **grey** is the variance *within* each. The law of total variance adds them up, and for binary pixels the total depends only on the average picture $\bar m$:
 #
 # $$\underbrace{\sum_d \mathrm{Var}[m_d]}_{\text{diversity}} + \underbrace{\mathbb{E}\,[G(m)]}_{\text{grey}} = G(\bar m).$$
 #
-# The last line printed is for other points: draws from the clouds of 4,000 training images.
+# The next picture stacks the two for each $T$. Its dashed line is the total of the test images; its dotted line marks $T = 1$. The last line that the cell prints is for other points: draws from the clouds of 4,000 training images.
 
 # %% key="diversity"
 def diversity_of(z):
@@ -374,7 +374,7 @@ ax.legend(loc="upper right", fontsize=8, ncols=2, frameon=False)
 figure
 
 # %% [markdown] key="temperature-moral"
-# With $T = 0.5$ diversity is lost: the gallery is uniform. In this model it is no sharper for that, since the grey rises. Above $T = 1$ the diversity goes on growing. At first it only catches up: the images' own codes are more diverse than the draws of the prior. Later the draws leave the region of the codes; section 7 measures when. The model is $T = 1$. Any other temperature shows another model, and should say so.
+# With $T = 0.5$ diversity is lost. In this model the gallery is no sharper for that, since the grey rises. Above $T = 1$ the diversity goes on growing. At first it only catches up: the images' own codes are more diverse than the draws of the prior. Later the draws leave the region of the codes; section 7 measures when. The model is $T = 1$. Any other temperature shows another model, and should say so.
 
 # %% [markdown] key="grids-text"
 # ## 6. Two grids, and what each one leaves out
@@ -421,7 +421,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latents-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the grid of equal steps spends most of its page on what the model will almost never draw. On the right, each tile holds, on average, 1 draw in 64. That grid leaves something out too: the decoded points go only to $\pm 1.53$, and what lies beyond hardly appears.
+# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: half of the tiles of the grid of equal steps hold less than 6% of the prior's mass. On the right, each tile holds, on average, 1 draw in 64. That grid leaves something out too: the decoded points go only to $\pm 1.53$, and what lies beyond does not appear.
 
 # %% key="tiles" jupyter={"source_hidden": true} tags=["hide-input"]
 @torch.no_grad()
@@ -437,6 +437,9 @@ grids = {
     "latents-equal-steps": equal_steps(n, 3.0),
     "latents-equal-mass": equal_mass(n),
 }
+edges, _ = grids["latents-equal-steps"]
+sides = torch.special.ndtr(edges.double()).diff()  # (n,) masses
+assert torch.outer(sides, sides).flatten().sort().values[: n * n // 2].sum() < 0.06
 figure = figures.Picture(say("latents-alt-grids"), 7.5, 7.9)
 figure.stored_dpi = figures.SHOWN_DPI  # 128 digits: a heavy picture
 axes = figure.subplots(2, 2)
@@ -533,7 +536,7 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
     assert torch.allclose(mixture.log_prob(at).exp(), few[i, j], atol=1e-9)
 
 # %% [markdown] key="difference-text"
-# On the left of the next picture, $q(z)$ (its square root, so that faint parts show). On the right, the difference $q(z) - p(z)$: orange inside solid lines, where there are more codes than the prior asks for; blue inside dashed lines, where there are fewer.
+# On the left of the next picture, $q(z)$ (its square root, so that faint parts show). On the right, the difference $q(z) - p(z)$: orange where there are more codes than the prior asks for, blue where there are fewer. The lines are drawn where the difference, smoothed a little, is 0.01: solid around a surplus, dashed around a deficit.
 
 # %% key="difference" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = figures.picture(say("latents-alt-difference"), columns=2, height=3.7)
@@ -556,7 +559,7 @@ most = p.max().item()  # no deficit can be deeper; the highest surplus is cut th
 signed = LinearSegmentedColormap.from_list("signed", [blue, "white", q_color], N=25)
 shown = right.pcolormesh(z1, z1, gap, cmap=signed, vmin=-most, vmax=most)
 smooth = F.avg_pool2d(gap[None, None], 9, 1, 4)[0, 0]  # for the lines only
-lines = {"levels": [-0.02, 0.02], "linestyles": ["--", "-"], "linewidths": 0.8}
+lines = {"levels": [-0.01, 0.01], "linestyles": ["--", "-"], "linewidths": 0.8}
 right.contour(z1, z1, smooth, colors="black", **lines)
 right.set_title(say("latents-signed"), loc="left", fontsize=10)
 bar = figure.colorbar(shown, ax=right, shrink=0.85, extend="max")
@@ -599,11 +602,11 @@ assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
 assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
-# **Two faults, and each divergence sees mostly one.** The codes overflow: outside the ring that holds 95% of the prior lie 19% of them, and in this model over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. And they leave holes, which hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, the one in the ELBO, takes less than a third of its value from the holes: where $q$ is near zero its term is at most $p$. $\mathrm{KL}(p \,\|\, q)$ takes over half of its value from them, because $\log (p / q)$ has no limit.
+# **Two faults, and the two divergences weigh them differently.** The codes overflow: outside the ring that holds 95% of the prior lies 19% of the mass of $q$, and in this model over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. And they leave holes, which hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, the one in the ELBO, takes less than a third of its value from the holes, and $\mathrm{KL}(p \,\|\, q)$ over half. The reason is in the two terms above. Where $q$ is a quarter of $p$, the first is $0.40\, p$ and the second $0.64\, p$; as $q$ falls further, the first never exceeds $p$ and the second grows without bound. (The two regions overlap a little, and neither holds the third part of the picture: the surplus in the crowded centre.)
 #
-# And what does it cost? To put $q(z)$ in place of the prior, and change nothing else, would save exactly $\mathrm{KL}(q \,\|\, p)$ nats per image (the split below shows why): less than half a nat out of a cost of more than 150: the ELBO hardly sees the holes.
+# And what does it cost? To put $q(z)$ in place of the prior, and change nothing else, would save exactly $\mathrm{KL}(q \,\|\, p)$ nats per image (the split below shows why): less than half a nat out of a cost of more than 150, and the holes only part of that. The ELBO hardly sees them.
 #
-# Now section 5 can be finished. We take the region that holds 99% of $q$, from its densest points down. How many draws at temperature $T$ fall outside it? At $T = 1$ hardly more than of the codes themselves; at $T = 2$ a fifth.
+# Now section 5 can be finished. We take the region that holds 99% of $q$, from its densest points down. How many draws at temperature $T$ fall outside it? At $T = 1$ it is a little over one in a hundred, as it is for the codes themselves; at $T = 2$ it is a fifth.
 
 # %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
@@ -629,7 +632,7 @@ assert beyond[3] > 0.1 or not on_mnist
 #
 # $$\underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, p(z))}_{\text{the KL term}} = \underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, q(z))}_{\text{mutual information}} + \mathrm{KL}(q(z) \,\|\, p(z)).$$
 #
-# The first part is what the code tells about the image. Only the second is a mismatch. The identity is algebra; what the next cell tests is the numbers. The left side comes from its formula. The mutual information is the entropy of $q(z)$ on the grid, minus the mean entropy of the clouds; 500 draws, at which the mixture is evaluated exactly, give it again by another route.
+# The first part is the mutual information of code and image: what the one tells about the other. Only the second is a mismatch. The identity is algebra, and the entropy of $q(z)$, which is in both parts, cancels in their sum. So when the cell adds the parts up and finds the left side, which comes from its formula, that only shows that the grid is fine enough for the mean of $\log p(z)$. The test is another route to the mutual information. By the grid, it is the entropy of $q(z)$ minus the mean entropy of the clouds; 500 draws, at which the mixture is evaluated exactly, must give it again.
 
 # %% key="decomposition"
 kl = densities.kl_to_standard_normal(mu, logvar).mean().item()  # from its formula
@@ -652,7 +655,7 @@ print(say("latents-split-draws", **told))
 assert information > 0.9 * kl or not on_mnist
 
 # %% [markdown] key="bias-text"
-# Nearly all of the KL is information: a few nats that help to tell which image it was. Up to the error of the grid, the distance is exact for *these* 60,000 images. For new images it is a little too large, because each image finds its own cloud in the mixture. Leaving that cloud out changes the distance by little.
+# Nearly all of the KL is information: a few nats that help to tell which image it was. The distance is that of *these* 60,000 images. For new images it is a little too large: here each image finds its own cloud in the mixture, which raises $q(z)$ just where the draws of that cloud fall. Leaving that cloud out changes the distance by little.
 
 # %% key="bias" jupyter={"source_hidden": true} tags=["hide-input"]
 share = torch.exp(own - log_q - math.log(len(mu)))  # (500,) of one's own cloud in q
@@ -715,11 +718,9 @@ rows[say("latents-holes")] = m[spaced(order)]
 figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="holes-noticed"
-# **Grey does not warn of a hole.** In this model the holes are, on average, sharper than the crowded places, and the neighbours agree more. (The picture spreads its choices over the plane: the difference is in the means above, not in these ten images.) Codes crowd where several kinds of digit meet, and there the decoder learnt to average. In a hole hardly any image has corrected it: it continues what it draws nearby, and is sure of it. Look at the lower row: some of these pictures are no digit, and they are not blurred. Neighbours tell which digit is nearest; they do not tell that none is near.
+# **Grey does not warn of a hole.** In this model the holes are, on average, sharper than the crowded places, and the neighbours agree more. (The picture spreads its choices over the plane: the difference is in the means above, not in these ten images.) Codes crowd where several kinds of digit meet, and there the decoder learnt to average. In a hole fewer images have corrected it. And on MNIST three quarters of the emptiest 10% are nearest to a 1, which has little ink. Which of the two makes the holes sharper we have not measured. Look at the lower row: some of these pictures are no digit, and they are not blurred. Neighbours tell which digit is nearest; they do not tell that none is near.
 #
-# Is this a rule? We trained the model with two other seeds. The holes were again less grey, but with one of the seeds the neighbours agreed less. On the digits that the course draws itself (`strokes`) the holes are the greyer places. So it must be measured, model by model.
-#
-# A hole also shows in the draws as a whole. On MNIST three quarters of the emptiest 10% are nearest to a 1, and the prior draws the digit 1 more often than the data hold it; so it did with the other seeds.
+# Is this a rule? One model cannot tell: measure it in yours. A hole also shows in the draws as a whole. Inside the ring the prior of this model draws more 1s than there are in the data.
 
 # %% [markdown] key="walks-text"
 # ## 8. From one digit to another
@@ -750,7 +751,7 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# In the plane the middle of two draws also comes closer to the origin, but there are many draws there. In many dimensions there are hardly any. The norm of a draw from the prior has a known distribution, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, for example, around 4.4, and practically none near the origin, where the density of the prior (not of the norm) is highest.
+# The middle of two draws usually comes closer to the origin than they are, in any number of dimensions. In the plane there are many draws there as well; in many dimensions there are hardly any. The norm of a draw from the prior has a known distribution, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, for example, around 4.4, and practically none near the origin, where the density of the prior (not of the norm) is highest.
 #
 # The point halfway between two draws has distribution $\mathcal{N}(0, I/2)$, so its norm is a chi divided by $\sqrt{2}$. The next picture compares the two distributions: steps are 20,000 measured norms, curves are the formula.
 
@@ -800,7 +801,7 @@ axes[0].legend(fontsize=8, frameon=False)
 figure
 
 # %% [markdown] key="shell-measured-text"
-# Does the decoder notice? The model with 30 latents can tell. Its pictures halfway along straight paths between draws of the prior are greyer than those at the draws themselves; halfway along spherical paths they are hardly different. The middle of the straight path leaves the shell on its inner side.
+# Does the decoder notice? The model with 30 latents can tell us. Its pictures halfway along straight paths between draws of the prior are greyer than those at the draws themselves; halfway along spherical paths they are hardly different. The middle of the straight path leaves the shell on its inner side. It is also a draw at the temperature $1/\sqrt{2}$, and section 5 saw the grey rise at low temperatures in the plane, where there is no shell: so the shell need not be the whole reason.
 
 # %% key="shell-measured"
 torch.manual_seed(0)
@@ -869,7 +870,7 @@ panel.controls["first"].value, panel.controls["way"].value = 3, "latents-straigh
 # %% [markdown] key="wide-text"
 # ## 9. More than two latents
 #
-# With 30 latents there is no plane to lay out, and a grid of 401 points an axis would have $401^{30}$ points. At a given point $q(z)$ can still be computed, but the distance and the mutual information of section 7 only be estimated by draws. Ask first **which dimensions are in use**. A latent that the decoder ignores costs KL and gains nothing, so training pulls it back to the prior: its KL goes to zero, and its mean no longer varies from image to image. It is *dead*, or collapsed. The usual count of **active** latents is of those whose mean varies with a variance above 0.01 (Burda et al., 2015).
+# With 30 latents there is no plane to lay out, and a grid of 401 points an axis would have $401^{30}$ points. At a given point $q(z)$ can still be computed, but the distance and the mutual information of section 7 can only be estimated by draws. Ask first **which dimensions are in use**. A latent that the decoder ignores costs KL and gains nothing, so training pulls it back to the prior: its KL goes to zero, and its mean no longer varies from image to image. It is *dead*, or collapsed. The usual count of **active** latents is of those whose mean varies with a variance above 0.01 (Burda et al., 2015).
 #
 # The next cell asks three things of each dimension: its KL, the variance of its mean, and by how much the picture changes (in squared error, over 1,000 images) if this coordinate alone is drawn anew from the prior.
 
@@ -948,7 +949,7 @@ ax.set(xlabel=say("latents-coordinate"))
 figure
 
 # %% [markdown] key="attribute-text"
-# **Arithmetic with attributes.** A meaning may lie along a direction that is no axis. Take the mean code of images with much ink, subtract that of images with little ink, and you have a direction for ink. But a 0 has more ink than a 1, so the direction between *all* images also says "from 1 towards 0". The other one below is taken within each digit, then averaged over the ten. We go from 2,000 test codes against each direction, towards less ink, and ask what the picture lost and whether it is still the same digit. The judge of the digit is the 15 nearest codes of a sample of the picture. A random direction for each image, as long as the second, is the control.
+# **Arithmetic with attributes.** A meaning may lie along a direction that is no axis. Take the mean code of images with much ink, subtract that of images with little ink, and you have a direction for ink. But a 0 has more ink than a 1, so the direction between *all* images also says "from 1 towards 0". So there is a second direction, taken within each digit, then averaged over the ten. We go from 2,000 test codes against each direction, towards less ink, and ask what the picture lost and whether it is still the same digit. To judge which digit it is, we encode a sample of the picture, and the 15 nearest codes vote. A random direction for each image, as long as the second, is the control.
 
 # %% key="attribute"
 count = 20_000
@@ -1033,7 +1034,7 @@ for ax, (key, flat) in zip(plots, views.items(), strict=True):
 figure
 
 # %% [markdown] key="sliders-text"
-# **Thirty sliders.** `latent_sliders` takes a model of any latent size. Each slider is a coordinate; the arrows move it by 0.1, Home and End go to the ends. Start at zero, the centre of the prior. Move one that has a large KL, then a dead one: the picture of the traversals names some of each. Then try to turn one digit into another with a single slider.
+# **Thirty sliders.** `latent_sliders` takes a model of any latent size. Each slider is a coordinate; the arrows move it by 0.1, Home and End go to the ends. Start at zero, the centre of the prior, where the picture is a grey haze: no draw falls there, as section 8 found. Move one that has a large KL, then a dead one: the picture of the traversals names some of each. Then try to turn one digit into another with a single slider.
 
 # %% key="sliders"
 handles = sliders.latent_sliders(wide)
@@ -1051,7 +1052,7 @@ assert sliders.sweep(handles) > 2 * int(
 # The pad below is the plane of the two-latent model, with 1,000 training codes. The decoder runs in your browser, so it works without a kernel. Drag the point, or use the arrow keys. Three things to try:
 #
 # - Find a border between two digits and cross it as slowly as you can. Is there a moment when the picture is neither?
-# - Go to a hole, where no code is near. Could you tell from the picture? Then switch from *mean* to *sample of pixels*. Which of the two do the data look like?
+# - Go to a hole, where few codes are near. Could you tell from the picture? Then switch from *mean* to *sample of pixels*. Which of the two do the data look like?
 # - Record a path that spells your favourite year, and play it.
 
 # %% key="explorer"

@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # Um autocodificador variacional, de ponta a ponta
 #
-# **Ao final, você saberá** dizer o que um VAE acrescenta a um autocodificador, de onde vem o ELBO, o que cada um de seus dois termos favorece e por que o truque da reparametrização é necessário. Saberá também treinar um modelo que inventa dígitos. Sempre que houver uma resposta exata, o que se afirma será conferido com ela.
+# **Ao final, você saberá** dizer o que um VAE acrescenta a um autocodificador, de onde vem o ELBO, o que cada um de seus dois termos favorece e por que o truque da reparametrização é necessário. Saberá também treinar um modelo que inventa dígitos. Sempre que houver uma resposta exata, vamos usá-la para conferir o que se afirma.
 #
 # **Você precisa de** álgebra linear, probabilidade e um pouco de PyTorch.
 #
-# **Tempo:** 40 minutos de leitura; um a três minutos de processamento em dois núcleos, sem os exercícios.
+# **Tempo:** 40 minutos de leitura; de um a três minutos de processamento em dois núcleos, sem os exercícios.
 #
-# O modelo, a perda e o laço de treinamento estão escritos neste caderno e são conferidos com o pacote `vae_teach`. O pacote carrega os dados, desenha as figuras e guarda as frases que as células imprimem: `say("tour-latents", count=2)` devolve, na língua do caderno, a frase que tem esse nome, com os números da célula. Um `assert` interrompe o caderno quando uma afirmação não se confirma. O código que só desenha está recolhido.
+# O modelo, a perda e o laço de treinamento estão escritos neste caderno e são comparados com os do pacote `vae_teach`. O pacote carrega os dados, desenha as figuras e guarda as frases que as células imprimem: `say("tour-latents", count=2)` devolve a frase que tem esse nome, na língua do caderno e com os números da célula. Um `assert` interrompe a execução quando uma afirmação não se confirma. O código que serve só para desenhar está recolhido.
 
 # %% key="setup"
 import math
@@ -47,11 +47,11 @@ use_language("pt")
 # %% [markdown] key="why"
 # ## 1. Por que não basta um autocodificador?
 #
-# Um autocodificador espreme cada imagem em poucos números, o seu *código*, e um *decodificador* a reconstrói a partir deles. Cada imagem vira **um ponto**. Nada diz o que existe entre dois pontos: se você escolher um código ao acaso, talvez o decodificador nunca tenha visto nada parecido.
+# Um autocodificador espreme cada imagem em poucos números, que são o *código* dela, e um *decodificador* reconstrói a imagem a partir deles. Cada imagem vira **um ponto**. Sobre o que existe entre dois pontos, nada se sabe: se você escolher um código ao acaso, talvez o decodificador nunca tenha visto nada parecido.
 #
-# Um autocodificador variacional (VAE, do inglês *variational autoencoder*) guarda **uma pequena nuvem** no lugar do ponto. O decodificador precisa reconstruir a imagem a partir de qualquer lugar da nuvem. E cada nuvem é puxada para uma distribuição conhecida, a distribuição *a priori* (daqui em diante, só *priori*), para que todas juntas a cubram. Quanto melhor o fizerem, mais vezes um sorteio da priori cairá em terreno que o decodificador conhece. A seção 10 mede o resultado.
+# Um autocodificador variacional (VAE, do inglês *variational autoencoder*) troca o ponto por **uma pequena nuvem**. O decodificador precisa reconstruir a imagem a partir de qualquer lugar da nuvem. Além disso, cada nuvem é puxada para perto de uma distribuição conhecida, a distribuição *a priori* (daqui em diante, só *priori*), para que as nuvens, juntas, cubram essa distribuição. Quanto melhor for a cobertura, mais vezes um sorteio da priori cairá numa região que o decodificador conhece. A seção 10 mede o resultado.
 #
-# Tome cinco imagens. A figura mostra, à esquerda, os cinco pontos de um autocodificador e, à direita, as cinco nuvens de um VAE, cada uma com um quinto da massa. Neste exemplo, a soma das nuvens, a linha grossa, não tem buracos. A diferença entre ela e a priori, a linha tracejada, é menor que um décimo do pico da priori.
+# Considere cinco imagens. A figura mostra, à esquerda, os cinco pontos de um autocodificador e, à direita, as cinco nuvens de um VAE, cada uma com um quinto da massa. Neste exemplo, a soma das nuvens (linha grossa) não tem buracos. A diferença entre essa soma e a priori (linha tracejada) é sempre menor que um décimo do pico da priori.
 
 # %% key="clouds"
 codes = torch.tensor([-1.1, -0.5, 0.0, 0.5, 1.1])  # um por imagem
@@ -75,15 +75,15 @@ figure
 # %% [markdown] key="formulation"
 # ## 2. A integral que não tem fórmula fechada
 #
-# O modelo gera uma imagem em dois passos. Primeiro, sorteia-se uma *variável latente* $z$ da priori $p(z) = \mathcal{N}(0, I)$. Depois, o decodificador lê $z$ e diz quão provável é cada imagem que pode sair dali: é a *verossimilhança* $p(x \mid z)$. A probabilidade de ver a imagem $x$ (ou a densidade, se os pixels são contínuos) é a soma sobre todos os modos de ela surgir:
+# O modelo gera uma imagem em dois passos. Primeiro, sorteia-se uma *variável latente* $z$ da priori $p(z) = \mathcal{N}(0, I)$. Depois, o decodificador lê $z$ e atribui uma probabilidade a cada imagem que pode sair dali: essa é a *verossimilhança* $p(x \mid z)$. Para obter a probabilidade da imagem $x$ (ou a densidade, se os pixels forem contínuos), somamos sobre todas as maneiras de gerá-la:
 #
 # $$p(x) = \int p(x \mid z)\, p(z)\, dz.$$
 #
-# Treinar é tornar prováveis as imagens que temos, logo precisamos de $\log p(x)$. Mas, se o decodificador é uma rede neural, a integral não tem fórmula fechada. Sem ela, também não temos a distribuição *a posteriori* (daqui em diante, só *posteriori*) $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, que diria quais $z$ podem ter gerado $x$.
+# Treinar é tornar prováveis as imagens que temos; por isso, precisamos de $\log p(x)$. Mas, se o decodificador é uma rede neural, a integral não tem fórmula fechada. Assim, também não há fórmula para a distribuição *a posteriori* (daqui em diante, só *posteriori*) $p(z \mid x) = p(x \mid z)\, p(z) / p(x)$, que nos diria quais $z$ podem ter gerado $x$.
 #
-# **Tentemos mesmo assim.** A integral é uma média: basta amostrar $z$ da priori muitas vezes e tirar a média de $p(x \mid z)$. Para saber se a tentativa acerta, usamos um modelo cuja resposta é conhecida: um decodificador linear com ruído gaussiano, $x = Wz + s\,\eta$ com $\eta \sim \mathcal{N}(0, I)$. Nele, $p(x)$ é uma densidade normal com fórmula exata, $\mathcal{N}(0,\, WW^\top + s^2 I)$.
+# **Vamos tentar mesmo assim.** A integral é uma média: basta amostrar $z$ da priori muitas vezes e tirar a média de $p(x \mid z)$. Para saber se a tentativa dá certo, usamos um modelo cuja resposta conhecemos: um decodificador linear com ruído gaussiano, $x = Wz + s\,\eta$, com $\eta \sim \mathcal{N}(0, I)$. Nesse modelo, $p(x)$ é uma densidade normal com fórmula exata, $\mathcal{N}(0,\, WW^\top + s^2 I)$.
 #
-# A célula faz quatro tentativas com uma variável latente e quatro com vinte. Na figura, cada curva acompanha uma tentativa à medida que as amostras se acumulam. O zero é a resposta exata; a unidade é o *nat*, que corresponde ao logaritmo natural. Atenção: as duas escalas verticais são diferentes; à esquerda, algumas curvas começam abaixo da moldura. Com uma latente, as tentativas terminam a menos de meio nat da resposta. Com vinte, ficam centenas de nats abaixo e dão um salto a cada sorteio favorável.
+# A célula abaixo faz quatro tentativas com uma variável latente e quatro com vinte. Na figura, cada curva acompanha uma tentativa à medida que as amostras se acumulam. O zero é a resposta exata, e a unidade é o *nat*, que corresponde ao logaritmo natural. Atenção: as duas escalas verticais são diferentes e, à esquerda, algumas curvas começam abaixo da moldura. Com uma latente, as tentativas terminam a menos de meio nat da resposta. Com vinte, elas ficam centenas de nats abaixo dela e dão um salto a cada sorteio favorável.
 
 # %% key="naive-monte-carlo"
 torch.manual_seed(0)
@@ -100,7 +100,7 @@ def linear_model(latents):
 
 def naive_monte_carlo(weights, x, draws=10_000):
     z = torch.randn(draws, weights.shape[1], dtype=torch.float64)  # (S, L)
-    means = (part @ weights.T for part in z.split(1000))  # poucos sorteios na memória
+    means = (part @ weights.T for part in z.split(200))  # poucos sorteios na memória
     each = [Normal(mean, noise).log_prob(x).sum(-1) for mean in means]
     log_likelihood = torch.cat(each)  # (S,)
     count = torch.arange(1, draws + 1)
@@ -130,13 +130,13 @@ axes[0].set_ylim(-3, 3)
 figure
 
 # %% [markdown] key="naive-noticed"
-# Não é azar. Em cada direção, a posteriori é cerca de catorze vezes mais estreita que a priori (a próxima célula imprime o número). Com uma latente, alguns sorteios em cada cem caem nela. Com vinte, ela ocupa cerca de $10^{-23}$ do volume da priori, e nenhum dos dez mil sorteios chega perto. **Falta alguém que diga onde procurar.**
+# Não é azar. Em cada direção, a posteriori é cerca de catorze vezes mais estreita que a priori (a próxima célula imprime a largura). Com uma latente, alguns em cada cem sorteios caem dentro dela. Com vinte, ela ocupa cerca de $10^{-23}$ do volume da priori, e nenhum dos dez mil sorteios chega perto. **Falta alguém que nos diga onde procurar.**
 #
-# Suponha que esse alguém exista e nos entregue uma distribuição $q(z)$. Podemos então amostrar de $q$, e não da priori, se cada sorteio receber o peso que compensa a troca:
+# Suponha que esse alguém exista e nos entregue uma distribuição $q(z)$. Podemos, então, amostrar de $q$, e não da priori, desde que cada sorteio receba o peso que compensa a troca:
 #
 # $$p(x) = \int \frac{p(x, z)}{q(z)}\, q(z)\, dz = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right], \qquad p(x, z) = p(x \mid z)\, p(z).$$
 #
-# É a **amostragem por importância**, e ela vale para todo $q$ que seja positivo onde $p(x, z)$ também o for. A ajuda não precisa ser perfeita. A célula abaixo continua com o modelo de vinte latentes. Sua posteriori também é normal, com precisão $I + W^\top W / s^2$. A distribuição $q$ tem o centro da posteriori e uma largura (o desvio padrão) 20% maior, e ignora a dependência entre as latentes. Com mil sorteios de $q$, as quatro estimativas ficam a menos de meio nat da resposta exata. Com dez mil sorteios da priori, o erro era de centenas de nats.
+# Essa é a **amostragem por importância**. Ela vale para qualquer $q$ que seja positivo onde $p(x, z)$ é positiva. E a ajuda não precisa ser perfeita. A célula abaixo continua com o modelo de vinte latentes, cuja posteriori também é normal, com precisão $I + W^\top W / s^2$. Escolhemos um $q$ que tem o centro da posteriori e largura (desvio padrão) 20% maior, mas que ignora a dependência entre as latentes. Com mil sorteios de $q$, as quatro estimativas ficam a menos de meio nat da resposta exata. Com dez mil sorteios da priori, o erro era de centenas de nats.
 
 # %% key="posterior-knows"
 def true_posterior(weights, x):
@@ -170,39 +170,39 @@ assert 13 < 1 / posterior.stddev.mean() < 15
 assert -23.5 < volume < -22.5
 
 # %% [markdown] key="naive-moral"
-# Um decodificador neural não nos dá sua posteriori nem diz onde procurar. Mas podemos *aprender* uma aproximação, $q(z \mid x)$: uma rede lê $x$ e diz onde procurar $z$. Essa rede é o **codificador**. Uma única rede serve a todas as imagens, inclusive às novas: não é preciso fazer uma busca para cada uma. O custo de treiná-la é dividido entre todas, e por isso se fala em inferência *amortizada*.
+# Um decodificador neural não nos dá a posteriori nem indica onde procurar. Mas podemos *aprender* uma aproximação, $q(z \mid x)$: uma rede lê $x$ e diz onde procurar $z$. Essa rede é o **codificador**. Uma única rede serve para todas as imagens, inclusive as novas, sem precisar de uma busca para cada uma. O custo do treinamento se divide entre todas elas; por isso se fala em inferência *amortizada*.
 
 # %% [markdown] key="elbo"
-# ## 3. O ELBO: um limite inferior que se pode calcular
+# ## 3. O ELBO: um limite inferior que podemos calcular
 #
-# Quão longe uma distribuição está de outra? A medida usada aqui é a **divergência de Kullback-Leibler**, ou KL:
+# Quanto uma distribuição se afasta de outra? Vamos medir isso com a **divergência de Kullback-Leibler**, ou KL:
 #
 # $$\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{q(z)}\!\left[\log \frac{q(z)}{p(z)}\right].$$
 #
-# Ela nunca é negativa. O logaritmo é côncavo, portanto a média de um logaritmo é no máximo o logaritmo da média: essa é a **desigualdade de Jensen**. Aplique-a a $-\mathrm{KL}$:
+# A KL nunca é negativa. Como o logaritmo é côncavo, a média do logaritmo é, no máximo, o logaritmo da média: essa é a **desigualdade de Jensen**. Vamos aplicá-la a $-\mathrm{KL}$:
 #
 # $$-\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{q(z)}\!\left[\log \frac{p(z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q(z)}\!\left[\frac{p(z)}{q(z)}\right] = \log \int p(z)\, dz = 0.$$
 #
-# A KL só é zero quando as duas distribuições são iguais, pois o logaritmo não tem nenhum trecho reto. E ela não é simétrica: em geral, $\mathrm{KL}(q \,\|\, p)$ não é $\mathrm{KL}(p \,\|\, q)$.
+# A KL só é zero quando as duas distribuições são iguais, pois o gráfico do logaritmo não tem nenhum trecho reto. E ela não é simétrica: em geral, $\mathrm{KL}(q \,\|\, p)$ é diferente de $\mathrm{KL}(p \,\|\, q)$.
 #
-# Agora aplique a mesma desigualdade à amostragem por importância, com o $q$ do codificador:
+# Agora vamos aplicar a mesma desigualdade à amostragem por importância, com o $q$ do codificador:
 #
 # $$\log p(x) = \log \mathbb{E}_{q(z \mid x)}\!\left[\frac{p(x, z)}{q(z \mid x)}\right] \;\ge\; \mathbb{E}_{q(z \mid x)}\!\left[\log \frac{p(x, z)}{q(z \mid x)}\right] = \mathrm{ELBO}(x).$$
 #
-# O lado direito é o *limite inferior da evidência*, o ELBO (*evidence lower bound*); a evidência é $\log p(x)$. Como $p(x, z) = p(x \mid z)\, p(z)$, ele se separa em dois termos:
+# O lado direito é o *limite inferior da evidência*, ou ELBO (do inglês *evidence lower bound*); a evidência é $\log p(x)$. Como $p(x, z) = p(x \mid z)\, p(z)$, o ELBO se separa em dois termos:
 #
 # $$\begin{aligned} \mathrm{ELBO}(x) &= \mathbb{E}_{q(z \mid x)}\!\left[\log p(x \mid z) + \log \frac{p(z)}{q(z \mid x)}\right] \\ &= \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)). \end{aligned}$$
 #
-# - O **termo de reconstrução** pede que os pontos da nuvem de $x$, decodificados, tornem $x$ provável. Ele favorece nuvens estreitas e afastadas umas das outras: um ponto que duas imagens dividem não serve bem a nenhuma.
-# - O **termo KL** mede o quanto a nuvem se afasta da priori. Ele favorece nuvens todas iguais à priori.
+# - O **termo de reconstrução** é grande quando os pontos da nuvem de $x$, uma vez decodificados, tornam $x$ provável. Ele favorece nuvens estreitas e afastadas umas das outras, pois um ponto dividido por duas imagens não serve bem para nenhuma delas.
+# - O **termo KL** mede o quanto a nuvem se afasta da priori. Ele favorece que todas as nuvens sejam iguais à priori.
 #
-# O que se perde na desigualdade, a *lacuna*, também tem fórmula. Escreva agora $p(x, z) = p(z \mid x)\, p(x)$:
+# O que se perde na desigualdade é a *lacuna*, e ela também tem fórmula. Desta vez, escrevemos $p(x, z) = p(z \mid x)\, p(x)$:
 #
 # $$\log p(x) - \mathrm{ELBO}(x) = \mathbb{E}_{q(z \mid x)}\!\left[\log \frac{q(z \mid x)}{p(z \mid x)}\right] = \mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x)).$$
 #
-# Não acredite: confira. No modelo linear com uma latente, três caminhos levam a esses três números: $\log p(x)$ é o logaritmo da densidade de uma normal, o ELBO é estimado com 1.000 sorteios de $q$, e a KL entre duas normais tem fórmula. A célula abaixo põe $q$ no centro certo e varia a largura. Três linhas são impressas: os dois últimos números de cada uma devem ser iguais, a menos do erro da estimativa. Na figura, o ELBO é máximo, e encontra a linha tracejada, onde a largura é a da posteriori. Se a nuvem é estreita ou larga demais, o ELBO cai.
+# Não acredite sem conferir. No modelo linear com uma latente, chegamos a cada um desses três números por um caminho diferente: $\log p(x)$ é o logaritmo da densidade de uma normal, o ELBO é estimado com 1.000 sorteios de $q$, e a KL entre duas normais tem fórmula. A célula abaixo põe $q$ no centro certo, varia a largura e imprime os resultados de três casos, um por linha. Os dois últimos números de cada linha devem ser iguais, a menos do erro da estimativa. Na figura, o ELBO chega ao máximo e toca a linha tracejada quando a largura é a da posteriori. Se a nuvem for estreita ou larga demais, o ELBO cai.
 #
-# Por isso maximizamos o ELBO em relação aos pesos das duas redes, ao mesmo tempo. Um codificador melhor diminui a lacuna. Um decodificador melhor eleva o limite, e $\log p(x)$ nunca fica abaixo dele.
+# Por isso, maximizamos o ELBO em relação aos pesos das duas redes ao mesmo tempo. Um codificador melhor diminui a lacuna. Um decodificador melhor eleva o limite, e $\log p(x)$ nunca fica abaixo desse limite.
 
 # %% key="elbo-gap"
 weights, x, exact = linear_model(1)
@@ -240,7 +240,7 @@ figure
 # %% [markdown] key="device-and-data"
 # ## 4. Dispositivo e dados
 #
-# Se houver um acelerador (uma GPU), vamos usá-lo. O conjunto inteiro vai de uma vez para a memória do dispositivo: 60.000 imagens de 784 pixels, um byte cada um, ocupam 47 MB, e o treinamento não precisa abrir arquivo nenhum.
+# Se houver um acelerador (uma GPU), vamos usá-lo. O conjunto de dados vai inteiro, de uma vez, para a memória do dispositivo: são 60.000 imagens de 784 pixels que, com um byte por pixel, ocupam 47 MB. Assim, o treinamento não precisa abrir arquivo nenhum.
 #
 # Os dados são os dígitos manuscritos do MNIST, baixados pelo `torchvision`. Se não houver conexão com a internet nem cópia local, o curso desenha seus próprios dígitos e avisa.
 
@@ -258,9 +258,9 @@ assert train_images.pixels.nbytes == 60_000 * 784  # 47 MB
 print(say("tour-data", name=train_images.name, train=shape, device=device.type))
 
 # %% [markdown] key="why-binary"
-# **Por que preto e branco?** O decodificador dirá, para cada pixel, a probabilidade de ele acender. É uma distribuição de Bernoulli, e ela só gera zeros e uns. Um cinza de 0,5 não é um valor possível. Nós o lemos como a probabilidade de sair 1. Por isso sorteamos cada pixel com essa probabilidade, de novo a cada lote do treinamento, e uma única vez para o conjunto de teste. Assim, `train_images.pixels` são níveis de cinza, e `test_images.pixels` são bits. Dado $z$, os pixels são independentes: $p(x \mid z) = \prod_d p_d^{x_d} (1 - p_d)^{1 - x_d}$, em que $p_d$ é a probabilidade de o pixel $d$ acender. (O ruído gaussiano da seção 2 só estava lá por ter resposta exata.)
+# **Por que preto e branco?** O decodificador dirá qual é a probabilidade de cada pixel acender. Trata-se, em cada pixel, de uma distribuição de Bernoulli, que só gera zeros e uns. Um cinza de 0,5 não é um valor possível; nós o lemos como a probabilidade de sair 1. Por isso, sorteamos cada pixel com essa probabilidade. No treinamento, o sorteio se repete a cada lote; no conjunto de teste, é feito uma única vez. Assim, `train_images.pixels` guarda níveis de cinza, e `test_images.pixels`, bits. Dado $z$, os pixels são independentes: $p(x \mid z) = \prod_d p_d^{x_d} (1 - p_d)^{1 - x_d}$, em que $p_d$ é a probabilidade de o pixel $d$ acender. (Na seção 2, só usamos ruído gaussiano porque ele permite uma resposta exata.)
 #
-# Aqui estão dez imagens em tons de cinza e dois sorteios de cada uma. Os dígitos são os mesmos; repare que só as bordas mudam.
+# A figura traz dez imagens em tons de cinza e dois sorteios de cada uma. Repare que os dígitos são os mesmos e que só as bordas mudam.
 
 # %% key="binarize"
 torch.manual_seed(0)
@@ -272,15 +272,16 @@ rows = {say("tour-grey"): grey, say("tour-draw-1"): first, say("tour-draw-2"): s
 figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 
 # %% [markdown] key="grey-floor"
-# Há quem use os níveis de cinza diretamente na Bernoulli. A fórmula $x \log p + (1 - x) \log(1 - p)$ os aceita, e para o decodificador isso não faz mal: ela é linear em $x$; portanto, seu valor no nível de cinza é a média dos valores que assume nos sorteios.
+# Há quem use os níveis de cinza diretamente na Bernoulli. A fórmula $x \log p + (1 - x) \log(1 - p)$ os aceita, e isso não prejudica o decodificador: como a fórmula é linear em $x$, seu valor no nível de cinza é a média dos valores que assume nos sorteios dos bits.
 #
-# O problema está no *número*. Uma Bernoulli não dá probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ tampouco é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, e a célula abaixo encontra a metade disso ou menos. O resultado não é o logaritmo de nenhuma densidade dos cinzas nem serve de limite para a imagem em cinza. Só diz algo sobre a média de $\log p$ nos sorteios dos bits, que é outra grandeza.
+# O problema está no *número* que sai dela. Uma Bernoulli não atribui probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ também não é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, mas a célula abaixo encontra metade disso ou menos. O resultado não é o logaritmo de nenhuma densidade dos níveis de cinza nem serve de limite para a imagem em tons de cinza. Ele só diz algo sobre a média de $\log p$ nos sorteios dos bits, que é outra grandeza.
 #
-# A célula imprime também a entropia média dos bits quando se conhecem os cinzas. Mesmo quem conhecesse os cinzas ficaria com essa incerteza; a de quem não os conhece, a entropia total dos bits, é pelo menos igual. E a média de $\log p(x)$ de um modelo nunca passa da entropia total com o sinal trocado. Esse número é, portanto, o *piso* da perda de qualquer modelo dos bits.
+# A célula imprime também a entropia média dos bits quando se conhecem os níveis de cinza. Essa incerteza restaria mesmo para quem os conhecesse. Para quem não os conhece, a incerteza é a entropia total dos bits, que nunca é menor. Além disso, em qualquer modelo, a média de $\log p(x)$ nunca passa da entropia total com o sinal trocado. Portanto, o número impresso é um *piso* para a perda de qualquer modelo dos bits.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
-floor = Bernoulli(greys).entropy().sum(-1)  # (10000,)
+parts = [Bernoulli(part).entropy().sum(-1) for part in greys.split(1000)]
+floor = torch.cat(parts)  # (10000,)
 print(say("tour-floor", mean=floor.mean().item(), error=train.standard_error(floor)))
 assert test_images.name != "mnist" or abs(floor.mean() - 45.53) < 0.2
 
@@ -293,15 +294,15 @@ for p in (0.5, 0.9):
 # %% [markdown] key="architecture"
 # ## 5. A arquitetura
 #
-# São duas redes pequenas, cada uma com uma camada oculta. O codificador vai de 784 pixels, passando por 400 unidades, a duas médias e duas log-variâncias; o decodificador, de duas latentes, também passando por 400 unidades, a 784 pixels.
+# São duas redes pequenas, cada uma com uma camada oculta. O codificador parte de 784 pixels, passa por 400 unidades e chega a duas médias e duas log-variâncias. O decodificador parte de duas latentes, também passa por 400 unidades e chega a 784 pixels.
 #
 # - `encode` lê uma imagem e devolve sua nuvem: a média $\mu$ e a log-variância $\log \sigma^2$ de $q(z \mid x) = \mathcal{N}(\mu, \sigma^2)$, um par por dimensão latente. Dado $x$, as dimensões são independentes.
 # - `reparameterize` amostra $z$ da nuvem.
-# - `decode` leva $z$ à probabilidade de cada pixel.
+# - `decode` recebe $z$ e devolve a probabilidade de cada pixel acender.
 #
-# **Por que a log-variância?** Uma rede pode produzir qualquer número real, mas uma variância precisa ser positiva. A exponencial resolve. O `clamp` mantém o desvio padrão entre 0,0067 e 148, para que uma imagem estranha não estrague o treinamento. As nuvens do modelo treinado ficam dentro dessa faixa; a seção 10 imprime a largura delas.
+# **Por que a log-variância?** Uma rede pode produzir qualquer número real, mas uma variância precisa ser positiva. A exponencial resolve isso. O `clamp` mantém o desvio padrão entre 0,0067 e 148, para que uma única imagem estranha não estrague o treinamento. As nuvens do modelo treinado ficam dentro dessa faixa; a seção 10 imprime a largura delas.
 #
-# Por dentro, o decodificador devolve *logits*, os números que a sigmoide transforma em probabilidades. A perda é calculada com os logits: assim, nenhuma probabilidade é arredondada para 0 ou 1, o que poderia tornar um logaritmo infinito. A sigmoide só entra quando queremos ver a imagem.
+# Internamente, o decodificador produz *logits*, os números que a sigmoide transforma em probabilidades. A perda é calculada a partir dos logits. Assim, nenhuma probabilidade é arredondada para 0 ou 1, o que poderia tornar infinito algum logaritmo. A sigmoide só entra quando queremos ver a imagem.
 
 # %% key="architecture-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("tour-alt-model"), width=9, height=2.3)
@@ -368,11 +369,11 @@ print(say("tour-parameters", count=parameters))
 # %% [markdown] key="trick"
 # ### O truque da reparametrização
 #
-# Entre o codificador e o decodificador há um sorteio, e **um sorteio não tem derivada**. O truque é buscar o acaso numa distribuição sem parâmetros. Em vez de amostrar $z$ de $\mathcal{N}(\mu, \sigma^2)$, sorteamos $\varepsilon$ de $\mathcal{N}(0, 1)$ e calculamos
+# Entre o codificador e o decodificador há um sorteio, e **um sorteio não tem derivada**. O truque consiste em tirar o acaso de uma distribuição sem parâmetros. Em vez de amostrar $z$ de $\mathcal{N}(\mu, \sigma^2)$, sorteamos $\varepsilon$ de $\mathcal{N}(0, 1)$ e calculamos
 #
 # $$z = \mu + \sigma\, \varepsilon, \qquad \sigma = e^{\frac{1}{2} \log \sigma^2}.$$
 #
-# A distribuição de $z$ é a mesma, mas agora $z$ é uma função derivável de $\mu$ e de $\log \sigma^2$. Assim, o gradiente da perda passa por $z$ e chega aos dois e, dali, a todos os pesos do codificador. Na célula abaixo, a amostra simples não deixa o gradiente passar; a reparametrizada deixa. E o gradiente é o certo: para $\mathbb{E}[z^2] = \mu^2 + \sigma^2$, as derivadas exatas em relação à média e à log-variância são $2\mu$ e $\sigma^2$, e as estimadas ficam a menos de quatro erros padrão delas.
+# A distribuição de $z$ é a mesma, mas agora $z$ é uma função derivável de $\mu$ e de $\log \sigma^2$. Assim, o gradiente da perda passa por $z$, chega aos dois e, dali, segue para todos os pesos do codificador. Na célula abaixo, a amostra simples não deixa o gradiente passar, mas a reparametrizada deixa. E o gradiente está certo: no caso de $\mathbb{E}[z^2] = \mu^2 + \sigma^2$, as derivadas exatas em relação à média e à log-variância são $2\mu$ e $\sigma^2$, e as estimativas ficam a menos de quatro erros padrão desses valores.
 
 # %% key="trick-gradient" tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -395,7 +396,7 @@ assert abs(mu.grad - exact_mu) < 4 * train.standard_error(each_mu)
 assert abs(logvar.grad - exact_logvar) < 4 * train.standard_error(each_logvar)
 
 # %% [markdown] key="class-equals-package"
-# O pacote traz a mesma classe, com *docstrings* e mensagens de erro: `nets.VAE`. Com os mesmos pesos e a mesma semente, as duas dão a mesma saída.
+# O pacote traz a mesma classe, `nets.VAE`, com *docstrings* e mensagens de erro. Com os mesmos pesos e a mesma semente, as duas produzem a mesma saída.
 
 # %% key="class-equals-package-checked"
 by_hand, packaged = HandVAE().to(device), nets.VAE().to(device)
@@ -412,12 +413,12 @@ for a, b in zip(ours, theirs, strict=True):
 # %% [markdown] key="loss"
 # ## 6. A perda
 #
-# A perda é a média, no lote, do ELBO com o sinal trocado. Para estimá-lo, basta uma amostra da nuvem de cada imagem: em média sobre $\varepsilon$, ela acerta, e seu ruído se dilui ao longo do lote e de muitos passos. As somas percorrem os pixels e as dimensões latentes; as médias, as imagens. Trocar uma pela outra num só dos termos mudaria o objetivo sem avisar: com uma média sobre os pixels, a KL pesaria 784 vezes mais.
+# A perda é a média, no lote, do ELBO com o sinal trocado. Para estimar o ELBO, basta uma amostra da nuvem de cada imagem: em média sobre $\varepsilon$, a estimativa acerta, e seu ruído se dilui ao longo do lote e de muitos passos. Somamos sobre os pixels e sobre as dimensões latentes; tiramos a média sobre as imagens. Trocar a soma pela média num só dos termos mudaria o objetivo sem nenhum aviso: com a média sobre os pixels, a KL pesaria 784 vezes mais.
 #
-# - **Reconstrução.** O logaritmo da probabilidade de Bernoulli, somado sobre os pixels: $\sum_d [x_d \ell_d - \log(1 + e^{\ell_d})]$, em que $\ell$ são os logits. É a fórmula da seção 4 com $p = 1 / (1 + e^{-\ell})$; `softplus` é $\log(1 + e^\ell)$.
-# - **KL.** Como a nuvem e a priori são normais, há fórmula fechada: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$. Para chegar a ela, escreva $\log q - \log p$ em uma dimensão, $\frac{1}{2}[z^2 - (z - \mu)^2 / \sigma^2 - \log \sigma^2]$, e tire a média sobre $q$, com $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ e $\mathbb{E}[(z - \mu)^2] = \sigma^2$.
+# - **Reconstrução.** É o logaritmo da probabilidade de Bernoulli, somado sobre os pixels: $\sum_d [x_d \ell_d - \log(1 + e^{\ell_d})]$, em que $\ell$ são os logits. Trata-se da fórmula da seção 4 com $p = 1 / (1 + e^{-\ell})$; a função `softplus` é $\log(1 + e^\ell)$.
+# - **KL.** Como a nuvem e a priori são normais, há uma fórmula fechada: $\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)$. Para chegar a ela, escreva $\log q - \log p$ em uma dimensão, $\frac{1}{2}[z^2 - (z - \mu)^2 / \sigma^2 - \log \sigma^2]$, e tire a média sobre $q$, usando $\mathbb{E}[z^2] = \mu^2 + \sigma^2$ e $\mathbb{E}[(z - \mu)^2] = \sigma^2$.
 #
-# A célula abaixo escreve os dois termos e os confere com `torch.distributions`, escrito por outras pessoas, e com o pacote. Ela imprime dois valores da KL; o segundo deve ser $\frac{1}{2}(1^2 + 2^2)$.
+# A célula abaixo implementa os dois termos e os confere com `torch.distributions`, escrito por outras pessoas, e com o nosso pacote. Ela também imprime dois valores da KL; o segundo deve ser $\frac{1}{2}(1^2 + 2^2)$.
 
 # %% key="loss-by-hand" tags=["nbval-check-output"]
 def reconstruction_term(x, logits):
@@ -449,7 +450,7 @@ print(say("tour-kl-shown", same=shown[0].item(), moved=shown[1].item()))
 # %% [markdown] key="training"
 # ## 7. Treinamento
 #
-# O laço cabe em seis linhas: passe cada lote pelo modelo (codifique, amostre, decodifique), calcule a perda, zere os gradientes antigos, calcule os novos e dê um passo. A célula abaixo o escreve e percorre uma vez 12.800 imagens, em lotes de 128. Quem sorteia os bits de cada lote é `batches`, porque pedimos `dynamic=True`. Depois, a célula faz o mesmo com `train.fit`, partindo da mesma semente, e confere que os dois modelos têm o mesmo ELBO nas imagens de teste, a menos de arredondamentos.
+# O laço cabe em seis linhas. Para cada lote, é preciso executar o modelo (codificar, amostrar, decodificar), calcular a perda, zerar os gradientes antigos, calcular os novos e dar um passo. A célula abaixo traz esse laço e passa uma vez por 12.800 imagens, em lotes de 128. Quem sorteia os bits de cada lote é `batches`, porque pedimos `dynamic=True`. Depois, a célula faz o mesmo com `train.fit`, a partir da mesma semente, e confere se os dois modelos têm o mesmo ELBO nas imagens de teste, a menos de arredondamentos.
 
 # %% key="training-by-hand"
 few = data.Images(
@@ -477,11 +478,11 @@ for model in (by_hand, packaged):
 assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 
 # %% [markdown] key="training-run"
-# Agora o treinamento de verdade: as 60.000 imagens, 15 épocas, Adam com taxa de aprendizado $10^{-3}$. `fit` mostra uma barra de progresso; em dois núcleos, leva de um a três minutos.
+# Agora vem o treinamento de verdade: todas as 60.000 imagens, 15 épocas e o otimizador Adam, com taxa de aprendizado $10^{-3}$. A função `fit` mostra uma barra de progresso; em dois núcleos, leva de um a três minutos.
 #
-# A tabela traz, por época, o ELBO de treinamento, seus dois termos e o ELBO de teste, tudo em nats por imagem, e a duração da época, em segundos. A subida é rápida no início e lenta depois. Nas primeiras épocas, o ELBO de teste fica *acima* do de treinamento. Não é engano: o valor de treinamento é uma média ao longo da época e inclui os lotes em que o modelo ainda era pior, e o de teste é medido no fim dela. Mais adiante os dois se cruzam: o modelo conhece um pouco melhor as imagens de treinamento.
+# A tabela traz, para cada época, o ELBO de treinamento, seus dois termos e o ELBO de teste, tudo em nats por imagem, e a duração da época, em segundos. O ELBO sobe depressa no início e devagar depois. Nas primeiras épocas, o ELBO de teste fica *acima* do de treinamento. Não é engano: o valor de treinamento é uma média ao longo da época, que inclui os lotes em que o modelo ainda era pior, enquanto o de teste é medido no fim dela. Mais adiante, as duas curvas se cruzam, pois o modelo passa a conhecer um pouco melhor as imagens de treinamento.
 #
-# Repare na curva da KL, que tem escala própria: a partir da segunda época, ela cresce. (O valor da primeira inclui os lotes em que o modelo mal começava a ser treinado.) O termo de reconstrução ganha mais nats do que a KL custa, e a diferença entre os dois, que é o ELBO, melhora.
+# Repare na curva da KL, que tem escala própria: a partir da segunda época, ela cresce. (O valor da primeira inclui os lotes em que o treinamento mal havia começado.) Mas o termo de reconstrução aumenta mais do que a KL, e a diferença entre os dois, que é o ELBO, melhora.
 
 # %% key="training-fit"
 torch.manual_seed(0)
@@ -499,7 +500,7 @@ assert history.column("test_elbo")[0] > history.column("elbo")[0]
 figures.curves(history)
 
 # %% [markdown] key="training-verdict"
-# **Esse número é bom?** Um ELBO sozinho não diz muito. Vamos compará-lo com o do melhor modelo de pixels independentes e *sem* variável latente: cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança dele se calcula exatamente, sem limite inferior no caminho. No outro extremo está o piso da seção 4, com o sinal trocado: nenhum modelo dos bits pode ser melhor em média. A célula abaixo exige que o VAE, mesmo avaliado por um limite inferior, supere o primeiro com folga, e que chegue ao valor esperado para estes dados. (O ELBO de teste difere um pouco do da tabela: são outros sorteios de $z$.)
+# **Esse número é bom?** Sozinho, um ELBO não diz muito. Vamos compará-lo com o resultado do melhor modelo de pixels independentes e *sem* variável latente, em que cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança desse modelo é calculada de forma exata, sem passar por um limite inferior. No outro extremo, está o piso da seção 4 com o sinal trocado, agora um teto: em média, nenhum modelo dos bits pode superá-lo. A célula abaixo imprime os três e exige que o VAE, mesmo avaliado por um limite inferior, supere com folga o modelo sem variável latente e chegue ao valor esperado para estes dados. (O ELBO de teste difere um pouco do que está na tabela, porque os sorteios de $z$ são outros.)
 
 # %% key="training-checked"
 torch.manual_seed(0)
@@ -509,7 +510,8 @@ mean, error = test_elbo.mean().item(), train.standard_error(test_elbo)
 parts = [data.grey(part).mean(0) for part in train_images.pixels.split(6000)]
 frequency = torch.stack(parts).mean(0).clamp(1e-4, 1 - 1e-4)  # (784,)
 no_latent = densities.log_bernoulli(test_images.pixels, frequency.logit())  # (10000,)
-print(say("tour-verdict", mean=mean, error=error, without=no_latent.mean().item()))
+values = {"without": no_latent.mean().item(), "ceiling": -floor.mean().item()}
+print(say("tour-verdict", mean=mean, error=error, **values))
 
 expected = {"mnist": -158.0, "strokes": -135.0}[train_images.name]
 assert mean > expected
@@ -518,30 +520,32 @@ assert mean - no_latent.mean() > 20
 # %% [markdown] key="reconstruction"
 # ## 8. Reconstrução
 #
-# A linha de cima tem dez imagens de teste, que o modelo nunca viu no treinamento. A de baixo mostra o que ele reconstrói: a média do decodificador no centro de cada nuvem. Os contornos saem suaves. Também há trocas: com apenas dois números por imagem, alguns dígitos voltam como um vizinho parecido.
+# Na linha de cima, estão dez imagens de teste, que o modelo nunca viu no treinamento. A de baixo mostra o que ele reconstrói, isto é, a média do decodificador no centro de cada nuvem. Os contornos ficam suaves. Também há trocas: como são apenas dois números por imagem, alguns dígitos voltam transformados em outro, parecido.
 
 # %% key="reconstructions"
 figures.reconstructions(model, test_images)
 
 # %% [markdown] key="why-soft"
-# **Por que tão suaves?** Dois números não bastam para dizer onde está cada traço. Dado $z$, os pixels são independentes, e cada um responde por si. Mantenha o codificador como está e pergunte qual seria o melhor decodificador no ponto $z$. Contribuem todas as imagens $x_n$ cujas nuvens alcançam $z$, cada uma com peso $w_n = q(z \mid x_n)$. O melhor $p$ de um pixel é o valor que anula a derivada de $\sum_n w_n [x_n \log p + (1 - x_n) \log(1 - p)]$. A solução é a **média ponderada** das imagens:
+# **Por que tão suaves?** Dois números não bastam para dizer onde está cada traço. Dado $z$, os pixels são independentes, e podemos tratar cada um separadamente. Mantenha o codificador como está. Qual seria, então, o melhor decodificador no ponto $z$? Todas as imagens $x_n$ cujas nuvens alcançam $z$ contribuem, cada uma com o peso $w_n = q(z \mid x_n)$. Em cada pixel, o melhor $p$ é o valor que anula a derivada de $\sum_n w_n [x_n \log p + (1 - x_n) \log(1 - p)]$. A solução é a **média ponderada** das imagens:
 #
 # $$\bar{x}(z) = \frac{\sum_n q(z \mid x_n)\, x_n}{\sum_n q(z \mid x_n)}.$$
 #
-# Uma média de dígitos parecidos é um dígito borrado. Nosso decodificador encontrou essa média? A célula abaixo a calcula com 20.000 imagens de treinamento, nos códigos de 200 imagens de teste. A distância entre a imagem decodificada e essa média é a diferença absoluta média por pixel. Para comparar, a célula imprime também a distância, medida do mesmo modo, até a média de 50 imagens quaisquer do mesmo dígito e até a própria imagem de teste. Na mediana, a média ponderada é, de longe, a mais próxima: o borrão é o que o treinamento pediu. A figura põe a saída do decodificador na linha de cima e a média ponderada na de baixo. As duas não são iguais em toda parte: onde se encontram nuvens de vários dígitos, o decodificador, com uma só camada oculta, alisa o que a média deixa emaranhado.
+# Uma média de dígitos parecidos é um dígito borrado. Será que o nosso decodificador encontrou essa média? A célula abaixo a calcula com 20.000 imagens de treinamento, nos códigos de 200 imagens de teste. Medimos a distância entre a imagem decodificada e essa média pela diferença absoluta média por pixel. Para comparar, a célula imprime também a distância até a média de 50 imagens sorteadas do mesmo dígito e até a própria imagem de teste. Na mediana, a média ponderada é, de longe, a mais próxima: o borrão é justamente o que a perda favorece. Na figura, a saída do decodificador está na linha de cima, e a média ponderada, na de baixo. As duas nem sempre coincidem: onde se encontram nuvens de vários dígitos, o decodificador, que tem uma só camada oculta, suaviza o que a média deixa emaranhado.
 #
-# A culpa não é só da KL. Ela influi na largura das nuvens e, com isso, em quantas imagens dividem um ponto. Mas um autocodificador de dois números, sem KL nenhuma, também borra, como mostra a [lição 05](05_latent_space.ipynb).
+# A culpa não é só da KL. Ela influi na largura das nuvens e, com isso, no número de imagens que dividem um mesmo ponto. Mas um autocodificador de dois números, sem KL nenhuma, também produz imagens borradas, como mostra a [lição 05](05_latent_space.ipynb).
 
 # %% key="why-soft-shown"
 torch.manual_seed(0)
-seen = data.draw_bits(train_images.pixels[:20_000])  # (20000, 784)
+parts = [data.draw_bits(part) for part in train_images.pixels[:20_000].split(2000)]
 with torch.no_grad():
-    mu, logvar = model.encode(seen)  # (20000, 2)
+    clouds = [model.encode(part) for part in parts]
+    mu, logvar = map(torch.cat, zip(*clouds, strict=True))  # (20000, 2) each
     points, _ = model.encode(test_images.pixels[:200])  # (200, 2)
     decoded = model.decode(points)  # (200, 784)
 q_of_each = Normal(mu, torch.exp(0.5 * logvar))
-log_q = q_of_each.log_prob(points[:, None]).sum(-1)  # (200, 20000)
-best = log_q.softmax(-1) @ seen  # (200, 784) pesos q(z|x), que somam um
+log_q = [q_of_each.log_prob(z[:, None]).sum(-1) for z in points.split(10)]
+seen = torch.cat(parts)  # (20000, 784)
+best = torch.cat(log_q).softmax(-1) @ seen  # (200, 784) pesos q(z|x), que somam um
 
 same_digit = []
 for label in test_images.labels[:200]:
@@ -565,10 +569,10 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-soft"))
 # %% [markdown] key="generation"
 # ## 9. Geração
 #
-# Para inventar imagens, esquecemos o codificador: amostramos $z$ da priori e decodificamos. A figura mostra duas coisas diferentes, que muitos textos confundem.
+# Para inventar imagens, deixamos o codificador de lado: basta amostrar $z$ da priori e decodificar. A figura mostra duas coisas diferentes, que muitos textos confundem.
 #
-# - A linha de cima tem as **médias** do decodificador: a probabilidade de cada pixel acender. São bonitas, mas o modelo nunca geraria uma imagem em tons de cinza.
-# - A de baixo tem as **amostras** do modelo: cada pixel sorteado com essa probabilidade. Repare no chuvisco: pontos soltos em volta dos traços e furos dentro deles. Ele aparece porque, dado $z$, os pixels são sorteados de forma independente.
+# - A linha de cima traz as **médias** do decodificador, isto é, a probabilidade de cada pixel acender. Elas são bonitas, mas o modelo nunca geraria uma imagem em tons de cinza.
+# - A de baixo traz as **amostras** do modelo, em que cada pixel é sorteado com essa probabilidade. Repare no chuvisco: há pontos soltos em volta dos traços e furos dentro deles. Ele aparece porque, dado $z$, os pixels são sorteados de forma independente.
 
 # %% key="samples"
 with torch.no_grad():
@@ -581,7 +585,7 @@ figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
 # %% [markdown] key="manifold"
 # ## 10. A variedade
 #
-# Quando $z$ percorre o plano, as imagens decodificadas formam uma superfície de duas dimensões entre todas as figuras de 784 pixels. Ela se chama *variedade*. Com dois números por imagem, dá para vê-la *de uma vez*: basta decodificar uma grade de pontos $z$. Mas que grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori que os das pontas. Por isso, em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um: a inversa da função de distribuição normal em $(i + \frac{1}{2}) / 20$, com $i$ de 0 a 19.
+# Quando $z$ percorre o plano, as imagens decodificadas formam uma superfície de duas dimensões no espaço de todas as imagens de 784 pixels. Ela se chama *variedade*. Como são dois números por imagem, dá para vê-la *de uma só vez*: basta decodificar uma grade de pontos $z$. Mas qual grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori do que os das pontas. Por isso, em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um, que é a inversa da função de distribuição normal em $(i + \frac{1}{2}) / 20$, com $i$ de 0 a 19.
 
 # %% key="manifold-grid" tags=["nbval-check-output"]
 n = 20
@@ -594,7 +598,7 @@ assert torch.equal(points, figures.normal_quantiles(n))
 print(say("tour-points-shown", first=points[0].item(), tenth=points[9].item()))
 
 # %% [markdown] key="manifold-before"
-# Na figura, $z_1$ cresce para a direita, e $z_2$, para cima. Procure três coisas: regiões onde um dígito reina, fronteiras onde um vira outro aos poucos, e a inclinação dos traços, que muda devagar dentro de uma mesma região. Ninguém contou ao modelo o que é um dígito.
+# Na figura, $z_1$ cresce para a direita, e $z_2$, para cima. Procure três coisas: as regiões em que um só dígito domina, as fronteiras em que um dígito vira outro aos poucos e a inclinação dos traços, que muda devagar dentro de uma mesma região. Ninguém contou ao modelo o que é um dígito.
 
 # %% key="manifold-picture"
 tiles = figures.manifold_tiles(model, n)  # (20, 20, 784)
@@ -605,7 +609,7 @@ with torch.no_grad():
 figures.manifold(model, n)
 
 # %% [markdown] key="map-before"
-# E onde ficam as imagens de verdade? Na figura abaixo, cada ponto é uma de 5.000 imagens de teste: fica no centro da nuvem dela e tem a cor de seu dígito. Um disco numerado marca o meio dos pontos de um dígito; quando eles formam dois grupos, o disco pode ficar entre os dois. Os círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que passam do círculo de fora.
+# E onde ficam as imagens de verdade? Na figura abaixo, cada ponto representa uma de 5.000 imagens de teste: ele fica no centro da nuvem da imagem e tem a cor do dígito. Cada disco numerado marca o meio dos pontos de um dígito; quando esses pontos formam dois grupos, o disco pode ficar entre os dois. Os dois círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que ultrapassam o círculo externo.
 
 # %% key="map-picture"
 figures.latent_map(model, test_images)
@@ -627,16 +631,17 @@ print(say("tour-sigmas", low=sigma.min().item(), high=sigma.max().item()))
 
 assert share > 0.1
 assert most > 0.3
+assert train_images.name != "mnist" or (share > 0.15 and most > 0.5)
 assert sigma.min() > math.exp(-5)
 assert sigma.max() < 1
 
 # %% [markdown] key="map-noticed"
-# Todas as nuvens juntas, com o mesmo peso, formam a **posteriori agregada**. Se ela fosse igual à priori, 5% dos sorteios cairiam fora do círculo externo, e as duas variâncias seriam 1. Não é o que ocorre: a célula encontra fora do círculo mais do triplo disso e, para um dos dígitos, a maior parte dos sorteios. O termo KL puxa cada nuvem para a priori, uma por uma, enquanto o termo de reconstrução resiste. Sobre a posteriori agregada, o termo KL garante pouco: a KL dela em relação à priori não pode passar da KL média das nuvens, que é de vários nats, e isso deixa muita folga. A [lição 05](05_latent_space.ipynb) mede a diferença.
+# Juntas, e todas com o mesmo peso, as nuvens formam a **posteriori agregada**. Se ela fosse igual à priori, 5% dos sorteios cairiam fora do círculo externo, e as duas variâncias seriam 1. Não é o que acontece: a célula encontra mais do triplo disso fora do círculo e, no caso de um dos dígitos, a maior parte dos sorteios. O termo KL puxa as nuvens para a priori, uma por uma, enquanto o termo de reconstrução puxa no sentido contrário. Sobre a posteriori agregada, o termo KL garante pouco: a KL dela em relação à priori não pode passar da KL média das nuvens, mas essa média é de vários nats e deixa muita folga. A [lição 05](05_latent_space.ipynb) mede a diferença.
 
 # %% [markdown] key="sliders"
 # ## 11. Passeando pelo espaço latente
 #
-# Mova $z_1$ e $z_2$ e veja o dígito mudar. Estes controles deslizantes chamam o Python a cada movimento e por isso precisam de um *kernel*: execute o caderno antes. No teclado, cada toque numa seta muda o valor em 0,1; Home e End levam às pontas.
+# Mova $z_1$ e $z_2$ para ver o dígito mudar. Estes controles deslizantes chamam o Python a cada movimento e, por isso, precisam de um *kernel*: execute o caderno antes. No teclado, cada toque em uma seta muda o valor em 0,1; as teclas Home e End levam aos extremos.
 
 # %% key="sliders-shown"
 panel = latent_sliders(model)
@@ -652,7 +657,7 @@ for slider in panel.sliders:
 assert len(seen) == 5
 
 # %% [markdown] key="explorer"
-# O **explorador** faz o mesmo sem Python: os pesos do decodificador vêm junto com a página, e o JavaScript decodifica. Ele funciona num caderno aberto, mesmo que este ainda não tenha sido executado, e também numa página da web, onde não há *kernel* nenhum. Se, no lugar dele, aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável (no JupyterLab: *Arquivo*, *Confiar no notebook*). Arraste o ponto sobre o mapa, ou use as setas. A priori atribui a mesma massa a todos os ladrilhos da grade ao fundo.
+# O **explorador** faz o mesmo sem Python: os pesos do decodificador vêm junto com a página, e quem decodifica é o JavaScript. Ele funciona num caderno que foi aberto e ainda não foi executado, e também numa página da web, onde não há *kernel* nenhum. Se, no lugar dele, aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável (no JupyterLab: *Arquivo*, *Confiar no Notebook*). Arraste o ponto sobre o mapa ou use as setas do teclado. Todos os ladrilhos da grade ao fundo têm a mesma massa da priori.
 
 # %% key="explorer-shown"
 explorer = LatentExplorer(model, train_images)
@@ -661,7 +666,7 @@ explorer
 # %% [markdown] key="next"
 # ## 12. O que ficou sem resposta
 #
-# Cada pergunta abaixo é uma lição do curso. As que já saíram estão nesta mesma pasta.
+# Cada pergunta abaixo é o tema de uma lição do curso. As lições que já saíram estão nesta mesma pasta.
 #
 # | lição | pergunta |
 # | --- | --- |
@@ -670,8 +675,8 @@ explorer
 # | [03](03_reparameterization.ipynb) | Como um gradiente atravessa um sorteio? |
 # | [04](04_gpu_training.ipynb) | O que é preciso para manter o processador ocupado? |
 # | [05](05_latent_space.ipynb) | O que o modelo aprendeu? |
-# | 06 | Quanto, exatamente, falta ao ELBO para chegar a $\log p(x)$? |
-# | 07 | A que verossimilhança corresponde a sua perda? |
+# | 06 | Quanto falta, exatamente, para o ELBO chegar a $\log p(x)$? |
+# | 07 | Sua perda corresponde a que verossimilhança? |
 # | 08 | Quando uma latente morre, e o que se ganha com o beta? |
 # | 09 | Que rumos a ideia tomou? |
 # | 10 | O ELBO é mesmo um número de bits? |
@@ -681,11 +686,11 @@ explorer
 # %% [markdown] key="exercises"
 # ## Exercícios
 #
-# Escreva sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: “Certo” ou uma pista. As soluções estão recolhidas logo abaixo de cada questão; abra-as só depois de tentar.
+# Escreva sua resposta no lugar das reticências e execute a célula. A verificação responde na hora, com “Certo” ou com uma pista. As soluções estão recolhidas logo abaixo de cada questão; só as abra depois de tentar.
 #
 # ### 1. A KL em relação a outra priori
 #
-# Na lição, a priori é $\mathcal{N}(0, I)$. Escreva a KL de $\mathcal{N}(\mu, \sigma^2)$ em relação a uma priori mais larga ou mais estreita, $\mathcal{N}(0, \tau^2 I)$. A função recebe `mu` e `logvar`, com formato `(B, L)` ($B$ imagens, $L$ dimensões latentes), e o número `tau`; ela devolve um número por imagem. Com $\tau = 1$, ela deve recair na fórmula da lição.
+# Na lição, a priori é $\mathcal{N}(0, I)$. Escreva a KL de $\mathcal{N}(\mu, \sigma^2)$ em relação a uma priori mais larga ou mais estreita, $\mathcal{N}(0, \tau^2 I)$. A função recebe `mu` e `logvar`, de forma `(B, L)` ($B$ imagens, $L$ dimensões latentes), e o número `tau`, e devolve um número por imagem. Com $\tau = 1$, o resultado deve coincidir com o da fórmula da lição.
 
 # %% key="exercise-kl" tags=["nbval-check-output"]
 def my_kl(mu, logvar, tau):
@@ -708,7 +713,7 @@ verdict
 # %% [markdown] key="exercise-draw-text"
 # ### 2. Encontre o erro
 #
-# `draw_with_a_bug` não interrompe o programa, o gradiente passa, e o modelo treina. Mas a amostra não vem da nuvem que o codificador descreveu. Encontre o erro e escreva em `my_draw` a função como deveria ser.
+# A função `draw_with_a_bug` roda sem reclamar, deixa o gradiente passar e até permite treinar o modelo. Mas a amostra não vem da nuvem que o codificador descreveu. Encontre o erro e escreva em `my_draw` a função correta.
 
 # %% key="exercise-draw" tags=["nbval-check-output"]
 def draw_with_a_bug(mu, logvar, eps):
@@ -733,7 +738,7 @@ verdict
 # %% [markdown] key="exercise-beta-text"
 # ### 3. O beta-VAE
 #
-# Multiplique a KL por um peso $\beta$ (Higgins et al., 2017) e devolva a perda do lote, um número só, para o otimizador *minimizar*. Com $\beta = 1$, ela é a perda da lição.
+# Multiplique a KL por um peso $\beta$ (Higgins et al., 2017) e devolva a perda do lote, que é um único número, para o otimizador *minimizar*. Com $\beta = 1$, obtém-se a perda da lição.
 #
 # Para pensar: com $\beta = 4$, a perda com o sinal trocado ainda é um limite inferior de $\log p(x)$? E com $\beta = \frac{1}{2}$?
 
@@ -756,14 +761,14 @@ verdict
 # %% [markdown] key="solution-beta-text"
 # <details><summary>Resposta à pergunta para pensar</summary>
 #
-# A KL nunca é negativa. Com $\beta > 1$, subtrai-se mais do que antes: o resultado nunca passa do ELBO e continua sendo um limite inferior, só que mais frouxo. Com $\beta < 1$, subtrai-se menos: o resultado pode passar de $\log p(x)$, e a garantia se perde.
+# A KL nunca é negativa. Com $\beta > 1$, subtraímos mais do que antes; por isso, o resultado nunca passa do ELBO e continua sendo um limite inferior, só que mais frouxo. Com $\beta < 1$, subtraímos menos; o resultado pode passar de $\log p(x)$, e perdemos a garantia.
 #
 # </details>
 
 # %% [markdown] key="exercise-mass-text"
 # ### 4. O que uma grade de passos iguais deixa de fora
 #
-# Muitos textos mostram a variedade numa grade de passos iguais, entre $-a$ e $a$ em cada eixo. Que fração da massa da priori cai dentro dela, com $L$ dimensões latentes? Na função, $a$ e $L$ se chamam `extent` e `latents`. Devolva um número entre 0 e 1. Depois experimente $a = 2$ com 2 e com 20 dimensões.
+# Muitos textos mostram a variedade numa grade de passos iguais, que vai de $-a$ a $a$ em cada eixo. Que fração da massa da priori fica dentro dessa grade, com $L$ dimensões latentes? Na função, $a$ e $L$ se chamam `extent` e `latents`. Devolva um número entre 0 e 1. Depois, experimente $a = 2$ com 2 e com 20 dimensões.
 
 # %% key="exercise-mass" tags=["nbval-check-output"]
 def my_grid_mass(extent, latents):
@@ -785,14 +790,14 @@ verdict
 # %% [markdown] key="solution-mass-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# Com $a = 2$, 91% da massa da priori fica dentro do quadrado de duas dimensões, e 39% dentro da caixa de vinte. Com vinte dimensões, a grade que parecia generosa deixa de fora a maior parte da priori.
+# Com $a = 2$, 91% da massa da priori fica dentro do quadrado de duas dimensões, mas só 39% dentro da caixa de vinte. Em vinte dimensões, a grade que parecia generosa deixa de fora a maior parte da priori.
 #
 # </details>
 
 # %% [markdown] key="exercise-latents-text"
 # ### 5. Mais dimensões latentes
 #
-# Treine um `nets.VAE` com dez dimensões latentes por três épocas. O ELBO de teste deve ficar bem acima do ELBO do modelo da lição, que foi treinado por quinze épocas. A verificação compara os dois, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
+# Treine, por três épocas, um `nets.VAE` com dez dimensões latentes. O ELBO de teste deve ficar bem acima do ELBO do modelo da lição, que foi treinado por quinze épocas. A verificação compara os dois modelos, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
 
 # %% key="exercise-latents" tags=["nbval-check-output"]
 my_wide_model = ...
@@ -811,14 +816,14 @@ verdict
 # %% [markdown] key="solution-latents-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# Perde-se a figura da seção 10: dez dimensões não cabem num plano. Também não dá mais para calcular $\log p(x)$ por uma soma numa grade, como faz a lição 02.
+# Perde-se a figura da seção 10, já que dez dimensões não cabem num plano. Também não dá mais para calcular $\log p(x)$ com uma soma numa grade, como se faz na lição 02.
 #
 # </details>
 
 # %% [markdown] key="exercise-dataset-text"
 # ### 6. Outros dados
 #
-# O curso desenha seus próprios dígitos: `data.load("strokes", "train")`. Treine neles um `nets.VAE` com duas latentes, por três épocas ou mais, e olhe a variedade com `figures.manifold`. O que mudou na forma das regiões?
+# O curso também desenha dígitos próprios, que você carrega com `data.load("strokes", "train")`. Treine com eles um `nets.VAE` de duas latentes, por três épocas ou mais, e observe a variedade com `figures.manifold`. O que mudou na forma das regiões?
 
 # %% key="exercise-dataset" tags=["nbval-check-output"]
 my_strokes_model = ...
@@ -838,6 +843,6 @@ verdict
 # %% [markdown] key="solution-dataset-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# As regiões seguem o que varia nos dígitos desenhados, antes de tudo o próprio dígito; as fronteiras ficam em outros lugares, porque aqui são outros os dígitos parecidos. O que não muda: continua havendo regiões, com mudanças lentas dentro delas e fronteiras entre elas.
+# As regiões acompanham o que varia nos dígitos desenhados, a começar pelo próprio dígito. As fronteiras ficam em outros lugares, porque aqui os dígitos parecidos são outros. Uma coisa não muda: continua havendo regiões, com mudanças lentas dentro delas e fronteiras entre elas.
 #
 # </details>

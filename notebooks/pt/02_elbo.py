@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # De onde vem o limite inferior, e quão apertado ele é?
 #
-# **Ao final, você saberá** deduzir o ELBO por dois caminhos, dizer o que falta a ele para chegar a $\log p(x)$ e quantificar essa diferença, prever de quantas amostras o Monte Carlo ingênuo precisa e reconhecer uma posteriori que nenhuma gaussiana consegue imitar.
+# **Ao final, você saberá** deduzir o ELBO por dois caminhos; explicar e calcular o que falta a ele para chegar a $\log p(x)$; prever de quantas amostras o Monte Carlo ingênuo precisa; e reconhecer uma posteriori que nenhuma gaussiana consegue imitar.
 #
 # **Você precisa da** lição 00, de integrais e de logaritmos.
 #
-# **Tempo:** 35 minutos de leitura; cerca de dois minutos de processamento em dois núcleos. Na primeira vez, some até um minuto: a seção 9 treina o VAE da lição 00 e o salva. Os gráficos e algumas verificações estão em células recolhidas, que você pode pular.
+# **Tempo:** 35 minutos de leitura; cerca de dois minutos de processamento em dois núcleos. Na primeira vez, acrescente até um minuto, porque a seção 9 treina o VAE da lição 00 e o salva. Os gráficos e algumas verificações estão em células recolhidas, que você pode pular.
 #
-# Na lição 00 você queria maximizar $\log p(x)$. Maximizou o ELBO, que fica abaixo dele. Se a distância é desprezível, ou igual para todo modelo, nada se perde. Se não é, o melhor ELBO pode ser de um modelo que não é o melhor. **A que distância ele fica?** No fim, você terá a resposta para um VAE treinado, em nats (a unidade do logaritmo natural), imagem por imagem. O número que segue o sinal ± é um erro padrão.
+# Na lição 00, você queria maximizar $\log p(x)$, mas maximizou o ELBO, que fica abaixo dele. Se a distância entre os dois é desprezível, ou é a mesma para todos os modelos, nada se perde. Caso contrário, o modelo de maior ELBO pode não ser o melhor. **Qual é essa distância?** No fim, você terá a resposta para um VAE treinado, imagem por imagem, em nats (a unidade do logaritmo natural). O número depois do sinal ± é um erro padrão.
 
 # %% key="setup"
 import copy
@@ -44,11 +44,11 @@ def float64(value):
 # %% [markdown] key="toy"
 # ## 1. Um mundo onde nada se esconde
 #
-# Para saber a que distância de $\log p(x)$ fica um limite, é preciso ter a resposta exata ao lado. Construímos então um mundo pequeno o bastante para que possamos calculá-la: **uma** variável latente, **dois** números observados. O decodificador transforma a reta numa curva do plano; observamos um ponto da curva mais ruído:
+# Para saber a que distância de $\log p(x)$ fica um limite, precisamos conhecer a resposta exata. Por isso, construímos um mundo pequeno o bastante para que possamos calculá-la: **uma** variável latente e **dois** números observados. O decodificador transforma a reta real numa curva do plano, e observamos um ponto da curva mais ruído:
 #
 # $$z \sim \mathcal{N}(0, 1), \qquad f(z) = \left(z - 2 \sin z,\; \tfrac{3}{2} \cos z\right), \qquad x \mid z \sim \mathcal{N}(f(z), 0{,}4^2 I).$$
 #
-# A próxima figura mostra a curva, com alguns valores de $z$ ao longo dela, e 400 amostras do modelo. O cruzamento da curva consigo mesma é proposital. Três observações vão nos acompanhar: **A**, dentro do laço; **B**, perto do cruzamento; **C**, sobre a curva, mas num trecho quase nunca visitado pela priori.
+# A próxima figura mostra a curva, com alguns valores de $z$ marcados ao longo dela, e 400 amostras do modelo. A curva cruza a si mesma de propósito. Três observações vão nos acompanhar: **A**, dentro do laço; **B**, perto do cruzamento; e **C**, sobre a curva, mas num trecho em que raramente caem amostras da priori.
 
 # %% key="toy-model"
 noise = 0.4  # desvio padrão em cada coordenada de x
@@ -101,9 +101,9 @@ ax.legend(loc="upper left", fontsize=9)
 figure
 
 # %% [markdown] key="quadrature"
-# ### Calculando a integral
+# ### Como calcular a integral
 #
-# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ percorre uma reta só. Cortamos a reta em intervalos estreitos e somamos: isso é *quadratura*. Para uma curva suave que se anula nas duas pontas, essa soma converge muito depressa: com dez intervalos na largura dela, o erro fica abaixo do de arredondamento, e nada no nosso mundo é mais estreito que dez intervalos de 0,01. Guardamos os termos como logaritmos e os somamos com `logsumexp`, para que nenhum seja arredondado para zero. Para conferir, a célula soma $p(x)$ no plano inteiro e exige 1, com erro de até $10^{-4}$.
+# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ é sobre uma única reta. Dividimos a reta em intervalos estreitos e somamos as áreas: é a *quadratura*. Se a curva é suave e se anula nas duas pontas, a soma converge muito depressa: com dez intervalos na largura da curva, o erro já é menor que o de arredondamento. E nada no nosso mundo é mais estreito que dez intervalos de 0,01. Guardamos os termos como logaritmos e os somamos com `logsumexp`, para que nenhum seja arredondado para zero. Para conferir, a célula soma $p(x)$ sobre o plano inteiro e exige que o resultado seja 1, com erro menor que $10^{-4}$.
 
 # %% key="quadrature-by-hand" tags=["nbval-check-output"]
 z = torch.linspace(-12, 12, 2401, dtype=torch.float64)  # (Z,)
@@ -135,7 +135,7 @@ for name, x in observed.items():
     print(say("elbo-exact", name=name, value=log_evidence(x).item()))
 
 # %% [markdown] key="posteriors"
-# Com $p(x)$ vem a *posteriori*, $p(z \mid x) = p(x, z) / p(x)$: quais $z$ podem ter produzido o que vimos. A de **A** é uma corcova assimétrica. A de **B** tem duas corcovas: perto do cruzamento, dois trechos da curva explicam o mesmo ponto. A de **C** é uma agulha longe do centro da priori.
+# Com $p(x)$ em mãos, temos também a *posteriori*, $p(z \mid x) = p(x, z) / p(x)$, que diz quais $z$ podem ter produzido o que vimos. Para **A**, ela é uma corcova assimétrica. Para **B**, tem duas corcovas, porque, perto do cruzamento, dois trechos da curva explicam o mesmo ponto. Para **C**, é uma agulha longe do centro da priori.
 
 # %% key="posteriors-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 styles = {"A": "-", "B": "--", "C": "-."}
@@ -162,15 +162,15 @@ figure
 # %% [markdown] key="naive"
 # ## 2. De quantas amostras o método ingênuo precisa?
 #
-# Sem quadratura, pode-se tirar a média de $p(x \mid z)$ em amostras da priori:
+# Sem quadratura, podemos tirar a média de $p(x \mid z)$ sobre amostras da priori:
 #
 # $$p(x) \approx \hat p(x) = \frac{1}{n} \sum_{i=1}^{n} p(x \mid z_i), \qquad z_i \sim p(z).$$
 #
-# Em média, $\hat p(x)$ acerta; cada estimativa isolada se afasta da resposta. Dividido por $p(x)$, cada termo é $p(z_i \mid x) / p(z_i)$, pela regra de Bayes. A média dele é 1, e a variância, a média do quadrado menos 1, é mais uma integral que sabemos fazer com exatidão:
+# Em média, $\hat p(x)$ acerta, mas cada estimativa isolada se afasta da resposta. Pela regra de Bayes, cada termo dividido por $p(x)$ é $p(z_i \mid x) / p(z_i)$. A média desse quociente é 1. A variância, que é a média do quadrado menos 1, é mais uma integral que sabemos calcular com exatidão:
 #
 # $$\frac{\mathrm{Var}[\hat p(x)]}{p(x)^2} = \frac{\rho}{n}, \qquad \rho = \int \frac{p(z \mid x)^2}{p(z)}\, dz - 1.$$
 #
-# Esse $\rho$ é a *divergência qui-quadrado* da posteriori em relação à densidade da qual amostramos. Ele é grande quando a posteriori é estreita ou fica longe da priori. Para um erro típico (a raiz do erro quadrático médio) de 10% em $p(x)$, cerca de 0,1 nat em $\log p(x)$, são necessárias $n = \rho / 0{,}1^2$ amostras.
+# Esse $\rho$ é a *divergência qui-quadrado* da posteriori em relação à densidade da qual amostramos. Ele é grande quando a posteriori é estreita ou fica longe da priori. Para que o erro típico (a raiz do erro quadrático médio) seja de 10% em $p(x)$, o que dá cerca de 0,1 nat em $\log p(x)$, são necessárias $n = \rho / 0{,}1^2$ amostras.
 
 # %% key="naive-cost" tags=["nbval-check-output"]
 def log_normal(z, mu, logvar):
@@ -189,11 +189,11 @@ for name, x in observed.items():
 # %% [markdown] key="importance"
 # ### Procurar onde importa
 #
-# C pede mais de dezoito mil amostras, porque a agulha quase nunca é visitada pela priori. A *amostragem por importância* tira as amostras de outra densidade $q$, concentrada ali, e corrige cada uma pelo peso $p(x, z) / q(z)$:
+# Para C, são necessárias mais de dezoito mil amostras, porque as da priori quase nunca caem na agulha. Na *amostragem por importância*, as amostras vêm de outra densidade $q$, concentrada ali, e cada uma recebe o peso $p(x, z) / q(z)$, que compensa a troca:
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
-# Seja $g$ uma gaussiana com o centro na agulha. Com $\sigma = 0{,}3$, ela tem o dobro da largura da agulha e mesmo assim fracassa por completo, **porque ao longe as caudas dela são mais leves que as da posteriori**. Ali a primeira coordenada de $f(z)$ é $z$ mais um termo limitado, e a segunda é limitada; por isso a posteriori cai como uma gaussiana de largura $1 / \sqrt{1 + 1 / 0{,}4^2} = 0{,}37$: as duas são minúsculas, mas $g$ é tantas ordens de grandeza menor que o quociente entre elas explode. Uma gaussiana larga ($\sigma = 0{,}8$) funciona bem. Na dúvida, o mais seguro é **deixar que a priori proponha metade das amostras**, $q = \frac{1}{2} g + \frac{1}{2} p$. Assim $q \ge \frac{1}{2} p$, e nenhum peso passa de $2\, p(x \mid z)$. Para cada $q$, a célula imprime $\rho$, agora com $q$ no denominador.
+# Seja $g$ uma gaussiana centrada na agulha. Com $\sigma = 0{,}3$, ela tem o dobro da largura da agulha e, mesmo assim, fracassa por completo, **porque, longe dali, suas caudas são mais leves que as da posteriori**. Nas caudas, a primeira coordenada de $f(z)$ é $z$ mais um termo limitado, e a segunda é limitada; por isso, a posteriori cai como uma gaussiana de largura $1 / \sqrt{1 + 1 / 0{,}4^2} = 0{,}37$. As duas densidades são minúsculas, mas $g$ é tantas ordens de grandeza menor que o quociente entre elas explode. Já uma gaussiana larga ($\sigma = 0{,}8$) funciona bem. Na dúvida, o mais seguro é **tirar da priori metade das amostras**, com $q = \frac{1}{2} g + \frac{1}{2} p$. Assim, $q \ge \frac{1}{2} p$, e nenhum peso passa de $2\, p(x \mid z)$. Para cada $q$, a célula imprime $\rho$, agora com esse $q$ no denominador.
 
 # %% key="importance-price" tags=["nbval-check-output"]
 x = observed["C"]
@@ -234,16 +234,16 @@ for kind in ("prior", "half"):
     assert abs(error - predicted) < 4 * train.standard_error(squared) < predicted
 
 # %% [markdown] key="importance-noticed"
-# A célula recolhida mediu o erro de 500 estimativas, de 1.024 amostras cada uma: os erros batem com os previstos, dentro do que 500 estimativas permitem ver. Um bom $q$ não altera o $1/\sqrt n$; altera o fator que o multiplica: aqui, a priori sozinha precisaria de umas oitenta vezes mais amostras. $\rho$ diz quão bom é um $q$, mas exige a posteriori exata. Precisamos de um número que se estime só com amostras de $q$ e que se possa aumentar seguindo um gradiente.
+# A célula recolhida mediu o erro de 500 estimativas, cada uma com 1.024 amostras. Os erros medidos batem com os previstos, até onde 500 estimativas permitem ver. Um bom $q$ não altera o $1/\sqrt n$, e sim o fator que o multiplica: aqui, a priori sozinha precisaria de umas oitenta vezes mais amostras. O valor de $\rho$ diz quão bom é um $q$, mas calculá-lo exige a posteriori exata. Precisamos de um número que possa ser estimado só com amostras de $q$ e que possamos aumentar seguindo um gradiente.
 
 # %% [markdown] key="jensen"
 # ## 3. O primeiro caminho: Jensen
 #
-# Os pesos $w = p(x, z) / q(z)$ têm média $p(x)$. E se tirarmos a média dos *logaritmos* deles? O logaritmo é côncavo: perde mais com um peso pequeno do que ganha com um grande. A média dos logaritmos fica então abaixo do logaritmo da média. É a desigualdade de Jensen, e o lado esquerdo é o ELBO:
+# Os pesos $w = p(x, z) / q(z)$ têm média $p(x)$. E se tirarmos a média dos *logaritmos* desses pesos? O logaritmo é côncavo: cai mais com um peso pequeno do que sobe com um grande. Por isso, a média dos logaritmos fica abaixo do logaritmo da média. É a desigualdade de Jensen, e o lado esquerdo é o ELBO:
 #
 # $$\mathrm{ELBO} = \mathbb{E}_{q}\!\left[\log \frac{p(x, z)}{q(z)}\right] \;\le\; \log \mathbb{E}_{q}\!\left[\frac{p(x, z)}{q(z)}\right] = \log p(x).$$
 #
-# Na próxima figura, $x$ é A, e $q$ é uma gaussiana escolhida às pressas ($\mu = 0$, $\sigma = 0{,}8$). Dividimos $q$ em doze pedaços de mesma massa; cada ponto é o peso no meio de um deles. O losango preto é a média dos pesos sob todo o $q$, e não só dos doze: ela é $p(x)$. A linha tracejada é o logaritmo dessa média; a cheia, a média dos logaritmos. A faixa entre elas é o que Jensen perde. Ela só se fecharia se todos os pesos fossem iguais.
+# Na próxima figura, $x$ é A, e $q$ é uma gaussiana escolhida às pressas ($\mu = 0$, $\sigma = 0{,}8$). Dividimos $q$ em doze pedaços de mesma massa, e cada ponto mostra o peso no meio de um deles. O losango preto marca a média dos pesos em relação ao $q$ inteiro, e não só a dos doze; essa média é $p(x)$. A linha tracejada é o logaritmo da média, e a cheia é a média dos logaritmos. A faixa entre as duas é o que se perde na desigualdade de Jensen. Ela só desapareceria se todos os pesos fossem iguais.
 
 # %% key="jensen-bound"
 def elbo(x, mu, logvar):
@@ -282,21 +282,21 @@ figure
 # %% [markdown] key="kl-route"
 # ## 4. O segundo caminho: Bayes
 #
-# Jensen diz que algo se perde, mas não o quê. Quem o diz é a *divergência de Kullback-Leibler*. A de $q$ em relação a outra densidade $r$ mede quantos nats, em média, as amostras de $q$ são mais prováveis segundo $q$ do que segundo $r$. De novo por Jensen, ela nunca é negativa:
+# A desigualdade de Jensen diz que algo se perde, mas não diz o quê. Para descobrir, precisamos da *divergência de Kullback-Leibler* de $q$ em relação a outra densidade $r$. Ela mede em quantos nats, em média, as amostras de $q$ são mais prováveis segundo $q$ do que segundo $r$. De novo por Jensen, essa divergência nunca é negativa:
 #
 # $$\mathrm{KL}(q \,\|\, r) = \mathbb{E}_q\!\left[\log \frac{q(z)}{r(z)}\right] = -\,\mathbb{E}_q\!\left[\log \frac{r(z)}{q(z)}\right] \;\ge\; -\log \mathbb{E}_q\!\left[\frac{r(z)}{q(z)}\right] \ge -\log 1 = 0.$$
 #
-# (A última média é menor que 1 se $r$ tem massa onde $q$ não tem.) A divergência só é zero se o quociente é constante, isto é, se $q = r$. Agora a regra de Bayes, para *todo* $z$:
+# (A última média é menor que 1 se $r$ tem massa onde $q$ não tem.) A divergência só é zero se o quociente é constante, isto é, se $q = r$. Agora usamos a regra de Bayes, que vale para *todo* $z$:
 #
 # $$\log p(x) = \log p(x, z) - \log p(z \mid x) = \log \frac{p(x, z)}{q(z)} + \log \frac{q(z)}{p(z \mid x)}.$$
 #
-# Tire a média em relação a $q$. O lado esquerdo não depende de $z$ e fica como está:
+# Tiramos a média dos dois lados em relação a $q$. O lado esquerdo não depende de $z$ e, por isso, fica como está:
 #
 # $$\log p(x) = \underbrace{\mathbb{E}_q\!\left[\log \frac{p(x, z)}{q(z)}\right]}_{\mathrm{ELBO}} + \underbrace{\mathbb{E}_q\!\left[\log \frac{q(z)}{p(z \mid x)}\right]}_{\mathrm{KL}(q \,\|\, p(z \mid x))}.$$
 #
-# Não há desigualdade nenhuma aí. **O que Jensen perde é a divergência de $q$ em relação à posteriori verdadeira.** Ela nunca é negativa, logo o ELBO é um limite inferior; é zero quando $q$ é a posteriori, logo o limite pode ser atingido. E, como $\log p(x)$ não depende de $q$, tudo o que o ELBO sobe quando se muda $q$, a divergência desce. (Na seção 8 o modelo também muda, e isso deixa de valer.)
+# Aqui não há desigualdade nenhuma. **O que se perde na desigualdade de Jensen é a divergência de $q$ em relação à posteriori verdadeira.** Como ela nunca é negativa, o ELBO é um limite inferior. Como se anula quando $q$ é a posteriori, esse limite pode ser atingido. E, como $\log p(x)$ não depende de $q$, quando uma mudança de $q$ faz o ELBO subir, a divergência desce o mesmo tanto. (Na seção 8, o modelo também muda, e isso deixa de valer.)
 #
-# A próxima célula imprime o balanço de A e de B, com o mesmo $q$. Na mesma grade, os dois lados são a mesma soma: que o balanço feche é pura álgebra, e conferi-lo só testa o nosso código. Por isso seguimos também **outro caminho, sem grade**: $\log p(x)$, com 200.000 amostras da priori, e o ELBO, com 200.000 amostras de $q$. A diferença tem de coincidir com a KL da grade, a menos do erro de amostragem.
+# A próxima célula imprime o balanço de A e o de B, com o mesmo $q$ de antes. Na mesma grade, os dois lados são a mesma soma: o balanço fecha por pura álgebra, e conferi-lo só testa o nosso código. Por isso, seguimos também **outro caminho, sem grade**: estimamos $\log p(x)$ com 200.000 amostras da priori e o ELBO com 200.000 amostras de $q$. A menos do erro de amostragem, a diferença entre os dois tem de coincidir com a KL calculada na grade.
 
 # %% key="kl-route-numbers" tags=["nbval-check-output"]
 def kl_to_posterior(x, mu, logvar):
@@ -325,17 +325,17 @@ for name in ("A", "B"):
     assert abs(gap - parts[1]) < 4 * error < 0.1 * parts[1]
 
 # %% [markdown] key="two-terms"
-# ### A forma que se treina
+# ### A forma usada no treinamento
 #
-# O modelo vai num sentido; $q$, no outro. Escrevemos $q(z \mid x)$ para lembrar que cada $x$ tem o seu $q$:
+# O modelo vai num sentido, e $q$ vai no outro. Escrevemos $q(z \mid x)$ para lembrar que cada $x$ tem o seu próprio $q$:
 #
 # $$z \;\; \underset{\textstyle q(z \mid x)}{\overset{\textstyle p(x \mid z)}{\rightleftarrows}} \;\; x, \qquad z \sim p(z).$$
 #
-# Ao fatorar a conjunta, aparecem os dois termos da lição 00:
+# Quando fatoramos a distribuição conjunta, aparecem os dois termos da lição 00:
 #
 # $$\mathrm{ELBO} = \mathbb{E}_q[\log p(x \mid z) + \log p(z) - \log q(z)] = \mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}(q \,\|\, p(z)).$$
 #
-# Cuidado: **há duas divergências de Kullback-Leibler.** A de $q$ em relação à priori está *dentro* do ELBO e tem fórmula. A de $q$ em relação à posteriori é o que *falta* ao ELBO, e não tem fórmula. A célula recolhida confere se o pacote dá os mesmos valores.
+# Cuidado: **há duas divergências de Kullback-Leibler.** A de $q$ em relação à priori está *dentro* do ELBO e tem fórmula. A de $q$ em relação à posteriori é o que *falta* ao ELBO e não tem fórmula. A célula recolhida confere se o pacote dá os mesmos valores que a nossa grade.
 
 # %% key="two-terms-checked" jupyter={"source_hidden": true} tags=["hide-input"]
 class Toy:  # o que o pacote exige de um modelo
@@ -361,9 +361,9 @@ for x in observed.values():
 # %% [markdown] key="pull"
 # ## 5. Mão na massa
 #
-# Escolha uma observação e ajuste a média $\mu$ e a largura $\sigma$ de $q$. À direita, duas barras pendem do zero: a de $\log p(x)$, que não se mexe, pois nenhum $q$ pode mudá-lo, e a do ELBO, que desce mais. A terceira, a lacuna, vai de uma à outra. As barras são cortadas embaixo; os números, não.
+# Escolha uma observação e ajuste a média $\mu$ e a largura $\sigma$ de $q$. À direita, duas barras descem do zero: a de $\log p(x)$, que não se mexe, pois nenhum $q$ altera esse valor, e a do ELBO, que desce mais. A terceira, a da lacuna, vai do fim de uma ao fim da outra. As barras longas demais são cortadas embaixo, mas os números continuam certos.
 #
-# Três coisas para tentar. Com A, feche a lacuna o máximo que puder: você chegará a menos de 0,08 nat, e nunca a zero, porque a posteriori é assimétrica, e a gaussiana, não. Com B, quão perto de 0,7 você chega? A seção 7 diz por que não se chega abaixo disso. Com C, ponha $\mu$ em 0 e veja quanto custa procurar no lugar errado.
+# Experimente três coisas. Com A, reduza a lacuna o máximo que puder: você chegará a menos de 0,08 nat, mas nunca a zero, porque a posteriori é assimétrica e a gaussiana não é. Com B, quão perto de 0,7 você chega? A seção 7 explica por que a lacuna não fica menor que isso. Com C, ponha $\mu$ em 0 e veja quanto custa procurar no lugar errado.
 
 # %% key="pull-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 FLOOR = -9.0  # nats, onde a figura acaba
@@ -428,9 +428,9 @@ assert closest["B"] > 0.7
 # %% [markdown] key="ascent"
 # ## 6. Deixe o gradiente trabalhar
 #
-# Ajustar $q$ para elevar o ELBO chama-se *inferência variacional*; você acaba de fazê-la à mão. A subida por gradiente, em $\mu$ e $\log \sigma^2$, faz isso melhor. Na grade, o gradiente não tem ruído.
+# Ajustar $q$ para aumentar o ELBO é o que se chama *inferência variacional*, e você acaba de fazê-la à mão. O gradiente ascendente, em $\mu$ e $\log \sigma^2$, faz isso melhor. Como a conta é feita na grade, o gradiente não tem ruído.
 #
-# A próxima figura mostra o ELBO de B visto de cima. As curvas de nível ficam 1, 2, 4, 8, 16 e 32 nats abaixo de $\log p(x)$; quanto mais claro, mais alto. A tracejada, 5,36 nats abaixo, tem três ramos, um em volta de cada pico (os dois laterais se fecham fora da figura, embaixo). De quatro pontos de partida (os círculos) saem quatro caminhos, que sobem até as estrelas. Veja onde cada um acaba.
+# A próxima figura mostra o ELBO de B visto de cima. As curvas de nível ficam 1, 2, 4, 8, 16 e 32 nats abaixo de $\log p(x)$, e as regiões mais claras são as mais altas. A curva tracejada, 5,36 nats abaixo, tem três ramos, um em volta de cada pico (os laterais se fecham fora da figura, embaixo). De quatro pontos de partida (os círculos) saem quatro caminhos, que sobem até as estrelas. Veja onde cada um termina.
 
 # %% key="ascent-climb"
 def climb(value, starts, steps=2500, step_size=0.02):
@@ -475,7 +475,7 @@ assert len(around) == 3 > len(beyond)  # a borda fica entre os dois níveis
 figure
 
 # %% [markdown] key="ascent-ends"
-# Dois picos são imagens especulares um do outro, com lacuna de 0,70 nat. O do meio tem lacuna de 5,34: um $q$ largo, estendido sobre as duas corcovas e o vale entre elas. Para sair desse pico bastaria descer uns centésimos de nat, mas o gradiente nunca desce: a subida se detém ali. O resultado depende do ponto de partida.
+# Os dois picos laterais são imagens especulares um do outro e têm a mesma lacuna, de 0,70 nat. No pico do meio, a lacuna é de 5,34: ali, o $q$ é largo e se estende sobre as duas corcovas e o vale entre elas. Para sair desse pico, bastaria descer alguns centésimos de nat, mas o gradiente ascendente nunca desce, e a subida termina ali. O resultado depende, portanto, do ponto de partida.
 
 # %% key="ascent-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 for path, gradient in zip(paths, gradients, strict=True):
@@ -496,11 +496,11 @@ assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 # %% [markdown] key="two-modes"
 # ## 7. Uma posteriori que nenhuma gaussiana imita
 #
-# O $q$ de cada pico alto fica sobre *uma* corcova de B e ignora a outra. Por que não compensa esticar-se sobre as duas? Aqui $p$ abrevia a posteriori, $p(z \mid x)$. $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Onde $q$ põe massa e a posteriori quase não tem, o preço é enorme; onde a posteriori tem massa, e $q$, não, a média nem percebe. Com um vale fundo como o de B, o melhor $q$ se recolhe numa corcova só: ele *busca uma moda*. O melhor, não qualquer um: o pico do meio cobre as duas.
+# Em cada pico alto, o $q$ fica sobre *uma* das corcovas de B e ignora a outra. Por que não compensa cobrir as duas? Aqui, $p$ abrevia a posteriori, $p(z \mid x)$. A divergência $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Se $q$ põe massa onde a posteriori quase não tem nenhuma, o preço é enorme. Se a posteriori tem massa onde $q$ não tem, isso nem entra na média. Com um vale fundo como o de B, o melhor $q$ se concentra numa corcova só: ele *busca uma moda*. Isso vale para o melhor, não para todo pico: o do meio cobre as duas corcovas.
 #
-# O preço de ignorar a metade dá para adivinhar. Dentro da sua corcova, $q$ é mais ou menos o dobro da posteriori, o que custa $\log 2 = 0{,}693$ nat. O resto dos 0,70 vem de a corcova não ser bem gaussiana.
+# Dá para prever o preço de ignorar metade da massa. Na corcova em que está, $q$ é mais ou menos o dobro da posteriori, o que custa $\log 2 = 0{,}693$ nat. O resto dos 0,70 se deve à forma da corcova, que não é exatamente gaussiana.
 #
-# Inverta a divergência, e o que ela pede também se inverte. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média em relação à posteriori: onde *ela* tem massa, $q$ precisa ter alguma. O melhor $q$ agora *cobre a massa*: anulando as derivadas de $\mathbb{E}_p[\log q]$, vê-se que ele tem a média e a variância da posteriori. A próxima célula sobe até ele e compara. Na figura, a curva pontilhada é a outra solução que busca uma moda.
+# Se invertemos a divergência, a exigência também se inverte. Agora, $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média em relação à posteriori: onde *ela* tem massa, $q$ precisa ter alguma. Segundo esse critério, o melhor $q$ *cobre a massa*: anulando as derivadas de $\mathbb{E}_p[\log q]$, vemos que ele tem a média e a variância da posteriori. A próxima célula sobe até ele e compara as duas soluções. Na figura, a curva pontilhada é a outra solução que busca uma moda.
 
 # %% key="two-modes-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 posterior = log_posterior(x).exp()  # (Z,)
@@ -531,7 +531,7 @@ assert 0 < kl_to_posterior(x, *seeking) - math.log(2) < 0.02
 assert posterior[1200] < 0.001 * posterior.max()  # o vale, em z = 0
 
 # %% [markdown] key="two-modes-before"
-# Cada um é o melhor pelo próprio critério e ruim pelo do outro. O $q$ que cobre a massa tem o pico justamente onde a posteriori tem um vale: muito do que ele propõe dificilmente teria produzido $x$. O que busca uma moda só propõe boas explicações e não sabe que há outras.
+# Cada solução é a melhor segundo o próprio critério e é ruim segundo o da outra. O $q$ que cobre a massa tem o pico justamente onde a posteriori tem um vale, e muitos dos valores que ele propõe dificilmente teriam produzido $x$. Já o outro, que busca uma moda, só propõe boas explicações, mas deixa as demais de fora.
 
 # %% key="two-modes-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = figures.picture(
@@ -551,11 +551,11 @@ figure
 # %% [markdown] key="theta"
 # ## 8. E quando o modelo também aprende?
 #
-# No treinamento, os parâmetros $\theta$ do modelo são ajustados para aumentar o mesmo ELBO. O nosso modelo terá um só, $a$, que diz quanto a curva se dobra: $f_a(z) = (z - a \sin z, \frac{3}{2} \cos z)$. Os dados são 40 amostras do modelo verdadeiro, com $a = 2$. A partir de $a = 1$, subimos em rodadas: em cada uma, ajustamos primeiro o $q$ de cada observação e depois $a$, com todos os $q$ fixos. Só $\mathbb{E}_q[\log p(x \mid z)]$ depende de $a$, e é uma parábola em $a$: o vértice sai por mínimos quadrados.
+# No treinamento, os parâmetros $\theta$ do modelo são ajustados para aumentar o mesmo ELBO. O nosso modelo terá um só parâmetro, $a$, que controla quanto a curva se dobra: $f_a(z) = (z - a \sin z, \frac{3}{2} \cos z)$. Os dados são 40 amostras do modelo verdadeiro, em que $a = 2$. Partimos de $a = 1$ e subimos em rodadas: em cada uma, ajustamos primeiro o $q$ de cada observação e depois $a$, com todos os $q$ fixos. Só o termo $\mathbb{E}_q[\log p(x \mid z)]$ depende de $a$. Como ele é uma parábola em $a$, o vértice sai por mínimos quadrados.
 #
-# Com $q$ fixo, o ELBO em função de $\theta$ é uma curva abaixo de $\log p_\theta(x)$. Se $q$ é a posteriori exata no $\theta$ atual, as duas se tocam ali; se, a partir desse ponto, $\theta$ muda e o ELBO sobe, $\log p$ sobe pelo menos o mesmo tanto. É o algoritmo *EM* (esperança-maximização). Se $q$ é uma gaussiana, sobra uma lacuna, **e ela depende de $\theta$**: a subida também vai para onde a lacuna é pequena.
+# Com $q$ fixo, o ELBO em função de $\theta$ é uma curva que fica abaixo de $\log p_\theta(x)$. Se $q$ é a posteriori exata para o $\theta$ atual, as duas curvas se tocam nesse ponto. Se, a partir dali, mudamos $\theta$ e o ELBO sobe, $\log p$ sobe pelo menos o mesmo tanto. É o algoritmo *EM* (esperança-maximização). Se $q$ é uma gaussiana, porém, sobra uma lacuna, **e ela depende de $\theta$**: a subida também é atraída para onde a lacuna é pequena.
 #
-# Fazemos a subida duas vezes, com posterioris exatas e com gaussianas. As duas ficam na região do pico que $\log p$ tem perto de $a = 0{,}8$, e é ali que as comparamos. (Perto de $a = 2$, fora da figura, há outro pico, mais alto; a célula imprime $\log p$ ali.) Na figura, cada curva laranja é o ELBO com os $q$ de uma rodada mantidos fixos, e o ponto sobre ela marca o $a$ em que a rodada começou. A estrela marca onde terminou a subida com gaussianas; o triângulo de ponta para baixo, $\log p$ nesse mesmo $a$; o de ponta para cima, onde terminou a subida com posterioris exatas.
+# Fazemos a subida duas vezes: uma com posterioris exatas, outra com gaussianas. As duas ficam na região do pico que $\log p$ tem perto de $a = 0{,}8$, e é ali que as comparamos. (Perto de $a = 2$, fora da figura, há outro pico, mais alto; a célula imprime $\log p$ ali.) Na figura, cada curva laranja é o ELBO com os $q$ de uma rodada mantidos fixos, e o ponto sobre ela marca o $a$ em que a rodada começou. A estrela marca o fim da subida com gaussianas, e o triângulo de ponta para baixo marca $\log p$ nesse mesmo $a$. O triângulo de ponta para cima marca o fim da subida com posterioris exatas.
 
 # %% key="theta-model" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -640,19 +640,19 @@ assert place[0] < peak[0] - 0.05
 figure
 
 # %% [markdown] key="theta-noticed"
-# O ELBO sobe em todas as rodadas. $\log p$ sobe no começo e depois **desce**: as últimas rodadas ganham porque estreitam a lacuna. Depois de doze rodadas, a subida com gaussianas está em outro $a$, e perde 0,005 nat por observação. Aqui é pouco; o que importa é o sentido.
+# O ELBO sobe em todas as rodadas. Já $\log p$ sobe no começo e depois **desce**: nas últimas rodadas, o ELBO só aumenta porque a lacuna diminui. Depois de doze rodadas, a subida com gaussianas chegou a outro $a$, 0,005 nat por observação abaixo de onde terminou a subida com posterioris exatas. Aqui é pouco, mas o que importa é o sentido.
 #
 # ### O conjunto de dados inteiro
 #
-# Tire a média sobre os dados. Dados e codificador formam uma distribuição conjunta, $p_{\mathrm{data}}(x)\, q(z \mid x)$; o modelo é outra, $p(z)\, p(x \mid z)$. A menos de uma constante, a entropia dos dados, **o ELBO médio é o oposto da divergência da primeira em relação à segunda**:
+# Agora tiramos a média sobre os dados. Os dados e $q$ formam uma distribuição conjunta, $p_{\mathrm{data}}(x)\, q(z \mid x)$, e o modelo forma outra, $p(z)\, p(x \mid z)$. A menos de uma constante (a entropia dos dados com o sinal trocado, que ninguém pode mudar), **o ELBO médio é o oposto da divergência da primeira em relação à segunda**:
 #
 # $$\mathbb{E}_{p_{\mathrm{data}}}\, \mathbb{E}_q\!\left[\log \frac{p(x, z)}{q(z \mid x)}\right] = \mathbb{E}_{p_{\mathrm{data}}}[\log p_{\mathrm{data}}(x)] - \mathrm{KL}(p_{\mathrm{data}}(x)\, q(z \mid x) \,\|\, p(z)\, p(x \mid z)).$$
 #
-# A média de todos os $q(z \mid x)$ é a *posteriori agregada* $\bar q(z)$. Escreva $\log \frac{q(z \mid x)}{p(z)} = \log \frac{q(z \mid x)}{\bar q(z)} + \log \frac{\bar q(z)}{p(z)}$, e a KL de dentro do ELBO se divide em duas:
+# A média de todos os $q(z \mid x)$ é a *posteriori agregada* $\bar q(z)$. Como $\log \frac{q(z \mid x)}{p(z)} = \log \frac{q(z \mid x)}{\bar q(z)} + \log \frac{\bar q(z)}{p(z)}$, a KL que está dentro do ELBO se divide em duas partes:
 #
 # $$\mathbb{E}_{p_{\mathrm{data}}}\, \mathrm{KL}(q(z \mid x) \,\|\, p(z)) = \underbrace{\mathbb{E}_{p_{\mathrm{data}}}\, \mathrm{KL}(q(z \mid x) \,\|\, \bar q(z))}_{\text{informação de } z \text{ sobre } x} + \underbrace{\mathrm{KL}(\bar q(z) \,\|\, p(z))}_{\text{desajuste da priori}}.$$
 #
-# Nas 40 gaussianas de antes, quase tudo é informação:
+# Para as 40 gaussianas da última rodada, quase tudo é informação:
 
 # %% key="aggregate-split" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 q = turns[-1][3]  # (40, Y)
@@ -671,9 +671,9 @@ assert abs(information + misfit - by_formula) < 1e-6
 assert 0 < misfit < information < math.log(40)  # no máximo, z identifica qual é o x
 
 # %% [markdown] key="digit"
-# ## 9. O mesmo balanço, para dígitos
+# ## 9. O mesmo balanço, agora com dígitos
 #
-# Agora deixe de lado o mundo pequeno. O VAE da lição 00 tem duas latentes, e num plano ainda dá para somar. Quatro coisas mudam: 784 pixels pretos ou brancos no lugar de dois números reais, um ruído de Bernoulli no lugar do gaussiano, uma rede no lugar da curva, e a inferência passa a ser *amortizada*: em vez de subir até um $q$ para cada imagem, uma rede, o codificador, aprende a adivinhar $q(z \mid x)$ para todas.
+# Vamos sair do mundo pequeno. O VAE da lição 00 tem duas latentes, e num plano ainda dá para somar. Quatro coisas mudam: os dois números reais dão lugar a 784 pixels pretos ou brancos; o ruído gaussiano, a um ruído de Bernoulli; a curva, a uma rede; e a inferência passa a ser *amortizada*. Em vez de ajustarmos um $q$ para cada imagem, uma única rede, o codificador, aprende a adivinhar $q(z \mid x)$ para todas.
 #
 # Se o modelo ainda não estiver salvo, a próxima célula o treina.
 
@@ -689,7 +689,7 @@ print(say("elbo-data", name=train_images.name, device=device.type))
 del train_images
 
 # %% [markdown] key="digit-many"
-# Primeiro, o conjunto de teste inteiro. `exact.log_likelihood` dá $\log p(x)$ numa grade de 600 × 600 pontos; se, numa grade três vezes mais grossa, a soma de uma imagem mudasse um nat ou mais, ela seria refeita numa mais fina. Para o ELBO, somamos a reconstrução em 8 × 8 pontos de $q$ (quadratura de Gauss-Hermite, feita para médias sobre uma gaussiana), para que o ruído do sorteio não mascare a lacuna; com 64 pontos, o erro pode ser de uns centésimos de nat. `bounds.elbo`, que usa sorteio, precisa dar a mesma média nas primeiras 500 imagens, a menos do erro padrão. A figura é o histograma da lacuna nas imagens de teste, em escala logarítmica.
+# Começamos pelo conjunto de teste inteiro. A função `exact.log_likelihood` calcula $\log p(x)$ numa grade de 600 × 600 pontos. Se, numa grade três vezes mais grossa, a soma de alguma imagem mudasse um nat ou mais, a conta dela seria refeita numa grade mais fina. Para o ELBO, somamos a reconstrução em 8 × 8 pontos de $q$ (quadratura de Gauss-Hermite, própria para médias em relação a uma gaussiana). Assim, o ruído do sorteio não esconde a lacuna; com 64 pontos, o erro pode ser de alguns centésimos de nat. A função `bounds.elbo`, que usa sorteio, precisa dar a mesma média nas primeiras 500 imagens, a menos do erro de amostragem. A figura mostra o histograma da lacuna nas imagens de teste, em escala logarítmica.
 
 # %% key="digit-gaps"
 nodes, weights = map(torch.from_numpy, hermegauss(8))
@@ -733,9 +733,9 @@ ax.legend(fontsize=9)
 figure
 
 # %% [markdown] key="digit-cost"
-# ### Quantas amostras para um dígito?
+# ### Quantas amostras um dígito exige?
 #
-# A fórmula da seção 2 vale aqui, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras bastam para estimar $\log p(x)$ com erro de cerca de 0,1 nat, se vêm da priori e se vêm de uma mistura (metade priori, metade o $q$ do codificador). Por que metade priori, de novo? Por causa das caudas. A rede é linear por partes; longe do centro, os logits crescem no máximo como $|z|$, e a posteriori cai no máximo como $e^{-|z|^2/2 - b|z|}$, para alguma constante $b$. Com $q$ sozinho, a variância contém a integral de $p(z \mid x)^2 / q(z)$, cujo expoente é $-|z|^2 + |z|^2 / (2 \sigma^2)$ mais termos menores: ela é infinita se $\sigma^2 < \frac{1}{2}$ em alguma coordenada, como em quase todos os $q$ deste codificador.
+# A fórmula da seção 2 continua valendo, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras bastam para estimar $\log p(x)$ com erro de cerca de 0,1 nat, sejam elas da priori ou de uma mistura (metade da priori, metade do $q$ do codificador). Por que metade da priori, de novo? Por causa das caudas. A rede é linear por partes; por isso, longe do centro, os logits não crescem mais depressa que $|z|$, e a posteriori não cai mais depressa que $e^{-|z|^2/2 - b|z|}$, para alguma constante $b$. Se usássemos só $q$, a variância conteria a integral de $p(z \mid x)^2 / q(z)$, um quociente cujo expoente é $-|z|^2 + |z|^2 / (2 \sigma^2)$ mais termos menores. Essa integral é infinita se $\sigma^2 < \frac{1}{2}$ em alguma coordenada, o que acontece em quase todos os $q$ deste codificador.
 
 # %% key="digit-needs" jupyter={"source_hidden": true} tags=["hide-input"]
 def draws_needed(x):  # (B, 784) em (3, B): priori, mistura, o que falta a q
@@ -773,9 +773,9 @@ assert many[0].median() > 3 * many[1].median() > 300
 assert missed > 0.1  # 5% se q fosse exato
 
 # %% [markdown] key="digit-balance"
-# Para a maioria das imagens, a mistura precisa de muito menos amostras, mas ainda são muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Lá fora, só a metade da mistura que vem da priori propõe amostras suficientes. E, em cerca de uma imagem em cada cinco, $q$ erra tanto a posteriori que metade das amostras se perde, e a mistura exige até o dobro das amostras da priori.
+# Para a maioria das imagens, a mistura precisa de muito menos amostras que a priori, mas ainda precisa de muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha impressa diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Nessa região, só a metade da mistura que vem da priori gera amostras suficientes. E, em cerca de uma de cada cinco imagens, $q$ cobre tão mal a posteriori que metade das amostras se perde. Nesses casos, a mistura chega a exigir o dobro das amostras da priori.
 #
-# Agora um único dígito, escolhido por uma regra e não a olho: entre os 500, o mais próximo da mediana, ao mesmo tempo, em lacuna, em amostras necessárias e em $\log p(x)$. Que o balanço feche é, de novo, álgebra na mesma grade; por isso a célula recolhida confere $\log p(x)$ por outro caminho, com 200.000 amostras da mistura.
+# Agora, vejamos um único dígito, escolhido por uma regra, e não a olho. Entre os 500, ele é o que fica mais perto da mediana, ao mesmo tempo, na lacuna, no número de amostras necessárias e em $\log p(x)$. De novo, o balanço fecha por pura álgebra, já que a grade é a mesma; por isso, a célula recolhida confere $\log p(x)$ por outro caminho, com 200.000 amostras da mistura.
 
 # %% key="digit-ledger"
 sorts = torch.stack((gaps[:500], many[0], exacts[:500]))  # (3, 500)
@@ -829,7 +829,7 @@ print(say("elbo-digit-sampled", value=sampled, error=error))
 assert abs(sampled - packaged) < 4 * error < gap / 2
 
 # %% [markdown] key="digit-before"
-# Como essa lacuna aparece no plano? A próxima figura tem à esquerda o dígito. No meio está o plano latente: os círculos pontilhados contêm 50% e 95% da priori, e a posteriori é a pequena mancha. À direita, a mancha ampliada, com as regiões que contêm 50% e 95%: as da posteriori, em verde; as do $q$ do codificador, em laranja, tracejadas; e as da gaussiana de coordenadas independentes com o maior ELBO, em preto, pontilhadas. A lacuna que sobra até para essa gaussiana se deve à forma. O resto se deve ao codificador, que adivinhou outra gaussiana.
+# Como essa lacuna aparece no plano? A próxima figura mostra, à esquerda, o dígito. No meio, está o plano latente: os círculos pontilhados contêm 50% e 95% da priori, e a posteriori é a mancha pequena. À direita, essa mancha aparece ampliada, com as regiões que contêm 50% e 95% de cada distribuição: as da posteriori, em verde; as do $q$ do codificador, em laranja, tracejadas; e as da gaussiana de coordenadas independentes com o maior ELBO, em preto, pontilhadas. A parte da lacuna que sobra mesmo com essa gaussiana se deve à forma da posteriori. O resto se deve ao codificador, que adivinhou outra gaussiana.
 
 # %% key="digit-best"
 best = exact.best_gaussian(double, x, grid=300)
@@ -885,7 +885,7 @@ figure
 # %% [markdown] key="answer"
 # ## 10. Então, quão apertado ele é?
 #
-# O ELBO fica exatamente $\mathrm{KL}(q \,\|\, p(z \mid x))$ nats abaixo de $\log p(x)$, nem mais nem menos. Para uma imagem de teste típica, isso dá cerca de um nat e meio. Para uma em cada nove, passa de dez nats, e são essas que puxam a média para bem acima da mediana.
+# O ELBO fica exatamente $\mathrm{KL}(q \,\|\, p(z \mid x))$ nats abaixo de $\log p(x)$, nem mais nem menos. Para uma imagem de teste típica, isso dá cerca de um nat e meio. Para uma imagem em cada nove, a lacuna passa de dez nats, e são essas imagens que puxam a média para bem acima da mediana.
 
 # %% key="answer-measured"
 error = train.standard_error(gaps)
@@ -904,9 +904,9 @@ if test_images.name == "mnist":
     assert 1 / 10 < shares["above"] < 1 / 8
 
 # %% [markdown] key="next"
-# A culpa é da gaussiana, que não consegue tomar a forma da posteriori, ou do codificador, que não achou a melhor? Um dígito não prova nada; a lição 06 separa as duas causas em centenas deles. Como um gradiente atravessa as amostras de $q$, que aqui evitamos com grades, é o assunto da lição 03.
+# A culpa é da gaussiana, que não consegue tomar a forma da posteriori, ou do codificador, que não encontrou a melhor? Um dígito só não prova nada; a lição 06 separa as duas causas em centenas de dígitos. Já a lição 03 mostra como um gradiente atravessa as amostras de $q$, que aqui evitamos com grades.
 #
-# **Para ler.** Kingma e Welling (2013), *Auto-Encoding Variational Bayes*, equações 1 a 3: o segundo caminho. Rezende, Mohamed e Wierstra (2014), que tomaram o primeiro. Burda, Grosse e Salakhutdinov (2015): o exercício 3 é o limite deles. Cremer, Li e Duvenaud (2018), sobre as duas causas da lacuna.
+# **Para ler.** Kingma e Welling (2013), *Auto-Encoding Variational Bayes*, equações 1 a 3, seguem o segundo caminho. Rezende, Mohamed e Wierstra (2014) seguem o primeiro. Burda, Grosse e Salakhutdinov (2015) propõem o limite do exercício 3. Cremer, Li e Duvenaud (2018) tratam das duas causas da lacuna.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
@@ -915,7 +915,7 @@ if test_images.name == "mnist":
 #
 # ### 1. O ELBO numa grade
 #
-# Você recebe o logaritmo de uma conjunta, `log_joint`, de forma `(Z,)`, em pontos igualmente espaçados `z`, `(Z,)`; e os parâmetros de uma gaussiana $q$, `mu` e `logvar`, dois tensores escalares. Devolva o ELBO, um número só. A conjunta da verificação não é a do mundo pequeno, e o espaçamento não é 0,01.
+# Você recebe o logaritmo de uma densidade conjunta, `log_joint`, de forma `(Z,)`, em pontos igualmente espaçados, `z`, de forma `(Z,)`. Recebe também os parâmetros de uma gaussiana $q$, `mu` e `logvar`, que são dois tensores escalares. Devolva o ELBO, um número só. A densidade conjunta usada na verificação não é a do mundo pequeno, e o espaçamento não é 0,01.
 
 # %% key="exercise-grid" tags=["nbval-check-output"]
 def my_elbo(log_joint, z, mu, logvar):
@@ -937,7 +937,7 @@ verdict
 # %% [markdown] key="exercise-kl-text"
 # ### 2. Uma KL por Monte Carlo
 #
-# A KL em relação à priori só tem fórmula porque tudo nela é gaussiano. Com outra priori, seria preciso amostrar. `z`, de forma `(S, B, L)`, são $S$ amostras de $q = \mathcal{N}(\mu, \sigma^2)$ para cada uma de $B$ imagens; `mu` e `logvar` são `(B, L)`. Devolva a estimativa de Monte Carlo de $\mathrm{KL}(q \,\|\, \mathcal{N}(0, I))$, um número por imagem, com exatamente essas amostras. As funções de `densities` podem ajudar: ao contrário da nossa `log_normal`, elas somam no último eixo.
+# A KL em relação à priori só tem fórmula porque tudo nela é gaussiano. Com outra priori, seria preciso amostrar. O tensor `z`, de forma `(S, B, L)`, contém $S$ amostras de $q = \mathcal{N}(\mu, \sigma^2)$ para cada uma das $B$ imagens; `mu` e `logvar` têm forma `(B, L)`. Devolva a estimativa de Monte Carlo de $\mathrm{KL}(q \,\|\, \mathcal{N}(0, I))$, um número por imagem, calculada com exatamente essas amostras. As funções de `densities` podem ajudar: ao contrário da nossa `log_normal`, elas somam ao longo do último eixo.
 
 # %% key="exercise-kl" tags=["nbval-check-output"]
 def my_kl_estimate(z, mu, logvar):
@@ -959,7 +959,7 @@ verdict
 # %% [markdown] key="exercise-bound-text"
 # ### 3. Encontre o erro: um limite que não sobe
 #
-# Com $k$ amostras de $q$, o limite de Burda, Grosse e Salakhutdinov (2015) é $\log \frac{1}{k} \sum_i w_i$. Em média, ele ainda é um limite inferior, e sobe até $\log p(x)$ à medida que $k$ cresce. Alguém escreveu `their_bound` e se surpreendeu: com 1.000 amostras, o limite do conjunto de teste era o mesmo que com uma. Encontre o erro e reescreva a função. `log_weights` tem forma `(k, B)`; um peso pode ser tão pequeno quanto $e^{-900}$.
+# Com $k$ amostras de $q$, o limite de Burda, Grosse e Salakhutdinov (2015) é $\log \frac{1}{k} \sum_i w_i$. Em média, ele ainda é um limite inferior e sobe em direção a $\log p(x)$ à medida que $k$ cresce. Alguém escreveu a função `their_bound` e se surpreendeu: com 1.000 amostras, o limite no conjunto de teste era o mesmo que com uma só, a menos do ruído. Encontre o erro e reescreva a função. O tensor `log_weights` tem forma `(k, B)`, e um peso pode ser tão pequeno quanto $e^{-900}$.
 
 # %% key="exercise-bound" tags=["nbval-check-output"]
 def their_bound(log_weights):
@@ -984,7 +984,7 @@ verdict
 # %% [markdown] key="exercise-mixture-text"
 # ### 4. Encontre o erro: uma priori errada nos cantos
 #
-# Outra priori: uma mistura de duas gaussianas de mesmo peso, com centros em $(3, 3)$ e $(-3, -3)$ e covariância identidade. `their_log_prior` deveria devolver a log-densidade dela em cada linha de `z`, `(B, 2)`. No ponto $(3, -3)$, longe dos dois centros, ela diz $-3{,}22$; o valor certo é $-19{,}84$. O que a função pôs ali, e quantas modas tem, ao todo, a densidade que ela devolve? Reescreva a função.
+# Agora a priori é outra: uma mistura de duas gaussianas de mesmo peso, com centros em $(3, 3)$ e $(-3, -3)$ e covariância identidade. A função `their_log_prior` deveria devolver a log-densidade dessa mistura em cada linha de `z`, de forma `(B, 2)`. No ponto $(3, -3)$, longe dos dois centros, ela devolve $-3{,}22$, mas o valor certo é $-19{,}84$. O que a função pôs ali? E quantas modas tem, ao todo, a densidade que ela devolve? Reescreva a função.
 
 # %% key="exercise-mixture" tags=["nbval-check-output"]
 centres = float64([[3.0, 3.0], [-3.0, -3.0]])  # (K, 2)
@@ -1016,8 +1016,8 @@ assert (round(wrong, 2), round(right, 2)) == (-3.22, -19.84)
 verdict
 
 # %% [markdown] key="solution-mixture-text"
-# <details><summary>Resposta à pergunta</summary>
+# <details><summary>Resposta às perguntas</summary>
 #
-# Ela pôs ali uma moda. A densidade que devolve é o produto de duas misturas de uma dimensão: cada coordenada escolhe um centro sem olhar a outra. Essa densidade tem quatro modas de mesma massa, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. Primeiro se soma sobre as coordenadas, em cada componente; só depois se mistura. E o treinamento não reclama, porque essa densidade também tem integral 1.
+# A função pôs ali uma moda. A densidade que ela devolve é o produto de duas misturas unidimensionais: cada coordenada escolhe um centro sem levar em conta a outra. Essa densidade tem quatro modas de mesma massa, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. O certo é primeiro somar sobre as coordenadas, em cada componente, e só depois misturar. O treinamento não acusa o erro, porque a integral dessa densidade também é 1.
 #
 # </details>

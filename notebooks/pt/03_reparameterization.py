@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # Como um gradiente atravessa um sorteio?
 #
-# Entre o codificador e o decodificador há um sorteio. O treinamento precisa de uma derivada, e um sorteio não tem nenhuma. A lição 00 saiu do aperto com uma linha, $z = \mu + \sigma\,\varepsilon$. Por que essa linha funciona, quanto custariam as alternativas e quando ela falha?
+# Entre o codificador e o decodificador há um sorteio. O treinamento precisa de uma derivada, e um sorteio não tem derivada. A lição 00 saiu do aperto com uma única linha, $z = \mu + \sigma\,\varepsilon$. Por que essa linha funciona? Quanto custariam as alternativas? E quando ela falha?
 #
-# **Ao final, você saberá** escrever três estimadores do mesmo gradiente, dizer quais não têm viés e quanto ruído cada um tem, escolher entre eles diante de uma distribuição que você nunca viu, e reconhecer erros que não geram mensagem nenhuma: um codificador bloqueado, uma linha de base que vê a própria amostra, um objetivo substituto com $z$ preso ao grafo. Sempre que for possível calcular o gradiente exato, você comparará os estimadores com ele.
+# **Ao final, você saberá** escrever três estimadores do mesmo gradiente, dizer quais não têm viés, avaliar o ruído de cada um e escolher entre eles diante de uma distribuição que você nunca viu. Saberá também reconhecer erros que não geram mensagem nenhuma: um codificador bloqueado, uma linha de base que vê a própria amostra, um objetivo substituto com $z$ preso ao grafo. Sempre que for possível calcular o gradiente exato, você comparará os estimadores com ele.
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 40 minutos de leitura; cerca de um minuto de processamento, e até um minuto a mais se o modelo treinado ainda não estiver no cache. As células que apenas verificam, desenham ou reúnem números estão recolhidas. `say` devolve uma frase do curso.
+# **Tempo:** 40 minutos de leitura; cerca de um minuto de processamento, e até um minuto a mais se o modelo treinado ainda não estiver no cache. As células que apenas fazem verificações, desenham figuras ou reúnem números estão recolhidas. A função `say` devolve uma frase do curso.
 
 # %% key="setup"
 import copy
@@ -41,7 +41,7 @@ use_language("pt")
 # %% [markdown] key="blocked-text"
 # ## 1. O muro
 #
-# Primeiro, veja o que dá errado. A célula abaixo amostra $z$ de uma normal como qualquer um faria, eleva ao quadrado e pede ao PyTorch a derivada em relação a $\mu$ e a $\sigma$. O PyTorch se recusa: a amostra sai como um número solto, que já não sabe de onde veio.
+# Primeiro, veja o que dá errado. A célula abaixo amostra $z$ de uma normal, como qualquer um faria, eleva a amostra ao quadrado e pede ao PyTorch a derivada em relação a $\mu$ e a $\sigma$. O PyTorch se recusa: a amostra é um número solto, sem nenhum registro de onde veio.
 
 # %% key="blocked" tags=["nbval-check-output"]
 mu = torch.tensor(0.6, requires_grad=True)
@@ -63,13 +63,13 @@ assert sigma.grad is None
 # %% [markdown] key="average-text"
 # ## 2. O que tem derivada
 #
-# Uma amostra não tem derivada. Mas o que nos interessa não é uma amostra: é a *média* $\mathbb{E}_{q(z)}[f(z)]$, que queremos aumentar, com $q = \mathcal{N}(\mu, \sigma^2)$. E a média varia suavemente com $\mu$, porque a curva em sino desliza inteira sobre $f$.
+# Uma amostra não tem derivada. Mas o que nos interessa não é uma amostra, e sim a *média* $\mathbb{E}_{q(z)}[f(z)]$, com $q = \mathcal{N}(\mu, \sigma^2)$: é ela que queremos aumentar. E a média varia suavemente com $\mu$, pois é a curva em sino inteira que desliza sobre $f$.
 #
-# Para ter com que comparar, tome uma $f$ cuja média tenha fórmula: $f(z) = z^2 + \sin 3z$. Sob $q$, como $\mathbb{E}[e^{3iz}] = e^{3i\mu - 9\sigma^2/2}$,
+# Para ter com que comparar, tome uma função $f$ cuja média tenha fórmula: $f(z) = z^2 + \sin 3z$. Sob $q$, como $\mathbb{E}[e^{3iz}] = e^{3i\mu - 9\sigma^2/2}$, temos
 #
 # $$\mathbb{E}[f(z)] = \mu^2 + \sigma^2 + e^{-9\sigma^2/2} \sin 3\mu.$$
 #
-# O gradiente dessa fórmula, em relação a $\mu$ e a $\log \sigma^2$ (por que o logaritmo: seção 11), é a **resposta exata** com que compararemos os estimadores das seções 3 a 6. Vamos calculá-lo em $\mu = 0{,}6$, $\sigma = 0{,}5$. A célula faz isso e confere o resultado com uma integral numérica, que não conhece nem a fórmula nem a derivada dela.
+# O gradiente dessa fórmula em relação a $\mu$ e a $\log \sigma^2$ (a seção 11 explica por que o logaritmo) é a **resposta exata** com que compararemos os estimadores das seções 3 a 6. Vamos calculá-lo em $\mu = 0{,}6$ e $\sigma = 0{,}5$. A célula faz a conta e confere o resultado com uma integral numérica, que não usa nem a fórmula nem a derivada dela.
 
 # %% key="average" tags=["nbval-check-output"]
 def f(z):
@@ -107,7 +107,7 @@ print(
 )
 
 # %% [markdown] key="average-seen"
-# A figura mostra os dois lados da questão. À esquerda, $f$ e duas curvas em sino. À direita, a média de $f$ enquanto a curva desliza. Como a média aplaina as ondas, resta cerca de um terço da altura delas; à direita de $\mu = 0$, vê-se apenas uma leve ondulação. A reta tracejada toca a curva no nosso $\mu$. Sua inclinação é a derivada em relação a $\mu$ que a célula acima imprimiu.
+# À esquerda da figura estão $f$ e duas curvas em sino; à direita, a média de $f$ à medida que a curva desliza. A média aplaina as ondas: resta cerca de um terço da altura delas e, à direita de $\mu = 0$, vê-se apenas uma leve ondulação. A reta tracejada é tangente à curva no valor de $\mu$ que escolhemos. Sua inclinação é a derivada em relação a $\mu$ que a célula acima imprimiu.
 
 # %% key="average-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
@@ -133,15 +133,15 @@ figure
 # %% [markdown] key="score-text"
 # ## 3. O primeiro caminho: derivar a densidade
 #
-# Escreva a média como integral, $\int f(z)\, q(z)\, dz$. Os parâmetros estão em $q(z)$, e $q$ é derivável. Passe o gradiente para dentro da integral: $\nabla \int f q\, dz = \int f\, \nabla q\, dz = \int f\, q\, \nabla \log q\, dz$. É de novo uma média sob $q$:
+# Escreva a média como uma integral, $\int f(z)\, q(z)\, dz$. Os parâmetros estão em $q(z)$, e $q$ é derivável em relação a eles. Passe o gradiente para dentro da integral: $\nabla \int f q\, dz = \int f\, \nabla q\, dz = \int f\, q\, \nabla \log q\, dz$. O resultado é, de novo, uma média sob $q$:
 #
 # $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[f(z)\, \nabla \log q(z)\big].$$
 #
-# É o **estimador pela função escore** (Williams, 1992, chama-o de REINFORCE). Ele nunca deriva $f$, que pode ser o placar de um jogo, a saída de um programa ou a resposta de uma pessoa. A derivada $\nabla \log q(z)$ chama-se *escore*. Para a normal, ele cabe em duas linhas. Com $\varepsilon = (z - \mu)/\sigma$,
+# É o **estimador por função escore**, que Williams (1992) chama de REINFORCE. Ele nunca deriva $f$, que pode ser o placar de um jogo, a saída de um programa ou a resposta de uma pessoa. A derivada $\nabla \log q(z)$ chama-se *escore*. No caso da normal, o escore é curto. Com $\varepsilon = (z - \mu)/\sigma$,
 #
 # $$\frac{\partial \log q}{\partial \mu} = \frac{\varepsilon}{\sigma}, \qquad \frac{\partial \log q}{\partial \log \sigma^2} = \frac{\varepsilon^2 - 1}{2}.$$
 #
-# A célula sorteia 5.000 grupos de quatro amostras. Cada grupo de quatro dá *uma* estimativa do gradiente. A média das 5.000 estimativas tem de ficar a menos de quatro erros padrão do gradiente exato.
+# A célula sorteia 5.000 grupos de quatro amostras, e cada grupo dá *uma* estimativa do gradiente. A média das 5.000 estimativas tem de ficar a menos de quatro erros padrão do gradiente exato.
 
 # %% key="score"
 groups, draws = 5000, 4
@@ -172,15 +172,15 @@ def is_unbiased(each, target):
 assert is_unbiased(by_score, exact_gradient)
 
 # %% [markdown] key="baseline-text"
-# ## 4. O mesmo, com uma linha de base
+# ## 4. O mesmo estimador, com uma linha de base
 #
 # Some 1.000 a $f$. O gradiente da média não muda, mas cada termo $f(z)\,\nabla \log q(z)$ fica enorme, ora positivo, ora negativo. O ruído explode à toa. O remédio é subtrair um número $b$ próximo do valor típico de $f$:
 #
 # $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[(f(z) - b)\, \nabla \log q(z)\big].$$
 #
-# A média continua certa porque o escore tem média zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Repare no primeiro sinal de igual: $b$ saiu da média. **Isso só vale se $b$ não depender da própria amostra.** Esse $b$ pode ser uma constante, uma função da entrada (num VAE, da imagem) ou a média de $f$ nas *outras* amostras do grupo (*leave-one-out*).
+# A média continua certa porque o escore tem média zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Repare no primeiro sinal de igual: foi ali que $b$ saiu da média. **Isso só vale se $b$ não depender da própria amostra.** Esse $b$ pode ser uma constante, uma função da entrada (num VAE, da imagem) ou a média de $f$ nas *outras* amostras do grupo (*leave-one-out*).
 #
-# E a média do grupo inteiro, com a própria amostra dentro? Parece a mesma coisa. Seja $S$ o número de amostras do grupo, $f_i$ o valor na amostra $i$ e $\bar f$ a média de todas. Então $f_i - \bar f = (1 - 1/S)(f_i - \bar f_{-i})$, em que $\bar f_{-i}$ é a média das outras: logo, a estimativa inteira fica multiplicada por $1 - 1/S$. Com quatro amostras, perde-se um quarto do gradiente; com duas, metade. Num VAE, isso atinge o termo de reconstrução, mas não a KL, e o treinamento passa a maximizar outro objetivo. A célula imprime o que resta do gradiente exato.
+# E a média do grupo inteiro, que inclui a própria amostra? Parece a mesma coisa, mas não é. Seja $S$ o número de amostras do grupo, $f_i$ o valor na amostra $i$ e $\bar f$ a média de todas. Então $f_i - \bar f = (1 - 1/S)(f_i - \bar f_{-i})$, em que $\bar f_{-i}$ é a média das outras. Logo, a estimativa inteira fica multiplicada por $1 - 1/S$: com quatro amostras, perde-se um quarto do gradiente; com duas, metade. Num VAE, isso atinge o termo de reconstrução, mas não a KL, e o treinamento passa a maximizar outro objetivo. A célula imprime o que resta do gradiente exato.
 
 # %% key="baseline"
 values = f(z)  # (G, S)
@@ -199,11 +199,11 @@ told = {"exact": exact_gradient[0].item(), "others": mean, "error": error}
 print(say("gradients-own-draw", **told, own=own))
 
 # %% [markdown] key="pathwise-text"
-# ## 5. O ruído fora, os parâmetros dentro
+# ## 5. O ruído do lado de fora, os parâmetros do lado de dentro
 #
-# O segundo caminho mexe no sorteio, e não na densidade. Amostre $\varepsilon$ de $\mathcal{N}(0, 1)$, que não tem parâmetro nenhum, e *calcule* $z = \mu + \sigma\,\varepsilon$. Os parâmetros saíram da distribuição de $z$ e entraram no cálculo que produz $z$. E esse cálculo tem derivada: como a distribuição de $\varepsilon$ não tem parâmetros, $\nabla\, \mathbb{E}_q[f(z)] = \nabla\, \mathbb{E}_\varepsilon[f(\mu + \sigma\varepsilon)] = \mathbb{E}_\varepsilon[\nabla f(\mu + \sigma\varepsilon)]$.
+# O segundo caminho mexe no sorteio, e não na densidade. Amostre $\varepsilon$ de $\mathcal{N}(0, 1)$, que não tem parâmetro nenhum, e *calcule* $z = \mu + \sigma\,\varepsilon$. Os parâmetros, que estavam na distribuição de $z$, passaram para o cálculo que produz $z$. E um cálculo tem derivada: como a distribuição de $\varepsilon$ não tem parâmetros, vale $\nabla\, \mathbb{E}_q[f(z)] = \nabla\, \mathbb{E}_\varepsilon[f(\mu + \sigma\varepsilon)] = \mathbb{E}_\varepsilon[\nabla f(\mu + \sigma\varepsilon)]$.
 #
-# A figura mostra os dois grafos. As setas pretas são a passagem direta. As tracejadas trazem o gradiente de volta. À esquerda, ele encontra o sorteio e para. À direita, o sorteio fica de lado, fora do caminho que liga $f$ a $\mu$ e $\sigma$. Para $\varepsilon$ não vai gradiente nenhum: ali não há o que aprender.
+# A figura mostra os dois grafos de computação. As setas pretas representam o cálculo de ida; as tracejadas trazem o gradiente de volta. À esquerda, o gradiente chega ao sorteio e para. À direita, o sorteio fica de lado, fora do caminho que liga $f$ a $\mu$ e a $\sigma$. Nenhum gradiente vai até $\varepsilon$, pois ali não há o que aprender.
 
 # %% key="pathwise-graphs" jupyter={"source_hidden": true} tags=["hide-input"]
 def box(ax, at, text, color, style="-"):
@@ -247,11 +247,11 @@ right.set_title(say("gradients-graph-path"), loc="left", fontsize=10)
 figure
 
 # %% [markdown] key="pathwise-derivatives"
-# Nesse caminho, a regra da cadeia dá, para uma amostra e com $\partial \sigma / \partial \log \sigma^2 = \sigma / 2$,
+# Nesse caminho, para uma amostra e com $\partial \sigma / \partial \log \sigma^2 = \sigma / 2$, a regra da cadeia dá
 #
 # $$\frac{\partial f}{\partial \mu} = f'(z), \qquad \frac{\partial f}{\partial \log \sigma^2} = f'(z)\, \frac{\sigma\,\varepsilon}{2}.$$
 #
-# É o **estimador por trajetória**, ou truque da reparametrização (Kingma e Welling, 2013; Rezende, Mohamed e Wierstra, 2014). Ele pede o que o primeiro caminho dispensava: a inclinação $f'$. A célula escreve o estimador, confere-o com o autograd e compara a média dele com o gradiente exato, como antes.
+# É o **estimador por trajetória**, ou truque da reparametrização (Kingma e Welling, 2013; Rezende, Mohamed e Wierstra, 2014). Ele exige o que o primeiro caminho dispensava: a inclinação $f'$. A célula implementa o estimador, confere-o com o autograd e, como antes, compara a média das estimativas com o gradiente exato.
 
 # %% key="pathwise"
 def slope(z):
@@ -266,7 +266,7 @@ by_autograd = torch.stack(torch.autograd.grad(through, (mu, logvar)))
 assert torch.allclose(by_path[:, 0, 0], by_autograd)
 
 # %% [markdown] key="rsample-text"
-# O PyTorch tem os dois tipos de amostra. `sample` é o muro da seção 1. `rsample` é a nossa: com a mesma semente, devolve os mesmos números, e o mesmo gradiente chega a $\mu$ e a $\sigma$.
+# O PyTorch oferece os dois tipos de amostra. Com `sample`, esbarramos no muro da seção 1. Já `rsample` faz o mesmo que fizemos: com a mesma semente, devolve os mesmos números, e o mesmo gradiente chega a $\mu$ e a $\sigma$.
 
 # %% key="rsample" tags=["nbval-check-output"]
 parameters = torch.tensor([0.6, 0.5], requires_grad=True)
@@ -283,11 +283,11 @@ assert torch.allclose(gradient_of_theirs, gradient_of_ours, rtol=1e-4)
 print(say("gradients-rsample", gap=(theirs - ours).abs().max().item()))
 
 # %% [markdown] key="race-text"
-# ## 6. Quatro respostas, quatro ruídos
+# ## 6. Quatro respostas, quatro níveis de ruído
 #
-# Os três estimadores acertam na média, e a forma fechada acerta sem média nenhuma. O que os distingue é a **variância**: a média do quadrado da distância entre uma estimativa, feita com um grupo de quatro amostras, e o valor exato. No treinamento, cada imagem recebe um grupo desses por passo, muitas vezes de uma amostra só. É esse o ruído que o otimizador enfrenta.
+# Os três estimadores acertam na média, e a forma fechada acerta sem precisar de média. O que os distingue é a **variância**: a média do quadrado da distância entre o valor exato e uma estimativa feita com um grupo de quatro amostras. No treinamento, cada imagem recebe uma estimativa dessas por passo, muitas vezes com uma amostra só. É com esse ruído que o otimizador tem de lidar.
 #
-# Uma variância calculada com amostras também é incerta. O *bootstrap* diz quanto: sorteie, com reposição, 5.000 grupos dos nossos 5.000, recalcule a variância e faça isso mil vezes. Os 95% centrais dos resultados são o intervalo entre colchetes. Para a função escore e a trajetória, a variância exata também é conhecida, pela integral numérica (quadratura) da seção 2. Uma célula recolhida confere se a variância estimada fica a menos de quatro erros padrão da exata.
+# Uma variância calculada com amostras também é incerta, e o *bootstrap* diz quanto: sorteie, com reposição, 5.000 grupos entre os nossos 5.000, recalcule a variância e repita isso mil vezes. Os 95% centrais dos resultados formam o intervalo entre colchetes. Para a função escore e a trajetória, também conhecemos a variância exata, pela integral numérica (quadratura) da seção 2. Uma célula recolhida confere se a variância estimada fica a menos de quatro erros padrão da exata.
 
 # %% key="race"
 def resampled_variances(estimates, repeats=1000):  # (..., G) para (..., R)
@@ -345,9 +345,9 @@ axes[0].set_ylabel(say("gradients-count"))
 figure
 
 # %% [markdown] key="race-ratio-text"
-# Os três histogramas de 5.000 estimativas da derivada em relação à média de $q$ têm os mesmos eixos. A linha tracejada marca o valor exato. Ela é a média dos três, mas não o pico dos dois primeiros, que são assimétricos: muitas estimativas um pouco baixas, e umas poucas altas demais. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **boa parte da variância vem das caudas**. A linha de base apara sobretudo a da esquerda.
+# Cada histograma reúne 5.000 estimativas da derivada em relação à média de $q$, e os três têm os mesmos eixos. A linha tracejada marca o valor exato. Ele é a média dos três, mas não o pico dos dois primeiros, que são assimétricos: há muitas estimativas um pouco baixas e umas poucas altas demais. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **boa parte da variância vem das caudas**. A linha de base encurta um pouco as duas.
 #
-# De quanto é a diferença? A célula divide as variâncias. Uma razão de 3 significa que a função escore precisa do triplo de amostras para ser igualmente boa.
+# Qual é o tamanho da diferença? A célula divide as variâncias. Uma razão de 3 significa que a função escore precisa do triplo de amostras para ser tão precisa quanto a trajetória.
 
 # %% key="race-ratio"
 for name in ("score", "baseline"):
@@ -362,13 +362,13 @@ for name in ("score", "baseline"):
 # %% [markdown] key="panel-text"
 # ## 7. Mexendo nas setas
 #
-# Agora é você quem move $\mu$, $\sigma$ e $\varepsilon$. À esquerda estão a curva em sino $q$, o ponto $z = \mu + \sigma\varepsilon$ e a inclinação de $f$ ali. A seta na base é o passo $\sigma\varepsilon$, de $\mu$ até $z$. À direita está o gradiente que chega: a $\mu$ chega a própria inclinação, pois $\partial z/\partial \mu = 1$; a $\sigma$ (aqui o próprio $\sigma$, não o logaritmo), pois $\partial z / \partial \sigma = \varepsilon$, a inclinação vezes $\varepsilon$. Os losangos são as médias exatas, que uma amostra sozinha não revela. (A altura da curva em sino está fora de escala.)
+# Agora é você quem move $\mu$, $\sigma$ e $\varepsilon$. À esquerda estão a curva em sino $q$, o ponto $z = \mu + \sigma\varepsilon$ e a inclinação de $f$ nesse ponto. A seta na base é o passo $\sigma\varepsilon$, de $\mu$ até $z$. À direita está o gradiente que chega a cada parâmetro. A $\mu$ chega a própria inclinação, pois $\partial z/\partial \mu = 1$. Para $\sigma$ (aqui é o próprio $\sigma$, e não o logaritmo), temos $\partial z / \partial \sigma = \varepsilon$, e por isso o que chega é a inclinação vezes $\varepsilon$. Os losangos marcam as médias exatas, que uma amostra sozinha não revela. (A altura da curva em sino está fora de escala.)
 #
-# Três coisas para experimentar. Com $\varepsilon = 0$, o que chega a $\sigma$? Troque o sinal de $\varepsilon$: se $f$ fosse uma reta (só pense: o painel não tem controle para isso), qual das duas setas mudaria de lado? E, com o menor $\sigma$, experimente vários $\varepsilon$: a seta de cima fica mais perto do losango do que com o maior $\sigma$?
+# Experimente três coisas. Com $\varepsilon = 0$, o que chega a $\sigma$? Troque o sinal de $\varepsilon$ e imagine que $f$ fosse uma reta (o painel não tem controle para isso): qual das duas setas mudaria de lado? Por fim, com o menor $\sigma$, varie $\varepsilon$: a ponta da seta de cima fica mais perto do losango do que com o maior $\sigma$?
 #
 # <details><summary>Respostas</summary>
 #
-# Nada, porque a inclinação é multiplicada por zero. Só a de baixo: a inclinação de uma reta é a mesma em todo lugar. Em geral, sim: $f'$ muda menos dentro de um $q$ estreito.
+# Não chega nada, porque a inclinação é multiplicada por zero. Só a seta de baixo mudaria de lado, pois a inclinação de uma reta é a mesma em toda parte. Em geral, sim: $f'$ varia menos dentro de um $q$ estreito.
 #
 # </details>
 
@@ -435,9 +435,9 @@ assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
 # %% [markdown] key="waves-text"
 # ## 8. A trajetória ganha sempre?
 #
-# Costuma-se dizer que sim. Não é verdade. Tome $f(z) = \sin(a z + \varphi)$ e calcule a variância de cada estimador, em média sobre todas as fases $\varphi$. O termo da função escore nunca passa de $|\varepsilon|/\sigma$, por mais depressa que $f$ oscile. O da trajetória é a inclinação, que cresce com $a$. Para a derivada em $\mu$: sobre todas as fases, $\sin^2$ e $\cos^2$ têm média $\frac{1}{2}$, e $\mathbb{E}[\varepsilon^2] = 1$; logo, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$. Os dois têm a mesma média, e por isso as variâncias são iguais onde as médias dos quadrados são iguais. **As curvas da figura no fim desta seção se cruzam exatamente em $a\sigma = 1$**: onde a fase de $f$ avança um radiano em um desvio padrão de $q$. A primeira célula encontra o mesmo por quadratura.
+# Costuma-se dizer que sim, mas não é verdade. Tome $f(z) = \sin(a z + \varphi)$ e calcule a variância de cada estimador, em média sobre todas as fases $\varphi$. O termo da função escore nunca passa, em módulo, de $|\varepsilon|/\sigma$, por mais depressa que $f$ oscile. O da trajetória é a inclinação, que cresce com $a$. Vejamos a derivada em relação a $\mu$. Sobre todas as fases, $\sin^2$ e $\cos^2$ têm média $\frac{1}{2}$, e $\mathbb{E}[\varepsilon^2] = 1$; logo, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$. Como os dois termos têm a mesma média, as variâncias são iguais onde as médias dos quadrados o são. **As curvas da figura no fim desta seção se cruzam exatamente em $a\sigma = 1$**, isto é, onde a fase de $f$ avança um radiano em um desvio padrão de $q$. A primeira célula chega ao mesmo ponto por quadratura.
 #
-# A segunda experimenta o caso extremo, um degrau: $f(z) = 1$ se $z > 0$, senão $0$. A inclinação é zero onde quer que exista. O autograd manda então zero pela trajetória, em toda amostra: sem ruído algum, e errado. A média é $P(z > 0) = \Phi(\mu / \sigma)$, e a derivada dela em $\mu$ é $q(0)$. A função escore a encontra. Também a encontra quem desloca $\mu$ e observa a média.
+# A segunda célula testa o caso extremo, um degrau: $f(z) = 1$ se $z > 0$, e $0$ caso contrário. A inclinação é zero em todo ponto onde existe. Por isso, o autograd manda zero pela trajetória em toda amostra: um resultado sem ruído algum, mas errado. A média é $P(z > 0) = \Phi(\mu / \sigma)$, e a derivada dela em relação a $\mu$ é $q(0)$. A função escore a encontra, assim como quem desloca $\mu$ e observa a média.
 
 # %% key="waves" tags=["nbval-check-output"]
 fine, fine_weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(100))
@@ -490,14 +490,14 @@ ax.legend(fontsize=9, frameon=False)
 figure
 
 # %% [markdown] key="waves-moral"
-# A trajetória, portanto, não é boa por natureza. Ela é boa **onde $f$ quase não se curva na largura de $q$**, e só é correta se $f$ não tiver salto algum. A $f$ de um VAE é assim? É o que vamos medir.
+# A trajetória, portanto, não é boa por si só. Ela é boa **onde $f$ quase não se curva ao longo da largura de $q$** e só é correta se $f$ não tiver salto algum. A $f$ de um VAE é assim? É o que vamos medir.
 
 # %% [markdown] key="vae-text"
 # ## 9. Os estimadores num VAE de verdade, comparados com o gradiente exato
 #
-# O modelo é o da lição 00: duas latentes, treinado por 15 épocas, guardado no cache. Tome uma imagem de teste. O codificador dá $q = \mathcal{N}(\mu, \sigma^2)$: duas médias e duas log-variâncias. O ELBO é $\mathbb{E}_q[\log p(x \mid z)]$ menos uma KL que tem fórmula fechada, com $\partial / \partial \mu = \mu$ e $\partial / \partial \log \sigma^2 = (\sigma^2 - 1) / 2$. Logo $f(z) = \log p(x \mid z)$, uma soma sobre 784 pixels.
+# O modelo é o da lição 00: tem duas latentes, foi treinado por 15 épocas e está guardado no cache. Tome uma imagem de teste. Para ela, o codificador dá $q = \mathcal{N}(\mu, \sigma^2)$, isto é, duas médias e duas log-variâncias. O ELBO é $\mathbb{E}_q[\log p(x \mid z)]$ menos uma KL de fórmula fechada, cujas derivadas são $\partial / \partial \mu = \mu$ e $\partial / \partial \log \sigma^2 = (\sigma^2 - 1) / 2$. Logo, $f(z) = \log p(x \mid z)$, uma soma sobre 784 pixels.
 #
-# Aqui não há forma fechada. Mas as latentes são só duas, e a integral sobre $q$ é uma soma numa grade do plano. O gradiente procurado, quatro números, sai da derivada da densidade na grade; em momento algum se deriva $f$.
+# Desta vez, a média não tem forma fechada. Mas, como as latentes são só duas, a integral sobre $q$ vira uma soma numa grade do plano. O gradiente procurado, que tem quatro números, sai da derivada da densidade na grade; em momento algum se deriva $f$.
 
 # %% key="vae-model"
 device = torch.device("cpu")
@@ -568,9 +568,9 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
     print(say("gradients-vae-exact", name=name, **told))
 
 # %% [markdown] key="vae-estimators-text"
-# Os dois números de cada linha vêm de somas diferentes e concordam até onde somas em grades podem concordar: o decodificador tem ReLUs e, com elas, vincos. (Um vinco não é um salto: a trajetória continua sem viés.)
+# Os dois números de cada linha vêm de somas diferentes e concordam até onde se pode esperar de somas em grades: o decodificador tem ReLUs, e elas produzem vincos. (Um vinco não é um salto: a trajetória continua sem viés.)
 #
-# Agora os estimadores, com 2.000 grupos de quatro amostras. A KL tem fórmula, e todos tiram dela essa parte do gradiente; só o termo de reconstrução é estimado. A média de cada um tem de ficar, de novo, a menos de quatro erros padrão do gradiente exato, em cada um dos quatro números. Antes de executar, arrisque um palpite: de quantas amostras cada um precisa para que o ruído em $\mu$ não passe do tamanho do próprio gradiente? Nas seções anteriores, a média de $f$ ficava perto de 1. Aqui $f$ é a log-probabilidade de 784 pixels, dezenas ou centenas de nats abaixo de zero; o que importa, porém, é quanto ela varia dentro de $q$: *poucos* nats.
+# Vamos aos estimadores, com 2.000 grupos de quatro amostras. A parte do gradiente que vem da KL tem fórmula e é comum a todos; só o termo de reconstrução é estimado. De novo, a média de cada estimador tem de ficar a menos de quatro erros padrão do gradiente exato, em cada um dos quatro números. Antes de executar a célula, arrisque um palpite: de quantas amostras cada estimador precisa para que o ruído em $\mu$ não seja maior que o próprio gradiente? Nas seções anteriores, a média de $f$ ficava perto de 1. Aqui, $f$ é a log-probabilidade de 784 pixels e fica dezenas ou centenas de nats abaixo de zero. Para o gradiente, porém, só importa quanto ela varia dentro de $q$, e ela varia *poucos* nats.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
@@ -608,9 +608,9 @@ for name, each in vae_estimators.items():
     print(say("gradients-vae-row", name=say(f"gradients-way-{name}"), **row))
 
 # %% [markdown] key="vae-many-text"
-# O último número de cada linha diz quantas amostras são necessárias, nesta imagem, para que o ruído no gradiente em relação a $\mu$, as duas médias juntas, seja apenas do tamanho do próprio gradiente.
+# O último número de cada linha diz quantas amostras são necessárias, nesta imagem, para que o ruído no gradiente em relação a $\mu$ (as duas médias juntas) não passe do tamanho do próprio gradiente.
 #
-# Uma imagem é só uma imagem. As duas células recolhidas calculam a variância dos três estimadores em 400 imagens de teste. Em vez de sortear, elas fazem, para cada $q$, uma soma ponderada sobre 144 pontos. (Com a média das outras como linha de base, a estimativa é $\frac{1}{S - 1} \sum_i (f_i - \bar f)\, s_i$, a covariância amostral entre $f$ e o escore $s$, cuja variância tem fórmula conhecida.) O gradiente exato, nós o temos só para a primeira imagem; nas 400, calculamos apenas as variâncias. As da primeira imagem têm de concordar com as obtidas das amostras acima.
+# Mas uma única imagem é pouco. As duas células recolhidas calculam a variância dos três estimadores em 400 imagens de teste. Em vez de sortear, elas fazem, para cada $q$, uma soma ponderada sobre 144 pontos. (Com a média das outras amostras como linha de base, a estimativa é $\frac{1}{S - 1} \sum_i (f_i - \bar f)\, s_i$, ou seja, a covariância amostral entre $f$ e o escore $s$, cuja variância tem fórmula conhecida.) Só temos o gradiente exato da primeira imagem; para as 400, calculamos apenas as variâncias. As da primeira têm de concordar com as que obtivemos acima, por sorteio.
 
 # %% key="vae-many" jupyter={"source_hidden": true} tags=["hide-input"]
 nodes_12, weights_12 = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(12))
@@ -690,20 +690,20 @@ assert middles[0].min() > 1000
 assert middles[1].max() < 20
 
 # %% [markdown] key="vae-noticed"
-# Sem linha de base, a função escore multiplica a log-verossimilhança inteira por um número aleatório de média zero. A variância é milhares de vezes a da trajetória, e o fator depende da imagem: compare os dois algarismos da última linha. A linha de base tira quase tudo isso. A diferença que resta entre ela e a trajetória é um fator moderado, abaixo de 20 na mediana. A maior parte da diferença se devia à falta de linha de base.
+# Sem linha de base, a função escore multiplica a log-verossimilhança inteira por um número aleatório de média zero. Com isso, sua variância é milhares de vezes a da trajetória, e o fator depende da imagem: compare os dois dígitos da última linha. A linha de base elimina quase todo esse excesso. Entre ela e a trajetória, resta um fator moderado, abaixo de 20 na mediana. Ou seja, a maior parte da diferença se devia à falta da linha de base.
 
 # %% [markdown] key="training-text"
-# ## 10. O que isso significa num treinamento
+# ## 10. O que isso muda no treinamento
 #
-# O ruído num gradiente custa passos de treinamento. A célula abaixo treina VAEs pequenos (100 unidades ocultas, 4.800 imagens, três épocas em lotes de 64) que só diferem no modo como o **codificador** recebe o gradiente e no número de amostras por imagem. O decodificador não precisa de truque: nenhum sorteio depende dele. São três sementes para cada modo, e uma semente dá a todos os mesmos pesos iniciais.
+# Um gradiente ruidoso exige mais passos de treinamento. A célula abaixo treina VAEs pequenos (100 unidades ocultas, 4.800 imagens, três épocas em lotes de 64) que só diferem no modo como o **codificador** recebe o gradiente e no número de amostras por imagem. O decodificador não precisa de truque, pois nenhum sorteio depende dele. Treinamos cada modo com três sementes; com a mesma semente, todos partem dos mesmos pesos iniciais.
 #
-# - **bloqueado**: uma amostra de `sample`, sem trajetória, como na seção 1. Nenhum erro aparece, porque a KL ainda tem gradiente para o codificador. Alguma coisa se aprende, mas não o que você quer.
+# - **bloqueado**: uma amostra de `sample`, sem trajetória, como na seção 1. Nenhuma mensagem de erro aparece, porque a KL ainda dá um gradiente ao codificador. Alguma coisa se aprende, mas não o que você quer.
 # - **função escore**: uma amostra.
-# - **escore, quatro amostras**: o mesmo com a média de quatro amostras por imagem, para servir de controle.
+# - **escore, quatro amostras**: o mesmo estimador, com a média de quatro amostras por imagem, para servir de controle.
 # - **escore, linha de base**: quatro amostras por imagem e *leave-one-out*.
 # - **trajetória**: uma amostra.
 #
-# Os dois últimos são treinados uma segunda vez com 20 latentes em vez de 2. A função escore move todas elas com base num único número, o valor de $f$; a trajetória recebe uma inclinação para cada uma.
+# Com os dois últimos modos, treinamos também VAEs com 20 latentes em vez de 2. A função escore ajusta todas elas com base num único número, o valor de $f$; a trajetória recebe uma inclinação para cada uma.
 
 # %% key="training"
 few = data.Images(
@@ -797,30 +797,30 @@ for ax, (latents, ways) in zip(axes, contests.items(), strict=True):
 figure
 
 # %% [markdown] key="training-noticed"
-# As três linhas de um mesmo tipo são as três sementes; cada painel tem a própria escala. Repare em cinco coisas.
+# As três linhas de um mesmo tipo correspondem às três sementes, e cada painel tem a própria escala. Repare em cinco coisas.
 #
-# - O **bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador só ouve a KL, obedece a ela e torna todas as distribuições $q(z \mid x)$ praticamente iguais à priori. A KL dele mostra isso: quase nada da imagem passa.
-# - A **função escore** sem linha de base termina perto do **bloqueado**, mas não pela mesma razão: compare a KL dos dois. O codificador recebe um gradiente, mas gasta nats em códigos que ajudam pouco.
-# - **Quatro amostras** mudam pouco. O que ajuda, portanto, é a linha de base, e não as decodificações a mais.
+# - O modo **bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador, porém, só recebe o gradiente da KL e, com isso, torna todas as distribuições $q(z \mid x)$ praticamente iguais à distribuição a priori. A KL desse modelo confirma isso: quase nada da imagem passa.
+# - A **função escore** sem linha de base termina perto do **bloqueado**, mas não pela mesma razão: compare a KL dos dois. Agora o codificador recebe um gradiente, mas gasta nats em códigos que ajudam pouco.
+# - **Quatro amostras** fazem pouca diferença. O que ajuda, portanto, é a linha de base, e não as decodificações a mais.
 # - Com 2 latentes, a **linha de base** e a **trajetória** empatam, dentro da margem de erro. O truque não é mágica: com uma boa linha de base e o quádruplo de decodificações, o jeito antigo funciona.
-# - Com 20 latentes, a trajetória fica à frente com um quarto das decodificações, em cada par com a mesma semente (a última linha dos pares na saída). Todas as curvas ainda sobem; um treinamento mais longo poderia estreitar a vantagem.
+# - Com 20 latentes, a trajetória fica à frente com um quarto das decodificações, em todos os pares de mesma semente (veja, na saída, a última linha que compara pares). Todas as curvas ainda estão subindo, e um treinamento mais longo poderia reduzir a vantagem.
 #
-# As três últimas linhas da saída recalculam a razão da seção 9 nos três VAEs pequenos treinados pela trajetória, em 100 imagens cada um. Neles também a mediana é de milhares ou mais.
+# As três últimas linhas da saída recalculam a razão da seção 9 nos três VAEs pequenos treinados pela trajetória, em 100 imagens cada um. Também neles, a mediana fica na casa dos milhares ou acima.
 
 # %% [markdown] key="logvar-text"
-# ## 11. Por que a log-variância
+# ## 11. Por que usar a log-variância
 #
-# A saída $\theta$ de uma rede é um número real qualquer. O que ela deve ser: o próprio $\sigma^2$, $\log \sigma^2$, ou algo cuja *softplus*, $\log(1 + e^\theta)$, seja $\sigma^2$? A primeira opção cai logo: nada a mantém acima de zero.
+# A saída $\theta$ de uma rede é um número real qualquer. O que ela deve representar: o próprio $\sigma^2$, o logaritmo $\log \sigma^2$ ou um número cuja *softplus*, $\log(1 + e^\theta)$, seja $\sigma^2$? A primeira opção se descarta logo, pois nada mantém a saída acima de zero.
 #
-# Costuma-se dizer que a exponencial dá gradientes melhores em variâncias pequenas. Vejamos. Em termos da variância $v$ que cada uma produz, $dv/d\theta$ é $v$ na exponencial e $1 - e^{-v}$ na softplus. Quando $v$ é pequeno, esses são **o mesmo número**, a menos de $v^2/2$. Elas se separam do outro lado: para $v$ grande, a derivada com a softplus é 1; com a exponencial, $v$.
+# Costuma-se dizer que a exponencial dá gradientes melhores quando a variância é pequena. Será? Em termos da variância $v$ que cada função produz, $dv/d\theta$ é $v$ para a exponencial e $1 - e^{-v}$ para a softplus. Quando $v$ é pequeno, as duas derivadas são **o mesmo número**, a menos de $v^2/2$. Elas só se separam no outro extremo: para $v$ grande, a derivada da softplus é 1, e a da exponencial é $v$.
 #
 # A exponencial tem três vantagens reais:
 #
-# - a KL precisa de $\log v$, e ele já está ali (em float32, a softplus de $-110$ é zero, e o logaritmo dela, menos infinito);
-# - um passo de $\theta$ significa o mesmo em qualquer largura. A média do quadrado do escore diz quanto $q$ muda com um passo pequeno (é a *informação de Fisher*). Para a log-variância ela é $\frac{1}{2}$, seja qual for $v$; para a softplus é $(1 - e^{-v})^2 / (2 v^2)$, que é $\frac{1}{2}$ para $v$ pequeno e quase zero para valores grandes;
-# - uma variância grande é fácil de alcançar: $v = 100$ está em $\theta = 4{,}6$; para a softplus, está em $\theta = 100$.
+# - a KL precisa de $\log v$, que já é a própria saída da rede (com a softplus, seria preciso calculá-lo: em float32, a softplus de $-110$ é zero, e o logaritmo de zero é menos infinito);
+# - um passo em $\theta$ tem o mesmo efeito, seja qual for a largura da distribuição. A média do quadrado do escore, que é a *informação de Fisher*, diz quanto $q$ muda com um passo pequeno. Para a log-variância, ela é $\frac{1}{2}$ para todo $v$; para a softplus, é $(1 - e^{-v})^2 / (2 v^2)$, que vale $\frac{1}{2}$ para $v$ pequeno e quase zero para valores grandes;
+# - uma variância grande é fácil de alcançar: a exponencial dá $v = 100$ em $\theta = 4{,}6$; a softplus, só em $\theta = 100$.
 #
-# E há um perigo: em float32, $e^{100}$ é infinito, daí o `clamp` de `nets.VAE`, que mantém a log-variância dentro de limites.
+# Mas há também um perigo: em float32, $e^{100}$ é infinito. Daí o `clamp` de `nets.VAE`, que mantém a log-variância dentro de limites.
 
 # %% key="logvar" tags=["nbval-check-output"]
 theta = torch.linspace(-9, 5, 141, dtype=torch.float64, requires_grad=True)
@@ -848,7 +848,7 @@ for variance in (1e-4, 1.0, 100.0):
 # %% [markdown] key="no-path-text"
 # ## 12. Distribuições sem trajetória
 #
-# A trajetória existe quando $z$ se escreve como função derivável dos parâmetros e de um ruído sem parâmetros. Em uma dimensão, a inversa da função de distribuição serve sempre que é suave: entra um ruído uniforme, sai $z$. Em distribuições como a gama, essa inversa é difícil de calcular, e a derivada sai da própria função de distribuição $F$. Mantenha $F(z) = u$ fixo: $dz/d\theta = -(\partial F / \partial \theta) / q(z)$. É a *reparametrização implícita*. Uma distribuição *discreta*, sobre categorias ou contagens, não tem trajetória: a amostra dá saltos, e entre um salto e outro a derivada é zero, como no degrau da seção 8. O PyTorch sabe qual é qual.
+# A trajetória existe quando $z$ pode ser escrito como função derivável dos parâmetros e de um ruído sem parâmetros. Em uma dimensão, a inversa da função de distribuição serve, desde que seja suave: entra um ruído uniforme e sai $z$. Em distribuições como a gama, essa inversa é difícil de calcular, mas a derivada sai da própria função de distribuição $F$. Basta manter fixo $F(z) = u$, o que dá $dz/d\theta = -(\partial F / \partial \theta) / q(z)$. É a *reparametrização implícita*. Já uma distribuição *discreta*, de categorias ou de contagens, não tem trajetória: a amostra dá saltos e, entre um salto e outro, a derivada é zero, como no degrau da seção 8. O PyTorch sabe quais distribuições têm trajetória.
 
 # %% key="no-path" tags=["nbval-check-output"]
 for family in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
@@ -856,13 +856,13 @@ for family in (Normal, Laplace, Gamma, Bernoulli, Categorical, Poisson):
     print(say("gradients-has-path", name=family.__name__, answer=answer))
 
 # %% [markdown] key="poisson-text"
-# O que se faz então? Há quatro respostas, da exata à enviesada.
+# O que fazer, então? Há quatro respostas, da exata à viesada.
 #
-# **Enumerar**, quando os valores são poucos: a média é então uma soma, e uma soma tem derivada. Não há ruído nenhum, e o decodificador é chamado uma vez por valor. **Voltar à função escore**, com linha de base. **Usar uma fórmula da própria distribuição**: numa Poisson de taxa $\lambda$,
+# A primeira é **enumerar**, quando os valores são poucos: a média passa a ser uma soma, e uma soma tem derivada. Não há ruído nenhum, mas o decodificador é chamado uma vez por valor. A segunda é **voltar à função escore**, com linha de base. A terceira é **usar uma fórmula da própria distribuição**. Numa Poisson de taxa $\lambda$, por exemplo,
 #
 # $$\frac{d}{d\lambda}\, \mathbb{E}[f(k)] = \mathbb{E}\Big[f(k)\Big(\frac{k}{\lambda} - 1\Big)\Big] = \mathbb{E}\big[f(k + 1) - f(k)\big].$$
 #
-# A primeira forma é a função escore, aqui sem linha de base. A segunda (de $dp(k)/d\lambda = p(k - 1) - p(k)$) usa uma diferença onde a trajetória usaria uma inclinação. A célula compara as duas com a soma enumerada, para $f(k) = \sqrt{k}$.
+# A expressão do meio é a função escore, aqui sem linha de base. A da direita (que vem de $dp(k)/d\lambda = p(k - 1) - p(k)$) usa uma diferença onde a trajetória usaria uma inclinação. A célula compara as duas com a enumeração, para $f(k) = \sqrt{k}$.
 
 # %% key="poisson"
 rate = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
@@ -885,11 +885,11 @@ for name, each in poisson_ways.items():
 assert poisson_ways["next"].var() < poisson_ways["score"].var()
 
 # %% [markdown] key="gumbel-text"
-# A quarta resposta é **relaxar o sorteio**. Some a cada logit um ruído de Gumbel, $-\log(-\log u)$ com $u$ uniforme, independente em cada um, e fique com o índice da maior soma: é uma amostra exata da categórica. Troque essa escolha do maior por uma *softmax* de temperatura $\tau$, $y = \mathrm{softmax}((\text{logits} + \text{ruído}) / \tau)$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). O preço: a amostra já não é uma categoria, e sim uma mistura delas, e o gradiente é o de outro problema. Ele é **enviesado**. À medida que $\tau$ cai, o viés vai embora e chega a variância.
+# A quarta resposta é **relaxar o sorteio**. Some a cada logit um ruído de Gumbel independente, $-\log(-\log u)$ com $u$ uniforme, e fique com o índice da maior soma: ele é uma amostra exata da distribuição categórica. Troque essa escolha da maior soma por uma *softmax* de temperatura $\tau$, $y = \mathrm{softmax}((\text{logits} + \text{ruído}) / \tau)$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). Isso tem um preço: a amostra já não é uma categoria, e sim uma mistura de categorias, e o gradiente é o de outro problema. Ele é **viesado**. À medida que $\tau$ diminui, o viés diminui também, mas a variância cresce.
 #
-# Um parente próximo, o **estimador *straight-through***, entrega a $f$ a categoria de verdade e, na volta, finge que ela era a suavizada. Em código: `hard + soft - soft.detach()`. O decodificador vê então categorias de verdade. Mas o gradiente não é o de nenhum dos dois problemas, nem o do categórico nem o do suave.
+# Um parente próximo, o **estimador direto** (*straight-through*), entrega a $f$ a categoria sorteada e, na volta, finge que entregou a versão suavizada. Em código: `hard + soft - soft.detach()`. Assim, o decodificador recebe categorias de verdade. Mas o gradiente não é o de nenhum dos dois problemas: nem o do categórico, nem o do suavizado.
 #
-# Com três categorias, a enumeração dá o gradiente exato. A célula recolhida compara com ele os dois estimadores, em cada temperatura.
+# Com três categorias, a enumeração dá o gradiente exato. A célula recolhida compara os dois estimadores com ele, em cada temperatura.
 
 # %% key="gumbel"
 logits = torch.tensor([0.5, 0.0, -1.0], dtype=torch.float64, requires_grad=True)
@@ -949,16 +949,16 @@ for found in relaxations.values():
 assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 
 # %% [markdown] key="gumbel-noticed"
-# Leia juntas as duas últimas linhas. Na temperatura mais baixa, as duas relaxações ainda têm viés, e muito mais ruído que a função escore com linha de base, que não tem viés nenhum. Dos dois estimadores, o *straight-through* é o mais ruidoso, em todas as temperaturas. Isso vale com três categorias; com milhares, caso que não medimos, o quadro pode se inverter. **Não existe o melhor estimador em geral: existe o que se saiu melhor quando medido no seu problema.**
+# Compare as duas últimas linhas. Na temperatura mais baixa, as duas relaxações ainda têm viés e são muito mais ruidosas que a função escore com linha de base, que não tem viés nenhum. Das duas, a *straight-through* é a mais ruidosa em todas as temperaturas. Isso vale para três categorias; com milhares delas, caso que não medimos, o quadro pode se inverter. **Nenhum estimador é o melhor em geral: fique com o que se sair melhor quando medido no seu problema.**
 
 # %% [markdown] key="landing-text"
-# ## 13. Um último ruído, que se pode tirar
+# ## 13. Um último ruído, que dá para eliminar
 #
-# Suponha que o treinamento tenha dado certo por completo e que $q$ *seja* a posteriori. O gradiente exato em relação aos parâmetros de $q$ é então zero. A estimativa por trajetória também é zero? Com a KL em forma fechada, não: cada amostra ainda puxa para o seu lado.
+# Suponha que o treinamento tenha sido perfeito e que $q$ *seja* a posteriori. Então, o gradiente exato em relação aos parâmetros de $q$ é zero. A estimativa por trajetória também é zero? Com a KL em forma fechada, não: cada amostra ainda puxa o gradiente para um lado.
 #
-# Escreva o ELBO inteiro dentro da média, $\log p(x, z) - \log q(z)$. Se $q$ é a posteriori, isso vale $\log p(x)$, o mesmo número para todo $z$: ao longo da trajetória, a inclinação é zero. O que ainda se mexe são $\mu$ e $\sigma$ *dentro* de $\log q$, e essa parte é um escore, cuja média é zero. Jogue-a fora, desligando do grafo os parâmetros de $\log q$, e o ruído desaparece no ótimo: *sticking the landing*, "cravar a aterrissagem" (Roeder, Wu e Duvenaud, 2017).
+# Escreva o ELBO inteiro como a média de $\log p(x, z) - \log q(z)$. Se $q$ é a posteriori, essa diferença vale $\log p(x)$, o mesmo número para todo $z$. Logo, ao longo da trajetória, a inclinação é zero. O gradiente que resta vem de $\mu$ e $\sigma$ *dentro* de $\log q$: é um escore, cuja média é zero. Descarte essa parte, desligando do grafo os parâmetros de $\log q$, e o ruído desaparece no ótimo. A ideia se chama *sticking the landing*, "cravar a aterrissagem" (Roeder, Wu e Duvenaud, 2017).
 #
-# Num modelo linear gaussiano, $x = Wz + b$ mais ruído gaussiano, a posteriori é uma normal de fórmula conhecida, e dá para exigir o "zero" com dez casas decimais. No VAE, a aproximação não é exata, e sobra ruído. Quanto, nas mesmas 400 imagens?
+# Num modelo linear gaussiano, $x = Wz + b$ mais ruído gaussiano, a posteriori é uma normal de fórmula conhecida, e podemos exigir que a estimativa seja zero até a décima casa decimal. No VAE, o codificador apenas se aproxima da posteriori, e sobra ruído. Quanto, nas mesmas 400 imagens?
 
 # %% key="landing"
 torch.manual_seed(0)
@@ -1001,12 +1001,12 @@ for column, what in enumerate(("mean", "logvar")):
     print(say("gradients-landing-gap", raised=raised[0], fell=raised[1]))
 
 # %% [markdown] key="landing-noticed"
-# Na mediana das imagens, a variância cai a um terço ou menos em $\mu$ e a cerca da metade em $\log \sigma^2$. **Em algumas imagens, ela sobe.** O $q$ delas fica longe da posteriori: a $\mathrm{KL}(q \,\|\, p(z \mid x))$, que é $\log p(x)$ menos o ELBO, é várias vezes maior. Ali as inclinações de $\log p(x, z)$ e de $\log q(z)$ não se cancelam, e cada uma traz o próprio ruído.
+# Na mediana das imagens, a variância cai para um terço ou menos em $\mu$ e para cerca da metade em $\log \sigma^2$. **Em algumas imagens, porém, ela sobe.** Nelas, a distribuição $q$ fica longe da posteriori: a $\mathrm{KL}(q \,\|\, p(z \mid x))$, que é $\log p(x)$ menos o ELBO, é várias vezes maior que nas outras. Com isso, as inclinações de $\log p(x, z)$ e de $\log q(z)$ não se cancelam, e cada uma traz o próprio ruído.
 
 # %% [markdown] key="answer"
 # ## 14. A resposta
 #
-# Como um gradiente atravessa um sorteio? **Não atravessa: contorna.** O ruído é sorteado fora, os parâmetros trabalham dentro, e o gradiente da média pode ser obtido tanto pela densidade quanto pela trajetória. A célula repete o que este caderno mediu.
+# Como um gradiente atravessa um sorteio? **Ele não atravessa o sorteio: contorna-o.** O ruído é sorteado do lado de fora, os parâmetros entram no cálculo, e o gradiente da média pode ser obtido tanto pela densidade quanto pela trajetória. A célula reúne o que medimos neste caderno.
 
 # %% key="answer-measured"
 print(say("gradients-answer-ratio", **over_images(vae_ratios[:, 0, 0])))
@@ -1014,9 +1014,9 @@ told = {way: ends[way, 2].mean().item() for way in contests[2]}
 print(say("gradients-answer-elbo", **told))
 
 # %% [markdown] key="next"
-# **Para ler.** Williams (1992) trouxe a função escore para o aprendizado por reforço. Kingma e Welling (2013) e Rezende, Mohamed e Wierstra (2014) trouxeram a trajetória para estes modelos. Roeder, Wu e Duvenaud (2017) tiraram o último ruído; Tucker et al. (2019) estenderam a ideia aos limites inferiores ponderados por importância. Jang, Gu e Poole (2017) e Maddison, Mnih e Teh (2017) relaxaram a categórica.
+# **Para ler.** Williams (1992) trouxe a função escore para o aprendizado por reforço. Kingma e Welling (2013) e Rezende, Mohamed e Wierstra (2014) trouxeram a trajetória para modelos como os deste curso. Roeder, Wu e Duvenaud (2017) eliminaram o último ruído, e Tucker et al. (2019) estenderam a ideia aos limites inferiores ponderados por importância. Jang, Gu e Poole (2017) e Maddison, Mnih e Teh (2017) relaxaram a distribuição categórica.
 #
-# Agora já temos o gradiente. A lição 04 pergunta com que rapidez se consegue calculá-lo.
+# Agora que já temos o gradiente, com que rapidez conseguimos calculá-lo? É a pergunta da lição 04.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
@@ -1025,7 +1025,7 @@ print(say("gradients-answer-elbo", **told))
 #
 # ### 1. A função escore, à mão
 #
-# A função recebe `values` (os valores de $f$ nas amostras, com forma `(S,)`), `z` (as amostras, também `(S,)`) e os tensores escalares `mu` e `logvar`. Devolva uma estimativa por amostra, na forma `(2, S)`: primeiro a derivada em relação a $\mu$, depois em relação a $\log \sigma^2$. Sem linha de base e sem tirar média.
+# A função recebe `values` (os valores de $f$ nas amostras, com forma `(S,)`), `z` (as amostras, também `(S,)`) e os tensores escalares `mu` e `logvar`. Devolva uma estimativa por amostra, num tensor de forma `(2, S)`: primeiro a derivada em relação a $\mu$, depois a derivada em relação a $\log \sigma^2$. Não use linha de base nem tire a média.
 
 # %% key="exercise-score" tags=["nbval-check-output"]
 def my_score_function(values, z, mu, logvar):
@@ -1047,7 +1047,7 @@ verdict
 # %% [markdown] key="exercise-baseline-text"
 # ### 2. Encontre o erro: a linha de base
 #
-# A função `buggy_baseline` subtrai dos valores uma linha de base e multiplica pelo escore. A variância cai, e nenhum erro aparece. Mas o que ela devolve não estima o gradiente que promete. Escreva uma versão sem o erro e que ainda tenha linha de base: qualquer uma que deixe a média certa. Os dois argumentos têm forma `(S,)`, e o resultado também.
+# A função `buggy_baseline` subtrai dos valores uma linha de base e multiplica o resultado pelo escore. A variância cai, e nenhuma mensagem de erro aparece. Mas o que ela devolve não estima o gradiente que promete. Escreva uma versão correta que ainda tenha linha de base: serve qualquer uma que mantenha a média certa. Os dois argumentos têm forma `(S,)`, e o resultado também.
 
 # %% key="exercise-baseline" tags=["nbval-check-output"]
 def buggy_baseline(values, score):
@@ -1073,7 +1073,7 @@ verdict
 # %% [markdown] key="exercise-path-text"
 # ### 3. A trajetória de outra distribuição
 #
-# Uma exponencial de taxa $r$ (`rate`) que começa em $a$ (`start`) tem função de distribuição $1 - e^{-r(z - a)}$ para $z > a$. Escreva a amostra dela como função de um ruído uniforme `u`, invertendo a função de distribuição: um `u` maior dá um `z` maior. O gradiente deve chegar a `start` e a `rate`.
+# Uma exponencial de taxa $r$ (`rate`) que começa em $a$ (`start`) tem função de distribuição $1 - e^{-r(z - a)}$ para $z > a$. Inverta essa função e escreva a amostra como função de um ruído uniforme `u`, de modo que um `u` maior dê um `z` maior. O gradiente deve chegar a `start` e a `rate`.
 
 # %% key="exercise-path" tags=["nbval-check-output"]
 def my_exponential(start, rate, u):
@@ -1094,7 +1094,7 @@ verdict
 # %% [markdown] key="exercise-surrogate-text"
 # ### 4. Encontre o erro: o objetivo substituto
 #
-# Na prática, não se escreve o escore; escreve-se um número cuja *derivada* é a estimativa, e chama-se `backward`. Aqui `z` veio de `rsample`, logo `z` e `values` dependem, os dois, de `mu` e `logvar`. A derivada de `buggy_surrogate` não é a estimativa pela função escore. Descubra o que ela é para $\mu$ e para $\log \sigma^2$. Depois escreva uma versão cuja derivada seja a média dos termos do exercício 1, sem linha de base.
+# Na prática, não se escreve o escore: escreve-se um número cuja *derivada* é a estimativa e chama-se `backward`. Aqui, `z` veio de `rsample`; logo, tanto `z` quanto `values` dependem de `mu` e de `logvar`. A derivada de `buggy_surrogate` não é a estimativa por função escore. Descubra o que ela é em relação a $\mu$ e em relação a $\log \sigma^2$. Depois, escreva uma versão cuja derivada seja a média dos termos do exercício 1, sem linha de base.
 
 # %% key="exercise-surrogate" tags=["nbval-check-output"]
 def buggy_surrogate(values, z, mu, logvar):
@@ -1121,6 +1121,6 @@ verdict
 # %% [markdown] key="solution-surrogate-text"
 # <details><summary>O que o código errado calcula</summary>
 #
-# Com `z` preso ao grafo, $\log q(z)$ muda por duas razões: porque a curva se move e porque a amostra se move com ela. Para $\mu$, as duas se cancelam exatamente: quando a amostra se desloca com a curva, a densidade nela não muda. O gradiente em $\mu$ é zero, em toda amostra. Para $\log \sigma^2$ resta $-\frac{1}{2}$ vezes a média dos valores: o escore foi trocado por uma constante, a mesma para toda amostra.
+# Com `z` preso ao grafo, $\log q(z)$ muda por duas razões: porque a curva se move e porque a amostra se move com ela. Para $\mu$, os dois efeitos se cancelam exatamente: quando a amostra se desloca com a curva, a densidade na amostra não muda. Por isso, o gradiente em relação a $\mu$ é zero em toda amostra. Para $\log \sigma^2$, resta $-\frac{1}{2}$ vezes a média dos valores: o escore foi trocado por uma constante, a mesma para todas as amostras.
 #
 # </details>

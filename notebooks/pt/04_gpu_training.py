@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # O que é preciso para manter o processador ocupado?
 #
-# Você treinou uma rede pequena e deu tempo de passar um café. O cálculo era demorado, ou o processador estava esperando por você?
+# Você treinou uma rede pequena e deu tempo de passar um café. O cálculo é que era demorado, ou o processador estava esperando por você?
 #
-# **Ao final, você saberá** dizer quantas operações há num passo de treinamento, medir o limite de velocidade da sua máquina nessas operações e levar o laço usual até perto dele. Ao lado de cada velocidade fica o ELBO de teste, o limite inferior da log-verossimilhança de imagens novas, em nats; quanto maior, melhor. **Uma mudança, um *degrau* da nossa escada, não vale se altera a resposta.** Você também vai retomar um treinamento interrompido, com resultado idêntico bit a bit, e repartir um mesmo lote entre processos.
+# **Ao final, você saberá** dizer quantas operações há num passo de treinamento, medir o limite de velocidade da sua máquina nessas operações e fazer o laço usual chegar mais perto dele. Ao lado de cada velocidade estará o ELBO de teste, o limite inferior da log-verossimilhança de imagens novas, em nats: quanto maior, melhor. **Cada mudança é um *degrau* da nossa escada, e um degrau que altera a resposta não vale.** Você também vai retomar um treinamento interrompido, com resultado idêntico bit a bit, e repartir um mesmo lote entre processos.
 #
-# **Você precisa da** lição 00 e de um pouco de PyTorch. A lição tem dois leitores: um com um laptop, outro com uma GPU. **Nunca medimos nada numa GPU**: o que dizemos sobre GPUs é explicação, sem nenhum número medido.
+# **Você precisa da** lição 00 e de um pouco de PyTorch. Esta lição foi escrita para dois leitores: um tem um laptop; o outro, uma GPU. **Nunca medimos nada numa GPU**: o que dizemos sobre GPUs é explicação, sem nenhum número medido.
 #
-# **Tempo:** 45 minutos de leitura; de um a três minutos de máquina em dois núcleos.
+# **Tempo:** 45 minutos de leitura; de um a três minutos de processamento em dois núcleos.
 
 # %% key="setup"
 import functools
@@ -55,11 +55,11 @@ from vae_teach.words import say, use_language
 use_language("pt")
 
 # %% [markdown] key="work"
-# ## 1. Quanto cálculo é?
+# ## 1. Quanto há para calcular?
 #
-# Na nossa rede, quase todo o cálculo está nos produtos de matrizes. Uma camada de $a$ entradas e $b$ saídas faz, para cada imagem, $a b$ multiplicações e outras tantas somas: $2ab$ operações. Em cada camada, a passagem de volta (*backward*) faz mais dois produtos, para os gradientes dos pesos e da entrada. Só a primeira camada dispensa o segundo, porque ninguém pede o gradiente dos pixels.
+# Na nossa rede, quase todo o cálculo está nos produtos de matrizes. Uma camada de $a$ entradas e $b$ saídas faz, para cada imagem, $a b$ multiplicações e outras tantas somas, ou seja, $2ab$ operações. Em cada camada, a passagem de volta (*backward*) faz mais dois produtos: um dá o gradiente dos pesos; o outro, o da entrada. Só a primeira camada dispensa o segundo, porque ninguém pede o gradiente dos pixels.
 #
-# A próxima célula conta à mão e depois deixa o contador do próprio PyTorch observar uma ida e uma volta de verdade. Ele só conta produtos de matrizes: os dois resultados têm de coincidir.
+# A próxima célula faz a conta à mão e depois deixa o contador do próprio PyTorch observar uma ida e uma volta de verdade. Como ele também só conta produtos de matrizes, os dois resultados têm de coincidir.
 
 # %% key="work-counted" tags=["nbval-check-output"]
 LAYERS = [(784, 400), (400, 2), (400, 2), (2, 400), (400, 784)]
@@ -75,9 +75,9 @@ assert counter.get_total_flops() == 128 * operations
 print(say("training-operations", forward=forward, backward=backward, total=operations))
 
 # %% [markdown] key="device"
-# Três milhões de operações por imagem. Um processador faz bilhões por segundo; quantos, já vamos medir. Primeiro, os dados: 6.400 imagens, vistas uma vez, em 50 passos de 128. Cada pixel vira 0 ou 1 por sorteio (lição 00), aqui, uma vez só.
+# São três milhões de operações por imagem. Um processador faz bilhões por segundo; já vamos medir quantos. Antes, precisamos dos dados: 6.400 imagens, vistas uma única vez, em 50 passos de 128. Cada pixel vira 0 ou 1 por sorteio (lição 00), feito aqui uma vez só.
 #
-# `torch.accelerator` encontra o dispositivo: CUDA, ou MPS num Mac com chip da Apple. Com MPS, este caderno faz o mesmo que numa CPU, só que nesse dispositivo e sem o que usa 16 bits. Ainda não o executamos num Mac desses.
+# `torch.accelerator` encontra o dispositivo: CUDA, ou MPS num Mac com chip da Apple. Com MPS, este caderno faz nesse dispositivo o mesmo que faria numa CPU, mas pula os degraus de 16 bits. Ainda não o executamos num Mac desses.
 
 # %% key="device-and-data"
 device = torch.device("cpu")
@@ -98,9 +98,9 @@ print(say("training-machine", device=device.type, threads=torch.get_num_threads(
 # %% [markdown] key="limit"
 # ## 2. O limite
 #
-# Nenhum laço termina uma imagem antes de calcular os produtos de matrizes que ela exige. Então cronometramos só os produtos: matrizes das mesmas dimensões que as de um passo de treinamento, sem nada entre um produto e outro. A velocidade deles é **o limite** para lotes de 128; produtos maiores fazem mais operações por segundo, e por isso lotes maiores podem render mais imagens por segundo. A célula recolhida mede esse limite duas vezes: com toda a precisão do float32 (`"highest"`) e com permissão de usar bfloat16, um formato de 16 bits, dentro dos produtos (`"medium"`).
+# Nenhum laço termina uma imagem sem calcular os produtos de matrizes que ela exige. Por isso, cronometramos só os produtos, com matrizes das mesmas dimensões que as de um passo de treinamento e sem nada entre um produto e outro. A velocidade deles é **o limite** para lotes de 128. Produtos maiores fazem mais operações por segundo; logo, lotes maiores podem render mais imagens por segundo. A célula recolhida mede o limite duas vezes: primeiro, com toda a precisão do float32 (`"highest"`); depois, com permissão de usar, dentro dos produtos, o bfloat16, um formato de 16 bits (`"medium"`).
 #
-# Um detalhe distingue uma medição de um palpite. A CPU, que executa o Python, dá ordens à GPU, e cada chamada retorna na hora, muito antes de o trabalho ficar pronto. Quem trava o cronômetro sem esperar mede apenas a rapidez com que se dão ordens. Daí o `synchronize`.
+# Um detalhe distingue uma medição de um palpite. A CPU, que executa o Python, dá ordens à GPU, e cada chamada retorna na hora, muito antes de o trabalho ficar pronto. Quem trava o cronômetro sem esperar só mede a rapidez com que se dão ordens. Daí o `synchronize`.
 
 # %% key="limit-measured"
 def synchronize():
@@ -147,7 +147,7 @@ for precision, pace in limits.items():
     print(say("training-products", precision=precision, **values))
 
 # %% [markdown] key="digits"
-# `"medium"` é uma permissão, não uma ordem. Será que aqui se perdeu precisão? A próxima célula compara um produto com o mesmo produto em float64. Quando a precisão se mantém, qualquer diferença de velocidade vem da biblioteca: num processador AMD, a MKL, a primeira que o PyTorch procura, toma um caminho genérico; com `"medium"`, o PyTorch recorre à oneDNN. Isso pode sair mais rápido ou mais lento; os dois números acima dizem o que ocorreu aqui.
+# `"medium"` é uma permissão, não uma ordem. Será que se perdeu precisão aqui? A próxima célula compara um produto com o mesmo produto em float64. Se a precisão se mantém, qualquer diferença de velocidade se deve à biblioteca. Num processador AMD, a MKL, a primeira que o PyTorch procura, segue um caminho genérico; com `"medium"`, o PyTorch recorre à oneDNN. Com essa troca, o produto pode ficar mais rápido ou mais lento: os dois números acima dizem o que ocorreu aqui.
 
 # %% key="digits-compared" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -169,9 +169,9 @@ print(say("training-digits", full=full, allowed=allowed, verdict=verdict))
 # %% [markdown] key="usual"
 # ## 3. O laço usual
 #
-# Este é o laço que muitos tutoriais mostram. Um `DataLoader` busca as imagens uma a uma, e cada uma vira um objeto de imagem (PIL), depois um tensor. A perda é calculada depois de uma sigmoide. E `loss.item()` vai para uma lista, da qual depois se desenha uma curva.
+# Este é o laço que muitos tutoriais mostram. Um `DataLoader` busca as imagens uma a uma; cada uma vira um objeto de imagem (PIL) e, depois, um tensor. A perda é calculada com a saída de uma sigmoide. E o valor de `loss.item()` vai para uma lista, com a qual mais tarde se desenha uma curva.
 #
-# Duas coisas são nossas: somos nós que sorteamos a ordem das imagens, e o carregador ganha um gerador só dele (senão sortearia uma semente com o gerador do PyTorch e deslocaria todo o ruído seguinte). Assim, todos os degraus verão **as mesmas imagens na mesma ordem, e sortearão o mesmo ruído**. Isso vai fazer diferença.
+# Duas coisas são acréscimos nossos: nós mesmos sorteamos a ordem das imagens, e o carregador ganha um gerador só dele. (Sem isso, ele sortearia uma semente com o gerador do PyTorch e deslocaria todo o ruído seguinte.) Assim, todos os degraus verão **as mesmas imagens na mesma ordem e sortearão o mesmo ruído**. Isso vai fazer diferença.
 
 # %% key="usual-loop"
 to_tensor = transforms.ToTensor()
@@ -211,11 +211,11 @@ def usual(model, images):
         curve.append(loss.item())
 
 # %% [markdown] key="loader"
-# ### Um carregador de verdade
+# ### Um carregador melhor
 #
-# É fácil ganhar daquele laço. O carregador do PyTorch sabe fazer melhor e, **quando os dados não cabem na memória, ele é indispensável**. No código abaixo, as imagens estão num arquivo, um byte por pixel. O arquivo é *mapeado em memória*: o sistema lê só as páginas que alguém usa. O lote é lido inteiro, de uma vez. Enquanto o modelo treina com um lote, um processo auxiliar (*worker*) já busca os próximos. (No macOS e no Windows, o processo auxiliar não enxerga uma classe definida no caderno: ponha a classe num arquivo. Aqui, nesses sistemas, dispensamos o processo auxiliar.)
+# É fácil superar esse laço. O próprio carregador do PyTorch é capaz de mais, e **ele é indispensável quando os dados não cabem na memória**. No código abaixo, as imagens estão num arquivo, com um byte por pixel. O arquivo é *mapeado em memória*, ou seja, o sistema só lê as páginas que forem usadas. Cada lote é lido inteiro, de uma vez. Enquanto o modelo treina com um lote, um processo auxiliar (*worker*) já busca os próximos. (No macOS e no Windows, o processo auxiliar não enxerga uma classe definida no caderno; para usá-lo, ponha a classe num arquivo. Aqui, nesses sistemas, ficamos sem ele.)
 #
-# *Numa GPU*, há mais duas opções. `pin_memory=True` fixa na memória o lote, para que a GPU o busque sozinha. Com `non_blocking=True`, a cópia acontece enquanto a CPU segue trabalhando; sem a memória fixada, a CPU espera do mesmo jeito.
+# *Numa GPU*, há mais duas opções. `pin_memory=True` fixa cada lote na memória, para que a GPU possa buscá-lo sozinha. Com `non_blocking=True`, a cópia acontece enquanto a CPU segue trabalhando; mas, se a memória não estiver fixada, a CPU espera do mesmo jeito.
 
 # %% key="loader-from-disk"
 class OnDisk(Dataset):
@@ -253,12 +253,12 @@ def from_disk(images):
 #
 # Quatro mudanças levam do laço usual a um laço rápido, e cada uma é um degrau:
 #
-# 1. **Os dados ficam no dispositivo.** 60.000 imagens, um byte por pixel, ocupam 47 MB. Um lote passa a ser uma única operação, `index_select`. Se os seus dados não couberem, fique com o carregador acima.
-# 2. **Ninguém pergunta nada no meio do passo.** Para entregar o valor de `loss.item()`, o dispositivo precisa terminar tudo o que já lhe foi pedido. *Numa GPU*, a fila de ordens se esvazia a cada passo. Numa CPU, este degrau vale pouco. Por isso, acumule a soma no próprio dispositivo e peça o valor só no fim.
-# 3. **Logits.** A partir do logit $\ell = \log \frac{p}{1 - p}$, a perda de um pixel é $\log(1 + e^\ell) - x \ell$, sem sigmoide. Essa fórmula é mais curta e, além disso, é a *certa*. Veja um pixel apagado quando o decodificador tem certeza de que ele está aceso, com logit 20. O preço exato é $\log(1 + e^{20})$ nats. Pela sigmoide, a probabilidade é arredondada para 1, e o PyTorch limita a 100 um preço que seria infinito.
-# 4. **Adam fundido.** O Adam atualiza dez tensores e faz em cada um uma série de operações pequenas. `fused=True` lê cada número uma vez só. A última das três células conta as operações.
+# 1. **Os dados ficam no dispositivo.** Com um byte por pixel, 60.000 imagens ocupam 47 MB. Para montar um lote, basta uma única operação, `index_select`. Se os seus dados não couberem, fique com o carregador acima.
+# 2. **Ninguém pergunta nada no meio do passo.** Para entregar o valor de `loss.item()`, o dispositivo precisa terminar tudo o que já lhe foi pedido. *Numa GPU*, isso esvazia a fila de ordens a cada passo. Acumule, então, a soma no próprio dispositivo e peça o valor só no fim. Numa CPU, este degrau rende pouco.
+# 3. **Logits.** Calculada com o logit $\ell = \log \frac{p}{1 - p}$, a perda de um pixel é $\log(1 + e^\ell) - x \ell$, sem sigmoide. Essa fórmula é mais curta e, além disso, é a *certa*. Tome um pixel apagado, mas que o decodificador dá como certamente aceso, com logit 20. A perda exata é $\log(1 + e^{20})$ nats. Pela sigmoide, a probabilidade é arredondada para 1, e o PyTorch limita a 100 uma perda que seria infinita.
+# 4. **Adam fundido.** O Adam atualiza dez tensores, cada um com uma série de operações pequenas. Com `fused=True`, cada número é lido uma vez só. A última das três células a seguir conta as operações.
 #
-# O `fit` do pacote traz, além disso, o gradiente da log-verossimilhança em relação aos logits, $x - \mathrm{sigmoid}(\ell)$, escrito à mão em `densities.log_bernoulli`: o autograd não precisa descobri-lo. Isso é só uma parte do degrau. O resto é o que `fit` faz de outro modo; a seção 9 mostra algumas dessas mudanças em separado.
+# O pacote traz mais um degrau, já pronto: o `fit`. Nele, o gradiente da log-verossimilhança em relação aos logits, $x - \mathrm{sigmoid}(\ell)$, está escrito à mão em `densities.log_bernoulli`, e o autograd não precisa deduzi-lo. Isso é só uma parte do degrau. O resto vem do que o `fit` faz de outro modo; a seção 9 mostra algumas dessas mudanças em separado.
 
 # %% key="rung-climbed"
 def from_logits(x, logits, mu, logvar):
@@ -315,11 +315,11 @@ print(say("training-adam-operations", plain=len(plain), fused=len(in_one)))
 # %% [markdown] key="precision"
 # ### Menos dígitos
 #
-# Um float32 tem 24 bits de precisão; um float16, 11; um bfloat16, 8. Com 16 bits, só metade dos bytes trafega, e um processador com unidades para esses formatos multiplica mais depressa. Num processador sem elas, o cálculo pode até ficar mais lento. Há três maneiras de pedir menos dígitos:
+# Um float32 tem 24 bits de precisão; um float16, 11; um bfloat16, 8. Com 16 bits, o tráfego de bytes cai à metade, e um processador que tenha unidades para esses formatos multiplica mais depressa. Num que não as tenha, o cálculo pode até ficar mais lento. Há três maneiras de pedir menos dígitos:
 #
-# - `torch.set_float32_matmul_precision("medium")` permite bfloat16 dentro dos produtos. No pacote: `fit(..., precision="medium")`. *Numa GPU*, `"high"` usa TF32, de 11 bits.
-# - `torch.autocast(device.type, torch.bfloat16)` em volta de `model(x)` executa as camadas em bfloat16. Os pesos, o Adam e a perda continuam em float32: numa soma de 784 termos, não convém economizar precisão.
-# - Com `torch.float16`, gradientes pequenos são arredondados para zero, porque a faixa de valores do formato é estreita. **Um escalador de gradientes** multiplica a perda por um número grande e divide os gradientes antes que o Adam os veja. Se algum estoura, o escalador pula o passo e divide esse número por dois.
+# - `torch.set_float32_matmul_precision("medium")` permite usar bfloat16 dentro dos produtos. No pacote, escreva `fit(..., precision="medium")`. *Numa GPU*, `"high"` usa o TF32, de 11 bits.
+# - `torch.autocast(device.type, torch.bfloat16)` em volta de `model(x)` executa as camadas em bfloat16. Os pesos, o Adam e a perda continuam em float32, pois não convém economizar dígitos numa soma de 784 termos.
+# - Com `torch.float16`, gradientes pequenos são arredondados para zero, porque a faixa de valores do formato é estreita. **Um escalador de gradientes** multiplica a perda por um número grande, a *escala*, e divide os gradientes por esse mesmo número antes de entregá-los ao Adam. Se algum gradiente estoura, o escalador pula o passo e reduz a escala à metade.
 
 # %% key="half-scaled"
 bits_of = {kind: 1 - round(np.log2(torch.finfo(kind).eps)) for kind in
@@ -354,13 +354,13 @@ if device.type in ("cpu", "cuda"):
     print(say("training-scaler", scale=scale, skipped=round(np.log2(65_536 / scale))))
 
 # %% [markdown] key="compile-and-graphs"
-# Os primeiros passos de um treinamento em float16 só procuram a escala. Prefira bfloat16 a float16 quando puder escolher. (Os dois podem ser mais lentos que float32 num processador sem unidades para eles; para bfloat16, a tabela mostra como é no seu.)
+# Os primeiros passos de um treinamento em float16 só servem para achar a escala. Quando puder escolher, prefira bfloat16 a float16. (Num processador sem unidades para eles, os dois podem ser mais lentos que float32; no caso do bfloat16, a tabela mostra o que acontece no seu.)
 #
 # ### `torch.compile` e grafos CUDA
 #
-# *Numa GPU*, uma operação de uma rede pequena pode terminar antes que a CPU peça a seguinte. O dispositivo fica então à espera de ordens. Há dois remédios.
+# *Numa GPU*, cada operação de uma rede pequena pode terminar antes que a CPU peça a seguinte. A GPU fica, então, à espera de ordens. Há dois remédios.
 #
-# **`torch.compile`** reescreve o modelo, com as operações vizinhas fundidas numa só:
+# **`torch.compile`** reescreve o modelo e funde numa só as operações vizinhas:
 #
 # ```python
 # compiled = torch.compile(model)                          # menos operações, e maiores
@@ -368,9 +368,9 @@ if device.type in ("cpu", "cuda"):
 # compiled = torch.compile(model, mode="max-autotune")     # e o kernel mais rápido entre vários
 # ```
 #
-# Compilar demora muito mais do que uma das nossas épocas. Se você tiver um compilador de C++ e alguns minutos, escreva `COMPILE = True` mais abaixo. O código novo sorteia outro ruído com a mesma semente. Não medimos os modos.
+# Compilar demora muito mais que uma das nossas épocas. Se você tiver um compilador de C++ e alguns minutos, escreva `COMPILE = True` mais abaixo. Com a mesma semente, o código compilado sorteia outro ruído. Não medimos esses modos.
 #
-# **Um grafo CUDA** grava as ordens de um passo e depois repete todas com uma única ordem. Nada pode mudar de um passo para outro, a não ser o conteúdo de tensores que ficam no mesmo lugar:
+# **Um grafo CUDA** grava as ordens de um passo e depois repete todas com uma única ordem. De um passo para outro, só pode mudar o conteúdo de tensores que ficam sempre no mesmo lugar da memória:
 #
 # ```python
 # chosen = torch.zeros(BATCH, dtype=torch.int64, device="cuda")  # um lugar fixo
@@ -382,7 +382,7 @@ if device.type in ("cpu", "cuda"):
 #     graph.replay()             # uma ordem para o passo inteiro
 # ```
 #
-# Antes da gravação, o passo precisa ser executado algumas vezes, sem deixar rastro nos pesos, no Adam nem no ruído: `vae_teach.speed.cuda_graph` restaura o estado anterior dos três. Um passo que chama `.item()` não pode ser gravado. Onde há CUDA, `fit` usa o grafo, a menos que se peça `capture=False`. Por falta de uma GPU, nunca o executamos.
+# Antes da gravação, o passo precisa ser executado algumas vezes, sem deixar rastro nos pesos, no Adam nem no ruído; por isso, `vae_teach.speed.cuda_graph` restaura o estado anterior dos três. Um passo que chame `.item()` não pode ser gravado. Onde há CUDA, o `fit` usa o grafo, a menos que se peça `capture=False`. Por falta de GPU, nunca executamos esse código.
 
 # %% key="rungs-between" jupyter={"source_hidden": true} tags=["hide-input"]
 def in_memory(images):
@@ -440,9 +440,9 @@ names = {name: say(f"training-rung-{name}") for name in rungs}
 # %% [markdown] key="climb"
 # ## 5. A subida
 #
-# Um laptop desacelera quando esquenta; um servidor, quando um vizinho trabalha nele. Por isso, cada rodada executa todos os degraus uma vez, em outra ordem, e mede o limite de novo. Vale a rodada mais rápida de cada degrau: uma interferência só pode atrasar, nunca adiantar. (O `fit` traz um relógio próprio, que não conta os preparativos.)
+# Um laptop fica mais lento quando esquenta; um servidor, quando mais alguém o usa. Por isso, cada rodada executa todos os degraus uma vez, em outra ordem, e volta a medir o limite. Para cada degrau, vale a rodada mais rápida, pois uma interferência só pode atrasar, nunca adiantar. (O `fit` tem um relógio próprio, que não conta os preparativos.)
 #
-# Cada rodada tem uma semente, da qual partem todos os degraus: os mesmos pesos, a mesma ordem das imagens, o mesmo ruído. Depois de uma época de treinamento, cada modelo é avaliado em 2.000 imagens de teste.
+# Cada rodada tem uma semente, e todos os degraus partem dela, com os mesmos pesos, a mesma ordem das imagens e o mesmo ruído. Depois de uma época de treinamento, cada modelo é avaliado em 2.000 imagens de teste.
 
 # %% key="climb-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 def judged(model):
@@ -481,9 +481,9 @@ elbo = {name: torch.stack(seen) for name, seen in scores.items()}  # (rodadas, 2
 # %% [markdown] key="ruler"
 # ### A régua
 #
-# Quando dois ELBOs são *diferentes*? De uma semente a outra, o ELBO do laço usual varia alguns nats, como a próxima célula mostra. Mas os nossos degraus têm em comum as sementes e o ruído. Então calculamos primeiro a diferença **dentro de cada semente**, e depois o erro padrão *dessas diferenças*: é uma comparação pareada. O que todos os treinamentos de uma semente têm em comum se cancela. A variação dessas diferenças entre as imagens dá um segundo erro; somam-se os quadrados dos dois e tira-se a raiz.
+# Quando se pode dizer que dois ELBOs são *diferentes*? De uma semente a outra, o ELBO do laço usual varia alguns nats, como mostra a próxima célula. Mas os nossos degraus têm em comum as sementes e o ruído. Por isso, calculamos primeiro a diferença **dentro de cada semente** e só depois o erro padrão *dessas diferenças*: é uma comparação pareada. O que os treinamentos de uma mesma semente têm em comum se cancela. As diferenças também variam de imagem para imagem, o que dá um segundo erro. O erro total é a raiz da soma dos quadrados dos dois.
 #
-# **A regra.** Um degrau passa se a diferença, com o dobro do erro para cada lado, fica entre −0,5 e 0,5 nat, faixa fixada de antemão. Um degrau medido com erro grande demais não passa. E os degraus que calculam a mesma coisa, a menos de arredondamentos, não podem diferir em mais de 0,05 nat em *nenhuma* semente, numa CPU.
+# **A regra.** Um degrau passa se a diferença, com o dobro do erro para cada lado, fica entre −0,5 e 0,5 nat, faixa fixada de antemão. Portanto, um degrau medido com erro grande demais não passa. E, numa CPU, os degraus que, a menos de arredondamentos, calculam o mesmo que o laço usual não podem diferir dele em mais de 0,05 nat em *nenhuma* semente.
 
 # %% key="ruler-applied"
 first = elbo["usual"].mean(1)  # (rodadas,) nats
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### A tabela
 #
-# As colunas: imagens por segundo; quantas vezes a velocidade do laço usual; fração do limite em float32, a última linha; o ELBO de teste; a diferença em relação ao laço usual. O que segue o ± é o dobro do erro padrão pareado. As suas velocidades serão diferentes das guardadas aqui; numa máquina ocupada, `fit` ganha também por acompanhar os núcleos livres (seção 13). Os grandes saltos devem aparecer onde as imagens deixam de ser tratadas uma a uma e no Adam fundido. Um carregador com processo auxiliar pode empatar com os dados no dispositivo, porque trabalha em paralelo com o treinamento. Que degrau não passa?
+# As três primeiras colunas trazem as imagens por segundo, esse número dividido pelo do laço usual e a fração que ele alcança do limite em float32 (a última linha). Depois vêm o ELBO de teste e a diferença dele para o do laço usual; o ± indica o dobro do erro padrão pareado. As suas velocidades serão diferentes das guardadas aqui. Numa máquina ocupada, o `fit` ganha também por acompanhar os núcleos livres (seção 13). Os grandes saltos devem aparecer onde as imagens deixam de ser tratadas uma a uma e no Adam fundido. Um carregador com processo auxiliar pode empatar com os dados no dispositivo, porque trabalha em paralelo com o treinamento. Qual degrau não passa? Na figura, a faixa cinza à direita é o meio nat da regra; fora dela, o eixo é logarítmico.
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -543,7 +543,7 @@ def draw_ladder(rows):
     places = range(len(rows))
     bars = left.barh(places, [speed[name] for name in rows], color="#bdbdbd")
     labels = [say("training-bar", value=speed[name]) for name in rows]
-    left.bar_label(bars, labels, label_type="center", fontsize=9)
+    left.bar_label(bars, labels, padding=3, fontsize=9)
     line = say("training-limit-line")
     left.axvline(limits["highest"], color="black", linestyle="--", label=line)
     left.set_yticks(places, [names[name] for name in rows])
@@ -556,6 +556,12 @@ def draw_ladder(rows):
         far, error = gained[name]
         right.errorbar(far, place, xerr=error, fmt="o", color="black", capsize=3)
     right.axvline(0, color="black", linewidth=1)
+    right.axvspan(-0.5, 0.5, color="#e5e5e5", label=say("training-band"))
+    right.set_xscale("symlog", linthresh=0.5)  # even within the band
+    right.set_xticks([-50, -5, -0.5, 0, 0.5])
+    right.xaxis.set_major_formatter(lambda value, _: say("training-nats", value=value))
+    right.minorticks_off()
+    right.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     right.set_yticks(places, [])
     right.set(xlabel=say("training-far"))
     for ax in (left, right):
@@ -566,11 +572,11 @@ def draw_ladder(rows):
 draw_ladder([*names])
 
 # %% [markdown] key="larger"
-# ## 6. Lotes maiores, e quanto custam
+# ## 6. Lotes maiores e o que eles custam
 #
-# Com 512 imagens por passo, os produtos ficam maiores. Parece o degrau mais fácil de todos. **Pela nossa regra, não é degrau**: perde dezenas de nats. Uma época tem um quarto dos passos, e o modelo aprende menos.
+# Com 512 imagens por passo, os produtos ficam maiores, e esse parece o degrau mais fácil de todos. **Pela nossa regra, porém, não é degrau nenhum**: perdem-se dezenas de nats. Uma época tem um quarto dos passos, e o modelo aprende menos.
 #
-# A comparação é justa? Nada garante que uma taxa de aprendizado de $10^{-3}$, a usada até aqui, sirva para os dois tamanhos de lote. A média do quádruplo de imagens tem metade do ruído, o que sugere o dobro da taxa; há quem multiplique por quatro. Então experimentamos várias taxas para cada tamanho de lote, com as mesmas três sementes, e avaliamos cada um **na sua melhor taxa**. (Escolher e avaliar com as mesmas imagens favorece um pouco cada tamanho; as diferenças aqui são bem maiores.) Os tempos não foram medidos em rodadas alternadas; só os ELBOs podem ser comparados. Ao lote de 512 damos também *duas* épocas.
+# A comparação é justa? Nada garante que a taxa de aprendizado usada até aqui, $10^{-3}$, sirva para os dois tamanhos de lote. Com o quádruplo de imagens, o ruído da média cai à metade, o que sugere dobrar a taxa; há quem a multiplique por quatro. Por isso, experimentamos várias taxas com lotes de 32, 128 e 512 imagens e as mesmas três sementes, e avaliamos cada tamanho **na sua melhor taxa**. (Escolher e avaliar a taxa com as mesmas imagens favorece um pouco cada tamanho, mas as diferenças aqui são bem maiores que isso.) Como os tempos não foram medidos em rodadas alternadas, só os ELBOs podem ser comparados. O lote de 512 treina também por *duas* épocas.
 
 # %% key="larger-checked"
 BATCHES, RATES = (32, 128, 512), (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
@@ -599,9 +605,9 @@ assert far - error > 10
 print(say("training-rate-gain", rate=best[128], base=1e-3, far=far, error=error))
 
 # %% [markdown] key="time-to-elbo"
-# A última linha compara o lote de 128 com ele mesmo: só a taxa já vale mais de dez nats. E, cada um na sua melhor taxa, o lote de 512 ainda aprende menos que o de 128, mesmo em duas épocas. Quem vence em tempo igual, esta célula não diz.
+# A última linha compara o lote de 128 com ele mesmo: só a mudança de taxa já vale mais de dez nats. E, com cada um na sua melhor taxa, o lote de 512 continua aprendendo menos que o de 128, mesmo em duas épocas. Esta célula não diz quem venceria em tempo igual.
 #
-# Mas 50 passos são um treinamento curto. O que interessa saber é o **tempo até um ELBO**: em quantos segundos se chega a um dado ELBO de teste? O programa de medição do curso faz essa pergunta com as 60.000 imagens. Ele ajusta a taxa de cada tamanho de lote e depois treina todos, em rodadas. O alvo é o que os lotes de 128 alcançam depois de metade das épocas, semente a semente. Aqui, o ± é um erro padrão, e não o dobro.
+# Mas um treinamento de 50 passos é curto. O que interessa é o **tempo até um ELBO**: em quantos segundos se chega a um dado ELBO de teste? O programa de medição do curso faz essa pergunta com todas as 60.000 imagens. Ele ajusta a taxa de cada tamanho de lote e depois treina todos, em rodadas. O alvo de cada semente é o ELBO que os lotes de 128 alcançam na metade das épocas. Aqui, o ± indica um erro padrão, e não o dobro.
 
 # %% key="results-read" jupyter={"source_hidden": true} tags=["hide-input"]
 RESULTS = Path("../../benchmarks/results")
@@ -641,11 +647,11 @@ for kind in ("cpu", "cuda"):
 # %% [markdown] key="where"
 # ## 7. Para onde vai o tempo
 #
-# Um perfilador (*profiler*) anota quando cada operação começa e termina. Há três maneiras de ler essas anotações:
+# Um perfilador (*profiler*) anota quando cada operação começa e quando termina. Há três maneiras de ler essas anotações:
 #
-# - `key_averages()` soma as operações de mesmo nome. A célula mostra as seis mais demoradas; `print(seen.key_averages().table())` mostra todas as colunas.
-# - `export_chrome_trace` grava um **registro** (*trace*), que se abre num visualizador como o [Perfetto](https://ui.perfetto.dev): o tempo corre para a direita, e as chamadas ficam umas sob as outras. *Numa GPU*, os vãos na linha dela são os momentos em que ela espera ordens. A célula o grava numa pasta temporária; para guardá-lo, indique outro caminho.
-# - Contar: quantas operações há num passo?
+# - `key_averages()` soma os tempos das operações de mesmo nome. A célula mostra as seis mais demoradas; `print(seen.key_averages().table())` mostra todas as colunas.
+# - `export_chrome_trace` grava um **registro** (*trace*), que se abre num visualizador como o [Perfetto](https://ui.perfetto.dev). Nele, o tempo corre para a direita, e as chamadas aparecem umas sob as outras. *Numa GPU*, os vãos na linha do dispositivo são os momentos em que ele espera por ordens. A célula grava o registro numa pasta temporária; para guardá-lo, indique outro caminho.
+# - Também se pode contar: quantas operações há num passo?
 
 # %% key="where-measured"
 def profiled(rung):
@@ -738,11 +744,11 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# A barra hachurada é o trabalho útil; *resto* são todas as outras operações, e *Python ou espera*, o relógio menos todas as operações. Os quatro laços multiplicam as mesmas matrizes, com a mesma biblioteca. Se as barras hachuradas diferem, você vê até onde uma figura destas merece confiança. Dentro desse erro, uma barra pequena pode até crescer de um laço para o seguinte. A soma das barras também não reproduz as velocidades da tabela: elas são medidas com o perfilador ligado, que acrescenta um pouco de tempo a cada operação, e incluem os preparativos de `fit`. A lista é de uma única execução; a figura, da melhor de três. Já as contagens são confiáveis: de degrau em degrau, os laços escritos à mão precisam de menos operações, como a célula exige. O `fit` precisa de mais algumas que o laço fundido: mantém três totais e, antes de começar, calcula uma vez, como teste, a função objetivo.
+# A barra hachurada é o trabalho útil. Em *resto* estão as operações que não entram nas outras barras, e *Python ou espera* é o tempo do relógio menos o de todas as operações. Os quatro laços multiplicam as mesmas matrizes com a mesma biblioteca. Se as barras hachuradas diferem, isso mostra até onde se pode confiar numa figura como esta. Dentro dessa margem, uma barra pequena pode até crescer de um laço para o seguinte. E a soma das barras não reproduz as velocidades da tabela: os tempos foram medidos com o perfilador ligado, que acrescenta um pouco a cada operação, e incluem os preparativos do `fit`. A lista vem de uma única execução; a figura, da melhor de três. Já as contagens são confiáveis: de um degrau para o seguinte, os laços escritos à mão precisam de cada vez menos operações, como a célula exige. O `fit` precisa de algumas a mais que o laço fundido, pois mantém três totais e, antes de começar, calcula a função objetivo uma vez, como teste.
 #
 # ## 8. O passo espera por alguém?
 #
-# Basta um `if loss > best:` esquecido, e cada passo volta a esperar, porque o Python precisa do número para escolher o caminho. *Numa GPU*, `torch.cuda.set_sync_debug_mode("error")` transforma essas esperas em erros. Numa CPU não há fila, mas a mesma pergunta pode ser feita. Toda operação passa pelo despachador (*dispatcher*) do PyTorch, e `checks.HostReads` o observa: quem pede um número (`.item()`, `float(...)`, `if ...:`), ou uma forma que depende dos números (`nonzero`)?
+# Basta um `if loss > best:` esquecido para que cada passo volte a esperar, porque o Python precisa do número para escolher o caminho. *Numa GPU*, `torch.cuda.set_sync_debug_mode("error")` transforma essas esperas em erros. Numa CPU, não há fila, mas podemos fazer a mesma pergunta. Toda operação passa pelo despachador (*dispatcher*) do PyTorch, e `checks.HostReads` fica de vigia: quem pede um número (`.item()`, `float(...)`, `if ...:`) ou uma forma que depende dos números (`nonzero`)?
 
 # %% key="guard"
 def asks(work):
@@ -769,7 +775,7 @@ for name, answer in found.items():
     print(say("training-guard", name=say(f"training-short-{name}"), verdict=verdict))
 
 # %% [markdown] key="guard-limits"
-# Uma surpresa: o laço sem `.item()` também pergunta. É o Adam. Quando *não* é fundido, ele lê em Python o seu contador de passos; *numa GPU*, esse contador fica na memória da CPU, e ninguém espera. E **nenhum vigia vê tudo.** Numa CPU, o Adam fundido também lê os seus contadores, só que em C++, onde `HostReads` não chega. O perfilador enxerga essas leituras:
+# Há uma surpresa: o laço sem `.item()` também pergunta. A culpa é do Adam. Quando *não* é fundido, ele lê em Python o próprio contador de passos; *numa GPU*, esse contador fica na memória da CPU, e ninguém espera. Além disso, **nenhum vigia vê tudo.** Numa CPU, o Adam fundido também lê os contadores, mas em C++, aonde `HostReads` não chega. Já o perfilador enxerga essas leituras:
 
 # %% key="guard-checked" jupyter={"source_hidden": true} tags=["hide-input"]
 reads = {kind: seen.count("aten::item") for kind, seen in
@@ -780,7 +786,7 @@ print(say("training-adam-asks", **reads))
 # %% [markdown] key="stored"
 # ## 9. A mesma tabela, medida com calma
 #
-# Poucas rodadas bastam para ver a escada, mas não para citar os seus números. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; os fatores e as frações, medianas das razões de cada rodada. O limite, lá, é o da biblioteca mais rápida. O laço usual sorteia um ruído só dele: ele e os outros degraus têm em comum apenas os pesos iniciais. Por isso, os erros da última coluna são grandes demais para aplicar a regra do meio nat: desta tabela, cite só as velocidades. Quem decide é a seção 5, com comparações pareadas, sob o mesmo ruído.
+# Poucas rodadas bastam para ver a escada, mas não para citar os seus números. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; os múltiplos e as frações são medianas das razões calculadas em cada rodada. O limite, ali, é o da biblioteca mais rápida. O laço usual sorteia um ruído só dele e, portanto, só tem em comum com os outros degraus os pesos iniciais. Por isso, os erros da última coluna são grandes demais para que se aplique a regra do meio nat. Desta tabela, cite só as velocidades. Quem decide é a seção 5, com comparações pareadas e sob o mesmo ruído.
 
 # %% key="stored-table" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_stored(kind):
@@ -810,9 +816,9 @@ for kind in ("cpu", "cuda"):
 # %% [markdown] key="panel"
 # ## 10. Para mexer: lote e taxa
 #
-# Uma curva para cada tamanho de lote: o ELBO de teste em função da taxa de aprendizado. O ponto cheio é a sua escolha. Quem mediu foi este caderno, há pouco; se o programa do curso já foi executado, um terceiro controle leva aos números dele.
+# Cada tamanho de lote tem a sua curva: o ELBO de teste em função da taxa de aprendizado. O ponto cheio é a sua escolha. Os números são os que este caderno mediu há pouco. Se o programa de medição do curso já foi executado, um terceiro controle leva aos números dele.
 #
-# Onde fica o topo de cada curva? Ele vai para a direita quando o lote cresce, e na mesma proporção? O que você concluiria se só conhecesse os pontos em $10^{-3}$?
+# Onde fica o topo de cada curva? Quando o lote cresce, o topo vai para a direita? Na mesma proporção? O que você concluiria se só conhecesse os pontos em $10^{-3}$?
 
 # %% key="panel-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 def just_now():
@@ -888,9 +894,9 @@ assert sliders.sweep(panel) >= 4  # às duas pontas de cada controle, e de volta
 panel
 
 # %% [markdown] key="checkpoint"
-# ## 11. Interrompido, e retomado
+# ## 11. Interrompido e retomado
 #
-# Um treinamento de horas vai ser interrompido: pelo gato, pela companhia de luz, por outra pessoa que reservou a mesma GPU. Ele só pode continuar se foi salvo *tudo* o que decide o futuro: os pesos, os momentos e contadores do Adam, o estado do ruído (que também define a ordem das imagens na época seguinte) e até onde se chegou. É o *ponto de verificação* (*checkpoint*). A próxima célula o grava, no fim de uma época, e retoma o treinamento num modelo nascido de outra semente: primeiro com tudo e depois omitindo uma parte de cada vez.
+# Um treinamento de horas acaba sendo interrompido: pelo gato, pela companhia de luz ou por quem reservou a mesma GPU. Ele só poderá continuar se *tudo* o que decide o futuro tiver sido salvo: os pesos, os momentos e os contadores do Adam, o estado do ruído (que também define a ordem das imagens na época seguinte) e a posição em que o treinamento parou. Isso forma um *ponto de verificação* (*checkpoint*). A próxima célula grava um no fim da primeira época, de modo que não é preciso anotar a posição, e retoma o treinamento num modelo nascido de outra semente: primeiro com tudo, depois sem uma das partes de cada vez.
 
 # %% key="checkpoint-resumed"
 noise = torch if device.type == "cpu" else getattr(torch, device.type)  # torch.cuda
@@ -945,9 +951,9 @@ for without in (None, "model", "optimizer", "noise"):
 #
 # ### O que uma semente promete
 #
-# No mesmo dispositivo, com a mesma versão do PyTorch e **o mesmo número de threads**, a mesma semente dá o mesmo treinamento, bit a bit. A próxima célula exige isso de `fit`, retomado ou não. Antes, ela fixa o número de threads, porque `fit` acompanha os núcleos livres (seção 13).
+# No mesmo dispositivo, com a mesma versão do PyTorch e **o mesmo número de threads**, a mesma semente dá o mesmo treinamento, bit a bit. A próxima célula exige isso do `fit`, com e sem interrupção. Antes, ela fixa o número de threads, porque o `fit` acompanha os núcleos livres (seção 13).
 #
-# Fora dessas condições, a semente *não promete nada*. O ruído pode vir de outro gerador, e as somas são divididas em pontos diferentes. A soma em ponto flutuante não é associativa, como a célula mostra com três números. *Numa GPU*, até o mesmo dispositivo pode somar em ordem variável. `torch.use_deterministic_algorithms(True)` exige uma ordem fixa, com `CUBLAS_WORKSPACE_CONFIG=:4096:8` no ambiente. Só testamos a promessa em CPUs.
+# Fora dessas condições, a semente *não promete nada*. O ruído pode vir de outro gerador, e as somas podem ser divididas em outros pontos. Ora, a soma em ponto flutuante não é associativa, como a célula mostra com três números. *Numa GPU*, a ordem das somas pode variar até no mesmo dispositivo. Para exigir uma ordem fixa, use `torch.use_deterministic_algorithms(True)`, com `CUBLAS_WORKSPACE_CONFIG=:4096:8` no ambiente. Só testamos essa promessa em CPUs.
 
 # %% key="seeds-kept" tags=["nbval-check-output"]
 def fitted(seed, **options):
@@ -975,7 +981,7 @@ print(say("training-sums", left=((a + b) + c).item(), right=(a + (b + c)).item()
 # %% [markdown] key="processes"
 # ## 12. Vários processos
 #
-# Como vários processadores repartem o trabalho? Cada processo tem uma cópia do modelo e calcula o gradiente da *sua parte do lote*. Depois, todos tiram a média dos gradientes e dão o mesmo passo; sem isso, as cópias se afastariam umas das outras. A perda é uma média; por isso, a média dos gradientes das partes, ponderada pelo número de imagens de cada uma, é o gradiente do lote inteiro: é álgebra. Primeiro, fazemos a conta num só processo, com partes de 43, 43 e 42 imagens.
+# Como repartir o trabalho entre vários processadores? Cada processo tem uma cópia do modelo e calcula o gradiente da *sua parte do lote*. Depois, todos tiram a média dos gradientes e dão o mesmo passo; sem isso, as cópias se afastariam umas das outras. Como a perda é uma média, a média dos gradientes das partes, ponderada pelo número de imagens de cada uma, é o gradiente do lote inteiro: é pura álgebra. Primeiro, fazemos a conta num só processo, com partes de 43, 43 e 42 imagens.
 
 # %% key="processes-arithmetic"
 def given():
@@ -1013,11 +1019,11 @@ assert len(whole) == 631_188  # tantos quantos os parâmetros
 print(say("training-shares-far", far=distance(shared)))
 
 # %% [markdown] key="torchrun"
-# Agora de verdade. O `torchrun` inicia os processos e diz a cada um o seu número (`RANK`) e quantos são (`WORLD_SIZE`). Cada um executa a função da próxima célula. Três peças do PyTorch fazem o trabalho:
+# Agora, façamos isso de verdade. O `torchrun` inicia os processos e informa a cada um o número dele (`RANK`) e o total (`WORLD_SIZE`). Cada um executa a função da próxima célula. Três peças do PyTorch fazem o trabalho:
 #
-# - `DistributedSampler` diz quais imagens cabem a cada processo. Ele repete algumas para igualar as partes, porque o `DistributedDataParallel`, a seguir, tira a média *simples*. No treinamento, o desvio é pequeno; numa média sobre o conjunto de teste, é um erro. Se ele embaralha, chame `set_epoch` no início de cada época, ou todas as épocas terão a mesma ordem.
-# - `DistributedDataParallel` tira a média dos gradientes durante o `backward`, um grupo de cada vez, enquanto os gradientes das camadas anteriores ainda são calculados.
-# - `no_sync` adia isso. Quem processa a sua parte em pedaços (exercício 3) deve se comunicar uma vez só, no último pedaço.
+# - O `DistributedSampler` diz quais imagens cabem a cada processo. Ele repete algumas para igualar as partes, porque o `DistributedDataParallel`, a seguir, tira a média *simples*. No treinamento, essa repetição causa um desvio pequeno; numa média sobre o conjunto de teste, ela é um erro. Se as imagens são embaralhadas, chame `set_epoch` no início de cada época; senão, todas terão a mesma ordem.
+# - O `DistributedDataParallel` tira a média dos gradientes durante o `backward`, um grupo de cada vez, enquanto os das camadas anteriores ainda estão sendo calculados.
+# - O `no_sync` adia essa média. Um processo que divide a sua parte em pedaços (exercício 3) só deve se comunicar uma vez, no último.
 
 # %% key="torchrun-run"
 def worker(folder):
@@ -1079,16 +1085,16 @@ else:
     print(say("training-no-processes"))
 
 # %% [markdown] key="torchrun-commands"
-# O comando do pacote treina assim sem mudança nenhuma, numa máquina ou em duas:
+# O comando do pacote já treina desse modo, sem mudança nenhuma, numa máquina ou em duas:
 #
 # ```
 # torchrun --standalone --nproc-per-node 4 -m vae_teach.train --batch-size 512
 # torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m vae_teach.train --batch-size 512
 # ```
 #
-# `--batch-size` é o total de todos os processos: 512 repartidos entre quatro são 128 para cada um; entre oito, no segundo comando, 64. Quem mantém 128 *por processo* e acrescenta processos sobe o falso degrau da seção 6, sem perceber.
+# Em `--batch-size`, indica-se o lote de todos os processos juntos: 512 imagens repartidas entre quatro processos dão 128 para cada um; entre oito, no segundo comando, dão 64. Quem mantém 128 *por processo* e acrescenta processos sobe, sem perceber, o falso degrau da seção 6.
 #
-# E a velocidade? Os processos se comunicam a cada passo, aqui com 631.188 números, um por parâmetro. O cálculo cresce com o lote de cada processo, e a comunicação não. Por isso, a divisão compensa com lotes maiores por processo, ou em camadas que usam cada peso muitas vezes, como as convoluções. Numa rede tão pequena, ela pode custar mais do que rende; a próxima célula lê o que foi medido numa CPU (o ± é um erro padrão).
+# E a velocidade? A cada passo, os processos trocam números entre si: aqui são 631.188, um por parâmetro. O cálculo cresce com o lote de cada processo; a comunicação, não. Por isso, a divisão compensa com lotes maiores por processo ou com camadas que usam cada peso muitas vezes, como as convolucionais. Numa rede tão pequena, ela pode custar mais do que rende. A próxima célula lê o que foi medido numa CPU (o ± indica um erro padrão).
 
 # %% key="processes-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("growth_cpu")
@@ -1108,9 +1114,9 @@ else:
 # %% [markdown] key="crowd"
 # ## 13. Muita gente nos mesmos núcleos
 #
-# O PyTorch usa uma *thread* para cada núcleo, sem levar em conta quem mais usa a máquina. No fim de cada operação, as threads esperam umas pelas outras, e essa espera é *ativa* (*spinning*): cada uma verifica sem parar se as outras já terminaram. Se quatro leitores deste curso dividem dois núcleos, uma thread em espera ativa pode ocupar justamente o núcleo de que outra precisa para terminar.
+# O PyTorch usa uma *thread* para cada núcleo, sem levar em conta quem mais esteja usando a máquina. No fim de cada operação, as threads esperam umas pelas outras, e essa espera é *ativa* (*spinning*): cada uma verifica sem parar se as outras já terminaram. Se quatro leitores deste curso dividem dois núcleos, uma thread em espera ativa pode ocupar justamente o núcleo de que precisa a thread pela qual ela espera.
 #
-# O curso faz com que as threads em espera adormeçam logo (`GOMP_SPINCOUNT`, no OpenMP da GNU). Além disso, os laços longos do pacote verificam quatro vezes por segundo quantos núcleos estão livres e usam esse número de threads; `OMP_NUM_THREADS` desliga isso. *Trabalho* é o que todos os leitores fazem por segundo, como fração do que um só faz; *espera* é o tempo de uma tarefa dividido pelo que ela levaria se cada leitor recebesse a sua parte justa da máquina. O ideal é 1 nas duas.
+# O curso põe logo para dormir as threads que esperam (`GOMP_SPINCOUNT`, no OpenMP da GNU). Além disso, quatro vezes por segundo, os laços longos do pacote verificam quantos núcleos estão livres e usam esse número de threads; definir `OMP_NUM_THREADS` desliga esse ajuste. Na saída abaixo, *trabalho* é o que todos os leitores fazem por segundo, como fração do que faz um leitor sozinho; *espera* é o tempo de uma tarefa dividido pelo que ela levaria se cada leitor recebesse a sua parte justa da máquina. Nas duas medidas, o ideal é 1.
 
 # %% key="crowd-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("crowd")
@@ -1127,7 +1133,7 @@ else:
 # %% [markdown] key="answer"
 # ## 14. A resposta
 #
-# O que é preciso para manter o processador ocupado? Dados que já estão no dispositivo. Ordens que não esperam por respostas. Poucas operações, e grandes. Só a precisão que a resposta exige, quando o processador ganha com isso. E uma régua ao lado do relógio. Na máquina em que este caderno foi executado por último:
+# O que é preciso para manter o processador ocupado? É preciso que os dados já estejam no dispositivo, que as ordens não esperem por respostas e que as operações sejam poucas e grandes. Convém usar só a precisão que a resposta exige, quando o processador ganha com isso. E, ao lado do relógio, é preciso ter uma régua. Na máquina em que este caderno foi executado por último, o resultado foi este:
 
 # %% key="answer-measured"
 top = max((name for name in rungs if passed[name]), key=speed.get)
@@ -1137,18 +1143,18 @@ values |= {"after": relative(speed["fit"])["share"]}
 print(say("training-answer", best=names[top], far=far, error=error, **values))
 
 # %% [markdown] key="next"
-# **Para ler.** Burda, Grosse e Salakhutdinov (2015) treinaram as suas redes com lotes de 20, por 3.280 épocas. Quanto tempo a sua máquina levaria para treinar assim a nossa? Na documentação do PyTorch: a semântica de CUDA, a precisão mista automática, o perfilador e o `torchrun`.
+# **Para ler.** Burda, Grosse e Salakhutdinov (2015) treinaram redes com lotes de 20, por 3.280 épocas. Quanto tempo a sua máquina levaria para treinar a nossa desse modo? Na documentação do PyTorch, leia sobre a semântica de CUDA, a precisão mista automática, o perfilador e o `torchrun`.
 #
-# **No curso.** A lição 05 pergunta o que o modelo treinado aprendeu. A lição 06 manda o processador fazer um produto grande onde outros fazem dez mil pequenos.
+# **No curso.** A lição 05 investiga o que o modelo treinado aprendeu. Na lição 06, o processador fará um único produto grande onde outros programas fazem dez mil pequenos.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
 #
-# Escreva a sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: certo, ou uma pista. As soluções estão recolhidas logo abaixo de cada questão.
+# Escreva a sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: “Certo” ou uma pista. As soluções estão recolhidas logo abaixo de cada questão.
 #
 # ### 1. Um passo que nunca espera
 #
-# Escreva um passo de treinamento. Ele recebe `model`, que leva `x` a `logits, mu, logvar`; `optimizer`; um lote `x` de forma `(B, D)`; e `total`, um tensor escalar, de forma `()`. A perda é `from_logits`, da seção 4, e o otimizador já vem fundido. A sua função deve dar um passo que reduza a perda *média* do lote, somar a `total`, *in-place*, a *soma* das perdas, e não devolver nada. A verificação o observa como na seção 8: ela não pode pedir um número sequer.
+# Escreva uma função que dê um passo de treinamento. Ela recebe `model`, que leva `x` a `logits, mu, logvar`; `optimizer`; um lote `x`, de forma `(B, D)`; e `total`, um tensor escalar, de forma `()`. A perda é a `from_logits` da seção 4, e o otimizador já vem fundido. O passo deve reduzir a perda *média* do lote, somar a `total`, *in-place*, a *soma* das perdas e não devolver nada. A verificação vigia o passo como na seção 8: ele não pode pedir um número sequer.
 
 # %% key="exercise-step" tags=["nbval-check-output"]
 def my_step(model, optimizer, x, total):
@@ -1183,7 +1189,7 @@ verdict
 #         return total / len(batches)
 # ```
 #
-# São dois erros, um escondido atrás do outro. O segundo só aparece quando o primeiro é corrigido, e nem sempre. Escreva a função como deveria ser.
+# Há dois erros, um escondido atrás do outro. O segundo só aparece depois que o primeiro é corrigido e, mesmo assim, nem sempre. Escreva a função como ela deveria ser.
 
 # %% key="exercise-mean" tags=["nbval-check-output"]
 def my_mean_elbo(score, batches):
@@ -1208,7 +1214,7 @@ verdict
 # %% [markdown] key="exercise-shares-text"
 # ### 3. Um lote que não cabe
 #
-# O lote que você quer não cabe na memória da sua GPU. Processe-o em partes: calcule o gradiente da *média* de `loss(w, x)` sobre todas as imagens de `x`, `(B, D)`. Nunca chame `loss` com mais de `size` imagens, nem guarde o grafo de uma parte para a seguinte. `loss` dá um número por imagem; `w` tem a forma `(D,)` e requer gradiente. Devolva o gradiente, `(D,)`. Ele deve ser igual ao do lote inteiro, quer `size` divida `B`, quer não.
+# O lote que você quer não cabe na memória da sua GPU. Processe-o em pedaços: calcule o gradiente da *média* de `loss(w, x)` sobre todas as imagens de `x`, de forma `(B, D)`. Nunca chame `loss` com mais de `size` imagens nem guarde o grafo de um pedaço para o seguinte. A função `loss` dá um número por imagem; `w` tem a forma `(D,)` e requer gradiente. Devolva o gradiente, de forma `(D,)`. Ele deve ser igual ao do lote inteiro, quer `size` divida `B`, quer não.
 
 # %% key="exercise-shares" tags=["nbval-check-output"]
 def my_gradient(loss, w, x, size):
@@ -1232,7 +1238,7 @@ verdict
 # %% [markdown] key="exercise-amdahl-text"
 # ### 4. Quanto ainda há para ganhar?
 #
-# Uma parte do seu programa leva a fração `share` do tempo. Você torna essa parte `factor` vezes mais rápida. Quantas vezes mais rápido fica o todo? Depois olhe as barras da seção 7, no painel do `fit`: quanto se ganharia com um otimizador infinitamente rápido?
+# Uma parte do seu programa consome a fração `share` do tempo, e você a torna `factor` vezes mais rápida. Quantas vezes mais rápido fica o programa inteiro? Depois, olhe as barras da seção 7, no painel do `fit` (*pacote*): quanto se ganharia com um otimizador infinitamente rápido?
 
 # %% key="exercise-amdahl" tags=["nbval-check-output"]
 def my_amdahl(share, factor):
@@ -1253,6 +1259,6 @@ verdict
 # %% [markdown] key="solution-amdahl-text"
 # <details><summary>Resposta à pergunta sobre o otimizador</summary>
 #
-# Com um fator infinito, o todo fica $1 / (1 - s)$ vezes mais rápido, em que $s$ é a fração do otimizador. Uma parte que leva um quinto do tempo rende no máximo um quarto a mais, por mais engenhoso que você seja. É a lei de Amdahl, e a razão para olhar o perfil antes de escrever uma linha de código.
+# Com um fator infinito, o programa inteiro fica $1 / (1 - s)$ vezes mais rápido, em que $s$ é a fração do tempo que o otimizador consome. Se uma parte consome um quinto do tempo, a velocidade aumenta em no máximo um quarto, por mais engenhoso que você seja. É a lei de Amdahl, e por causa dela convém olhar o perfil antes de escrever uma linha de código.
 #
 # </details>

@@ -14,13 +14,13 @@
 # %% [markdown] key="title"
 # # O que o modelo aprendeu?
 #
-# O treinamento acabou, e o ELBO de teste está na tabela da lição 00. É um número só. Ele não diz o que *significam* os dois números de cada imagem, se o plano está cheio ou tem buracos, nem o que borra as imagens. Esta lição abre o modelo e olha lá dentro.
+# O treinamento acabou, e o ELBO de teste está na tabela da lição 00. É um número só, e ele não diz o que *significam* os dois números que representam cada imagem, nem se o plano está cheio ou tem buracos, nem o que borra as imagens. Nesta lição, abrimos o modelo e olhamos lá dentro.
 #
-# **Ao final, você saberá** dizer o que borra uma reconstrução e o que não borra; distinguir a média do decodificador de uma amostra; desenhar o plano latente numa grade em que todos os ladrilhos têm a mesma probabilidade; medir a que distância da priori estão os códigos, todos juntos; caminhar de um dígito a outro; e olhar para dentro de um espaço latente que não cabe na página.
+# **Ao final, você saberá** dizer o que borra uma reconstrução e o que não borra; distinguir a média do decodificador de uma amostra; desenhar o plano latente numa grade em que todos os ladrilhos têm a mesma probabilidade; medir a que distância da priori fica o conjunto dos códigos; caminhar de um dígito a outro; e explorar um espaço latente que não cabe na página.
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 45 minutos de leitura; cerca de um minuto de processamento. Na primeira vez, até quatro minutos a mais, enquanto quatro modelos são treinados.
+# **Tempo:** 45 minutos de leitura; cerca de um minuto de processamento. Na primeira vez, são até quatro minutos a mais, para treinar quatro modelos.
 
 # %% key="setup"
 import math
@@ -42,7 +42,7 @@ use_language("pt")
 # %% [markdown] key="model-text"
 # ## 1. O paciente
 #
-# O modelo é o da lição 00: duas latentes, 15 épocas. Ele vem do *cache* ou é treinado agora. Os números do texto são os do MNIST. Em tudo o que se imprime aqui, o número depois de ± é um erro padrão.
+# O modelo é o da lição 00, com duas latentes e 15 épocas de treinamento. Se ainda não estiver no *cache*, ele será treinado agora. Os números citados no texto são os do MNIST. Em tudo o que as células imprimem, o número depois de ± é um erro padrão.
 
 # %% key="model"
 device = torch.device("cpu")
@@ -63,9 +63,9 @@ print(say("latents-patient", name=train_images.name, mean=mean, error=error))
 # %% [markdown] key="blur-toy-text"
 # ## 2. Quem borra a imagem?
 #
-# "As imagens dos VAEs são borradas por causa da KL": lê-se isso em muitos lugares. Vamos levar a KL a julgamento.
+# "As imagens dos VAEs são borradas por causa da KL": é o que se lê em muitos lugares. Vamos, então, levar a KL a julgamento.
 #
-# Primeiro, um caso sem KL nenhuma e sem codificador. Uma barra aparece à esquerda ou à direita, metade das vezes de cada lado. A latente não diz de qual: as duas imagens recebem o mesmo código. O decodificador tem um único vetor de logits, que o gradiente descendente escolhe para tornar as duas imagens o mais prováveis possível. A próxima figura mostra as duas imagens e o que ele escolhe.
+# Comecemos por um caso sem KL nenhuma e sem codificador. Uma barra aparece à esquerda ou à direita, metade das vezes de cada lado. A latente não diz de que lado está a barra, pois as duas imagens recebem o mesmo código. O decodificador se reduz a um único vetor de logits, que ajustamos por gradiente descendente para tornar as duas imagens o mais prováveis possível. A próxima figura mostra as duas imagens e a escolha do decodificador.
 
 # %% key="blur-toy" tags=["nbval-check-output"]
 bars = torch.zeros(2, 28, 28, dtype=torch.float64)
@@ -95,13 +95,13 @@ for ax, image, title in zip(axes, shown, titles, strict=True):
 figure
 
 # %% [markdown] key="blur-cause"
-# Ele escolhe a média. Dada a latente, os pixels são independentes; por isso cada um responde só por si, com a frequência com que acende: um meio, nos pixels em que as imagens diferem. **O que a latente não determina, os pixels independentes transformam em média.** O borrão está aí, e não havia KL nenhuma em cena. Cada um desses pixels custa $\log 2$, e nenhum logit evita isso: é o custo inevitável que a célula imprime.
+# O decodificador escolhe a média. Dada a latente, os pixels são independentes; por isso, a probabilidade de cada um se ajusta, sozinha, à frequência com que ele acende: um meio, nos pixels em que as imagens diferem. **Se os pixels são independentes, o que a latente não determina vira média.** Eis o borrão, sem KL nenhuma em cena. Cada um desses pixels custa, em média, $\log 2$, e nenhum logit consegue menos: a soma é o custo inevitável que a célula imprimiu.
 #
-# Para medir o borrão, é preciso um número. Para uma média $m$ do decodificador, tome
+# Precisamos de um número que meça o borrão. Dada uma média $m$ do decodificador, definimos
 #
 # $$G(m) = \sum_d m_d\,(1 - m_d),$$
 #
-# o *cinza* da imagem: 0 se cada pixel é certamente preto ou certamente branco, $\frac{1}{4}$ por pixel decidido no cara ou coroa. É a variância que o próprio decodificador admite nos pixels. No exemplo das barras, ela vale $120 / 4 = 30$.
+# o *cinza* da imagem. Ele vale 0 se cada pixel é certamente preto ou certamente branco, e cada pixel decidido no cara ou coroa soma $\frac{1}{4}$. O cinza é a variância que o próprio decodificador atribui aos pixels. No exemplo das barras, ele vale $120 / 4 = 30$.
 
 # %% key="grey" tags=["nbval-check-output"]
 def grey(means):
@@ -112,7 +112,7 @@ assert abs(grey(chosen) - differing / 4) < 0.4
 print(say("latents-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item()))
 
 # %% [markdown] key="trial-text"
-# Agora, o modelo. Há dois suspeitos: a KL, que põe um preço no que o código conta, e o número de latentes. Mudamos um de cada vez, com uma ressalva: ao tirar a KL, tiramos também o ruído do código, e o que chamamos de efeito da KL é o dos dois juntos. Treinamos um VAE e um *autocodificador* com 2 latentes e outro par com 30. O autocodificador não tem KL nem ruído: cada imagem vira um ponto. Os quatro veem as mesmas imagens por 15 épocas.
+# Passemos ao modelo. Há dois suspeitos: a KL, que põe um preço na informação que o código carrega, e o número de latentes. Vamos mudar um de cada vez, com uma ressalva: ao tirar a KL, tiramos também o ruído do código; portanto, o que chamamos de efeito da KL é o efeito dos dois juntos. Treinamos um VAE e um *autocodificador* com 2 latentes, e outro par com 30. O autocodificador não tem KL nem ruído, e nele cada imagem vira um ponto. Os quatro modelos veem as mesmas imagens por 15 épocas.
 
 # %% key="trial"
 def plain(model, x):
@@ -129,7 +129,7 @@ point_30, _ = train.trained(
 )
 
 # %% [markdown] key="verdict-text"
-# Para as 10.000 imagens de teste, a tabela dá o cinza da reconstrução e o erro quadrático, $\lVert x - m \rVert^2$, os dois em pixels. A última linha da tabela é o ruído do próprio sorteio: os bits de teste foram sorteados a partir dos níveis de cinza, e nem os níveis verdadeiros teriam adivinhado o resultado. Depois vêm três diferenças, calculadas imagem por imagem.
+# Para as 10.000 imagens de teste, a tabela traz o cinza da reconstrução e o erro quadrático, $\lVert x - m \rVert^2$, ambos em pixels. A última linha da tabela mede o ruído do próprio sorteio: os bits de teste foram sorteados a partir dos níveis de cinza, e nem quem conhecesse esses níveis adivinharia o resultado. Depois da tabela vêm três diferenças, calculadas imagem por imagem.
 
 # %% key="verdict"
 @torch.no_grad()
@@ -176,16 +176,16 @@ figure.stored_dpi = figures.SHOWN_DPI  # 50 digits
 figure
 
 # %% [markdown] key="trial-noticed"
-# **O que borra é o que o código não conta.** Com duas latentes, tirar a KL reduz o cinza em 4%: não é ela que borra estas imagens. Dois números são simplesmente poucos. Com mais 28, e com a KL em pleno vigor, mais da metade do cinza desaparece.
+# **O borrão vem do que o código não diz.** Com duas latentes, tirar a KL reduz o cinza em 4%; portanto, não é ela que borra estas imagens. O problema é que dois números são poucos. Com outros 28, e com a KL em pleno vigor, mais da metade do cinza desaparece.
 #
-# Com 30 números há espaço para contar mais, e aí a KL pesa: sem ela, o cinza cai mais 29%. A KL nunca calcula média de pixels. Ela é um preço cobrado pela informação, e um modelo pode decidir que um detalhe não vale o que custa.
+# Com 30 números, o código tem espaço para dizer mais, e aí a KL pesa: sem ela, o cinza que restou cai 29% (em parte por causa do ruído, que sai junto com a KL). Mas não é a KL que tira a média dos pixels. Ela é um preço cobrado pela informação, e às vezes um detalhe não vale o que custa.
 #
-# Com duas latentes, cinza e erro quadrático quase coincidem, em imagens que o modelo nunca viu. Nesse caso o decodificador sabe o tamanho da própria ignorância. A seção 4 diz por que os dois deveriam ser iguais.
+# Com duas latentes, o cinza e o erro quadrático quase coincidem, e isso em imagens que o modelo nunca viu. Nesse caso, o decodificador conhece o tamanho da própria ignorância. A seção 4 explica por que os dois deveriam ser iguais.
 
 # %% [markdown] key="classes-text"
-# ## 3. Que dígitos são difíceis?
+# ## 3. Quais dígitos são difíceis?
 #
-# O ELBO médio esconde dez histórias diferentes. A próxima figura separa o *custo* de cada dígito, que é o ELBO com o sinal trocado, em dois termos: a reconstrução embaixo, a KL em cima. A barra de erro tem quatro erros padrão para cada lado. O losango é o custo num modelo sem variável latente, em que cada pixel acende com a frequência que tem no conjunto de treinamento. A distância entre o topo da barra e o losango é o que se ganha com a latente.
+# Por trás do ELBO médio há dez histórias diferentes. A próxima figura separa o *custo* de cada dígito, que é o ELBO com o sinal trocado, em dois termos: embaixo, a reconstrução; em cima, a KL. A barra de erro se estende por quatro erros padrão para cada lado. O losango marca o custo num modelo sem variável latente, em que cada pixel acende com a frequência observada no conjunto de treinamento. A distância entre o topo da barra e o losango é o que se ganha com a latente.
 
 # %% key="classes"
 labels = test_images.labels.cpu()
@@ -234,9 +234,9 @@ assert kls[most] - kls[least] > 4 * torch.hypot(kl_errors[most], kl_errors[least
 assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digit's cost
 
 # %% [markdown] key="classes-noticed"
-# No MNIST, o dígito mais barato é o 1, que é também o de menos tinta. A KL varia menos que a reconstrução, e não a acompanha: a do 1 é a mais alta. Uma nuvem estreita, ou longe do centro, custa mais KL.
+# No MNIST, o dígito mais barato é o 1, que é também o que tem menos tinta. A KL varia menos que a reconstrução e não a acompanha: a do 1 é justamente a mais alta. Quanto mais estreita a nuvem, ou mais longe do centro, maior é a KL.
 #
-# Que imagens, uma a uma, custam mais? A próxima figura mostra as dez mais caras do conjunto de teste e a reconstrução de cada uma. Em algumas, o dígito está mal escrito. Em outras, está bem escrito, mas o código da imagem fica numa região dominada por outro dígito. A linha abaixo da figura diz com que frequência isso acontece: quem decide qual é o dígito de um lugar são os 25 códigos de teste mais próximos, o da própria imagem incluído.
+# E quais imagens, uma a uma, custam mais? A próxima figura mostra as dez mais caras do conjunto de teste e a reconstrução de cada uma. Em algumas, o dígito está mal escrito. Em outras, está bem escrito, mas o código da imagem fica numa região dominada por outro dígito. A linha abaixo da figura diz quantos dos códigos de teste ficam na região de outro dígito. O dígito que domina um lugar é o mais comum entre os 25 códigos de teste mais próximos, incluído o da própria imagem.
 
 # %% key="worst" jupyter={"source_hidden": true} tags=["hide-input"]
 worst = bound.elbo.argsort()  # (10000,) the most expensive first
@@ -265,7 +265,7 @@ assert costly - stray.mean().item() > 4 * train.standard_error(stray[worst[:500]
 # %% [markdown] key="samples-text"
 # ## 4. Médias e amostras
 #
-# Sorteie $z$ da priori. O decodificador devolve $m$, uma probabilidade por pixel. Essa imagem é a **média** de $p(x \mid z)$. Uma **amostra** é o que vem depois: cada pixel sorteado, com probabilidade $m_d$ de dar 1. O que o modelo afirma é que os dados se parecem com as *amostras*. A próxima figura mostra as duas, uma embaixo da outra, para os mesmos dez $z$.
+# Sorteie $z$ da priori. O decodificador devolve $m$, uma probabilidade para cada pixel. Essa imagem é a **média** de $p(x \mid z)$. Para ter uma **amostra**, falta sortear cada pixel, que dá 1 com probabilidade $m_d$. Segundo o modelo, é com as *amostras* que os dados se parecem. A próxima figura mostra as médias e, embaixo delas, as amostras, para os mesmos dez $z$. Repare nos pontinhos soltos das amostras, que nenhuma imagem de teste tem: nisso o modelo erra a respeito dos dados.
 
 # %% key="samples"
 torch.manual_seed(0)
@@ -278,11 +278,11 @@ rows = {say("sample-means"): m[:10], say("sample-pixels"): bits[:10]}
 figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 
 # %% [markdown] key="samples-by-hand"
-# A que distância deveriam estar uma da outra? Um pixel sorteado com probabilidade $m_d$ difere da média em $1 - m_d$ com probabilidade $m_d$, e em $m_d$ com probabilidade $1 - m_d$. O quadrado dessa diferença vale, em média, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Somando sobre os pixels,
+# A que distância da média deveria ficar a amostra? Um pixel sorteado com probabilidade $m_d$ difere da média em $1 - m_d$, com probabilidade $m_d$, ou em $m_d$, com probabilidade $1 - m_d$. O quadrado dessa diferença vale, em média, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Somando sobre os pixels,
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# É o cinza de antes. A próxima célula exige que a distância média das 4.000 amostras difira dele em menos de quatro erros padrão. É também por isso que o cinza e o erro concordavam na tabela, com duas latentes: as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes isso pesa: o decodificador foi treinado com códigos ruidosos, e o seu cinza inclui a incerteza que vem desse ruído; sem o ruído, o erro fica menor que o cinza. Com ele, os dois concordam, como mostra a última linha que a célula imprime.
+# É o cinza da seção 2. A próxima célula exige que, nas 4.000 amostras, o quadrado da distância difira do cinza, em média, em menos de quatro erros padrão. Essa igualdade explica também por que, na tabela, o cinza e o erro quase coincidiam no caso de duas latentes: nesse número, as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes, isso faz diferença. O decodificador foi treinado com códigos ruidosos, e seu cinza inclui a incerteza que vem desse ruído; sem o ruído, o erro fica menor que o cinza. Com o ruído de volta, os dois quase coincidem, como mostra a última linha que a célula imprime.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -304,7 +304,7 @@ assert abs(told["error"] / told["grey"] - 1) < 0.02 or not on_mnist
 # %% [markdown] key="temperature-text"
 # ## 5. Temperatura
 #
-# Muitas galerias mostram sorteios de $z \sim \mathcal{N}(0, T^2 I)$, com uma *temperatura* $T$ abaixo de 1, sem que o autor avise. O que isso muda? Na próxima figura, cada coluna conserva o seu sorteio $\varepsilon \sim \mathcal{N}(0, I)$, e $z = T \varepsilon$ se afasta do centro ao longo de um raio à medida que $T$ cresce. Leia as colunas de cima para baixo.
+# Muitas galerias mostram imagens decodificadas de $z \sim \mathcal{N}(0, T^2 I)$, com uma *temperatura* $T$ menor que 1, na esperança de imagens mais nítidas e sem nenhum aviso. O que isso muda? Na próxima figura, cada coluna usa um único sorteio $\varepsilon \sim \mathcal{N}(0, I)$, e $z = T \varepsilon$ se afasta do centro em linha reta à medida que $T$ cresce. Leia as colunas de cima para baixo.
 
 # %% key="temperature-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(4)
@@ -317,13 +317,13 @@ with torch.no_grad():
 figures.gallery(rows, columns=10, alt=say("latents-alt-temperature"))
 
 # %% [markdown] key="diversity-text"
-# Em temperatura baixa, todas as imagens se parecem com as do centro do plano.
+# Em temperatura baixa, todos os sorteios caem perto do centro do plano.
 #
-# Dois números resumem o que muda. A **diversidade** é a variância *entre* as médias, $\sum_d \mathrm{Var}[m_d]$. O **cinza** é a variância *dentro* de cada uma. A lei da variância total soma as duas, e para pixels binários o total só depende da imagem média $\bar m$:
+# Dois números resumem o que muda. A **diversidade** é a variância *entre* as médias, $\sum_d \mathrm{Var}[m_d]$. O **cinza** é a variância *dentro* de cada uma. Pela lei da variância total, as duas variâncias se somam. Como os pixels são binários, o total só depende da imagem média $\bar m$:
 #
 # $$\underbrace{\sum_d \mathrm{Var}[m_d]}_{\text{diversidade}} + \underbrace{\mathbb{E}\,[G(m)]}_{\text{cinza}} = G(\bar m).$$
 #
-# A última linha impressa é de outros pontos: sorteios das nuvens de 4.000 imagens de treinamento.
+# A próxima figura empilha as duas para cada $T$. A linha tracejada é o total das imagens de teste; a pontilhada marca $T = 1$. A última linha que a célula imprime se refere a outros pontos, sorteados das nuvens de 4.000 imagens de treinamento.
 
 # %% key="diversity"
 def diversity_of(z):
@@ -374,14 +374,14 @@ ax.legend(loc="upper right", fontsize=8, ncols=2, frameon=False)
 figure
 
 # %% [markdown] key="temperature-moral"
-# Com $T = 0{,}5$ perde-se diversidade: a galeria fica uniforme. Neste modelo ela não fica mais nítida, pois o cinza sobe. Acima de $T = 1$ a diversidade continua a crescer. No começo, ela só compensa o que faltava: os códigos das próprias imagens são mais diversos que os sorteios da priori. Depois, os sorteios saem da região dos códigos; a seção 7 mede quando. O modelo treinado é o de $T = 1$. Qualquer outra temperatura mostra outro modelo, e quem a usa deve avisar.
+# Com $T = 0{,}5$, perde-se diversidade. E, neste modelo, nem por isso a galeria fica mais nítida, pois o cinza sobe. Acima de $T = 1$, a diversidade continua a crescer. No começo, esse crescimento só repõe o que faltava, já que os códigos das próprias imagens são mais diversos que os sorteios da priori. Depois, os sorteios saem da região dos códigos; a seção 7 mede a partir de quando. O modelo treinado é o de $T = 1$. Com qualquer outra temperatura, o que se vê é outro modelo, e quem a usa deve avisar.
 
 # %% [markdown] key="grids-text"
-# ## 6. Duas grades, e o que cada uma deixa de fora
+# ## 6. Duas grades e o que cada uma deixa de fora
 #
-# Para ver o plano todo de uma vez, decodificamos uma grade. A lição 00 usou a inversa da função de distribuição normal. É mais comum uma grade de passos iguais. Que diferença isso faz?
+# Para ver o plano todo de uma vez, decodificamos uma grade de pontos. Na lição 00, usamos a inversa da função de distribuição normal. Mais comum é a grade de passos iguais. Que diferença isso faz?
 #
-# Uma grade corta o plano em ladrilhos. Em cada eixo, precisamos de $n + 1$ bordas e, em cada pedaço, de um ponto para decodificar. As duas coordenadas da priori são independentes; logo, a massa de um ladrilho é o produto das massas dos seus dois intervalos, um em cada eixo.
+# Uma grade divide o plano em ladrilhos. Em cada eixo, precisamos de $n + 1$ bordas e, em cada intervalo entre elas, de um ponto para decodificar. Como as duas coordenadas da priori são independentes, a massa de um ladrilho é o produto das massas de seus dois intervalos, um em cada eixo.
 
 # %% key="grids" tags=["nbval-check-output"]
 def equal_mass(n):
@@ -409,7 +409,7 @@ assert torch.allclose(points, figures.normal_quantiles(20), atol=1e-5)
 print(say("latents-tile-mass", n=n, mass=masses[0, 0].item()))
 
 # %% [markdown] key="coverage-text"
-# Agora, a grade de passos iguais, de $-a$ a $a$ em cada eixo. Ela cobre a massa $(2\Phi(a) - 1)^2$, em que $\Phi$ é a função de distribuição normal. E os ladrilhos têm pesos muito desiguais: o fim de cada linha impressa compara a massa do mais pesado com a do mais leve.
+# Vejamos agora a grade de passos iguais, de $-a$ a $a$ em cada eixo. Ela cobre uma massa de $(2\Phi(a) - 1)^2$, em que $\Phi$ é a função de distribuição normal. Além disso, os ladrilhos têm pesos muito desiguais: o fim de cada linha impressa compara a massa do mais pesado com a do mais leve.
 
 # %% key="coverage" tags=["nbval-check-output"]
 for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
@@ -421,7 +421,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latents-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# Na próxima figura, a metade esquerda tem passos iguais de $-3$ a $3$, e a direita tem massas iguais. Em cima, 600 sorteios da priori e as bordas dos ladrilhos. Embaixo, a imagem que o decodificador dá no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: a grade de passos iguais dedica a maior parte da página ao que o modelo quase nunca sorteia. À direita, cabe a cada ladrilho, em média, 1 sorteio em 64. Essa grade também deixa algo de fora: os pontos decodificados só vão até $\pm 1{,}53$, e o que há mais longe mal aparece.
+# Na próxima figura, a grade da esquerda tem passos iguais, de $-3$ a $3$, e a da direita tem ladrilhos de mesma massa. Em cima estão 600 sorteios da priori e as bordas dos ladrilhos. Embaixo está a imagem que o decodificador produz no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: metade dos ladrilhos da grade de passos iguais contém menos de 6% da massa da priori. À direita, cada ladrilho recebe, em média, 1 de cada 64 sorteios. Mas essa grade também deixa algo de fora: os pontos decodificados só vão até $\pm 1{,}53$, e o que fica mais longe não aparece.
 
 # %% key="tiles" jupyter={"source_hidden": true} tags=["hide-input"]
 @torch.no_grad()
@@ -437,6 +437,9 @@ grids = {
     "latents-equal-steps": equal_steps(n, 3.0),
     "latents-equal-mass": equal_mass(n),
 }
+edges, _ = grids["latents-equal-steps"]
+sides = torch.special.ndtr(edges.double()).diff()  # (n,) masses
+assert torch.outer(sides, sides).flatten().sort().values[: n * n // 2].sum() < 0.06
 figure = figures.Picture(say("latents-alt-grids"), 7.5, 7.9)
 figure.stored_dpi = figures.SHOWN_DPI  # 128 digits: a heavy picture
 axes = figure.subplots(2, 2)
@@ -460,7 +463,7 @@ for (top, below), (key, (edges, points)) in zip(axes.T, grids.items(), strict=Tr
 figure
 
 # %% [markdown] key="up-text"
-# Uma figura pode estar de cabeça para baixo sem que ninguém note. Por isso a célula recolhida abaixo compara *cada* ladrilho com a saída do decodificador e confere se o ladrilho do canto superior esquerdo tem o menor $z_1$ e o maior $z_2$.
+# Uma figura pode estar de cabeça para baixo sem que ninguém note. Por isso, a célula recolhida abaixo compara *cada* ladrilho com a saída do decodificador e confere se o ladrilho do canto superior esquerdo tem o menor $z_1$ e o maior $z_2$.
 
 # %% key="up-checked" jupyter={"source_hidden": true} tags=["hide-input"]
 points = equal_mass(n)[1].float()
@@ -478,21 +481,21 @@ assert torch.allclose(canvas[:28, :28], corner, atol=1e-5)
 assert torch.allclose(figures.manifold_tiles(model, n), tiles, atol=1e-5)
 
 # %% [markdown] key="map-text"
-# ## 7. O mapa e os seus buracos
+# ## 7. O mapa e seus buracos
 #
-# As grades mostram o que o decodificador desenharia *em qualquer lugar*. O mapa mostra onde as imagens *estão*. Cada ponto é o centro da nuvem de uma imagem de teste, uma cor por dígito; os anéis contêm 50% e 95% da massa da priori. Um disco numerado marca o centro dos pontos de cada dígito.
+# As grades mostram o que o decodificador desenharia *em qualquer lugar*. O mapa mostra onde as imagens *estão*. Cada ponto é o centro da nuvem de uma imagem de teste, com uma cor por dígito; os anéis contêm 50% e 95% da massa da priori. Um disco numerado marca o meio do grupo de cada dígito.
 
 # %% key="map"
 figures.latent_map(model, test_images, count=1500)
 
 # %% [markdown] key="aggregate-text"
-# O ELBO pediu nuvens que, cada uma por si, se parecessem com a priori. E todas juntas? A média das nuvens tem nome, a **posteriori agregada**:
+# O ELBO pede que cada nuvem, por si só, se pareça com a priori. E todas elas juntas? A média das nuvens se chama **posteriori agregada**:
 #
 # $$q(z) = \frac{1}{N} \sum_{n=1}^{N} q(z \mid x_n).$$
 #
-# As $N = 60.000$ imagens são as de treinamento. Se $q(z)$ fosse $p(z)$, um sorteio da priori cairia onde o decodificador foi treinado.
+# As $N = 60.000$ imagens são as de treinamento. Se $q(z)$ fosse igual a $p(z)$, os sorteios da priori cairiam onde o decodificador foi treinado.
 #
-# Aqui não há nada a estimar: $q(z)$ é uma mistura de 60.000 gaussianas de médias e variâncias conhecidas. As covariâncias são diagonais; logo, cada gaussiana é o produto de um fator em $z_1$ por um fator em $z_2$, e numa grade de pontos a mistura inteira é *um produto de matrizes*. Uma célula recolhida compara o resultado com a mistura de `torch.distributions`.
+# Aqui não é preciso estimar nada, pois $q(z)$ é uma mistura de 60.000 gaussianas de médias e variâncias conhecidas. Como as covariâncias são diagonais, cada gaussiana é o produto de um fator em $z_1$ por um fator em $z_2$. Por isso, numa grade de pontos, a mistura inteira é *um produto de matrizes*. Uma célula recolhida compara o resultado com a mistura de `torch.distributions`.
 
 # %% key="clouds"
 torch.manual_seed(0)
@@ -533,7 +536,7 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
     assert torch.allclose(mixture.log_prob(at).exp(), few[i, j], atol=1e-9)
 
 # %% [markdown] key="difference-text"
-# No painel esquerdo da próxima figura, $q(z)$ (na verdade, a sua raiz quadrada, para que as partes fracas apareçam). No direito, a diferença $q(z) - p(z)$: laranja dentro das linhas cheias, onde há mais códigos do que a priori pede; azul dentro das tracejadas, onde há menos.
+# O painel esquerdo da próxima figura mostra $q(z)$ (na verdade, sua raiz quadrada, para que as partes fracas apareçam). O direito mostra a diferença $q(z) - p(z)$: em laranja, onde há mais códigos do que a priori prevê; em azul, onde há menos. As linhas passam por onde a diferença, um pouco suavizada, vale 0,01: as cheias cercam sobras; as tracejadas, faltas.
 
 # %% key="difference" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = figures.picture(say("latents-alt-difference"), columns=2, height=3.7)
@@ -556,7 +559,7 @@ most = p.max().item()  # no deficit can be deeper; the highest surplus is cut th
 signed = LinearSegmentedColormap.from_list("signed", [blue, "white", q_color], N=25)
 shown = right.pcolormesh(z1, z1, gap, cmap=signed, vmin=-most, vmax=most)
 smooth = F.avg_pool2d(gap[None, None], 9, 1, 4)[0, 0]  # for the lines only
-lines = {"levels": [-0.02, 0.02], "linestyles": ["--", "-"], "linewidths": 0.8}
+lines = {"levels": [-0.01, 0.01], "linestyles": ["--", "-"], "linewidths": 0.8}
 right.contour(z1, z1, smooth, colors="black", **lines)
 right.set_title(say("latents-signed"), loc="left", fontsize=10)
 bar = figure.colorbar(shown, ax=right, shrink=0.85, extend="max")
@@ -566,11 +569,11 @@ for ax in (left, right):
 figure
 
 # %% [markdown] key="distance-text"
-# **Que distância é essa, em nats?** Há duas divergências, e cada uma enxerga uma coisa. As duas se escrevem como integral (na grade, uma soma) de termos que nunca são negativos, porque $\log t \le t - 1$ (com $t = p / q$ na primeira e $t = q / p$ na segunda):
+# **Quanto vale essa distância, em nats?** Há duas divergências, e cada uma enxerga uma coisa. Ambas podem ser escritas como integrais (na grade, somas) de termos que nunca são negativos, porque $\log t \le t - 1$ (com $t = p / q$ na primeira e $t = q / p$ na segunda):
 #
 # $$\mathrm{KL}(q \,\|\, p) = \int \Big(q \log \frac{q}{p} - q + p\Big)\,dz, \qquad \mathrm{KL}(p \,\|\, q) = \int \Big(p \log \frac{p}{q} - p + q\Big)\,dz.$$
 #
-# A parte acrescentada, $-q + p$ ou o oposto, tem integral zero. Com ela, cada lugar do plano passa a ter uma parcela própria, nunca negativa, e podemos perguntar de onde vem a distância. Chamamos de *buraco* um lugar em que $q$ é menos da metade de $p$.
+# A parte acrescentada, $-q + p$ ou o oposto, tem integral zero. Graças a ela, cada lugar do plano contribui com uma parcela própria, que nunca é negativa, e podemos perguntar de onde vem a distância. Chamamos de *buraco* todo lugar em que $q$ é menor que a metade de $p$.
 
 # %% key="distance"
 log_ratio = q.clamp_min(1e-300).log() - p.log()  # (G, G)
@@ -599,11 +602,11 @@ assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
 assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
-# **São dois defeitos, e cada divergência enxerga sobretudo um.** Os códigos transbordam: fora do anel que contém 95% da priori estão 19% deles, e neste modelo vem dali mais da metade da $\mathrm{KL}(q \,\|\, p)$. E eles deixam buracos, que têm 31% da massa da priori. Menos de um terço da $\mathrm{KL}(q \,\|\, p)$, que é a do ELBO, vem dos buracos: onde $q$ é quase zero, o termo vale no máximo $p$. Da $\mathrm{KL}(p \,\|\, q)$, mais da metade vem deles, porque $\log (p / q)$ não tem limite.
+# **São dois defeitos, e as duas divergências lhes dão pesos diferentes.** O primeiro é que os códigos transbordam: 19% da massa de $q$ está fora do anel que contém 95% da priori, e neste modelo vem dali mais da metade da $\mathrm{KL}(q \,\|\, p)$. O segundo é que eles deixam buracos, que contêm 31% da massa da priori. Da $\mathrm{KL}(q \,\|\, p)$, que é a do ELBO, menos de um terço vem dos buracos; da $\mathrm{KL}(p \,\|\, q)$, mais da metade. A razão está nos dois termos acima. Onde $q$ é um quarto de $p$, o primeiro vale $0{,}40\, p$, e o segundo, $0{,}64\, p$; se $q$ diminui mais, o primeiro nunca passa de $p$, ao passo que o segundo cresce sem limite. (As duas regiões se sobrepõem um pouco, e nenhuma delas contém a terceira parte da figura: a sobra no centro cheio.)
 #
-# E o que isso custa? Trocar a priori por $q(z)$, sem mudar mais nada, pouparia exatamente $\mathrm{KL}(q \,\|\, p)$ nats por imagem (a decomposição abaixo mostra por quê): menos de meio nat de um custo de mais de 150: o ELBO mal enxerga os buracos.
+# E quanto isso custa? Trocar a priori por $q(z)$, sem mudar mais nada, pouparia exatamente $\mathrm{KL}(q \,\|\, p)$ nats por imagem (a decomposição abaixo mostra por quê). É menos de meio nat, num custo de mais de 150, e só uma parte disso vem dos buracos. Ou seja, o ELBO mal os enxerga.
 #
-# Agora dá para terminar a seção 5. Tomamos a região formada pelos pontos mais densos de $q$, até completar 99% da massa. Quantos sorteios à temperatura $T$ caem fora dela? Com $T = 1$, uma parcela pouco maior que a dos próprios códigos; com $T = 2$, um quinto.
+# Agora podemos terminar a seção 5. Tome a região formada pelos pontos em que $q$ é maior, até completar 99% da massa. À temperatura $T$, que fração dos sorteios cai fora dela? Com $T = 1$, pouco mais de um em cada cem, como nos próprios códigos; com $T = 2$, um quinto.
 
 # %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
@@ -621,15 +624,15 @@ assert beyond[1] < 0.03 or not on_mnist
 assert beyond[3] > 0.1 or not on_mnist
 
 # %% [markdown] key="split-text"
-# **O lugar dessa distância no ELBO.** Em cada KL do ELBO, multiplique e divida por $q(z)$:
+# **Onde essa distância aparece no ELBO.** Na KL de cada imagem, multiplique e divida por $q(z)$ dentro do logaritmo:
 #
 # $$\log \frac{q(z \mid x_n)}{p(z)} = \log \frac{q(z \mid x_n)}{q(z)} + \log \frac{q(z)}{p(z)}.$$
 #
-# Tire a média sobre $z \sim q(z \mid x_n)$ e sobre as imagens, e o termo KL se divide em dois (Hoffman e Johnson, 2016):
+# Agora tire a média sobre $z \sim q(z \mid x_n)$ e sobre as imagens. O termo KL se divide em dois (Hoffman e Johnson, 2016):
 #
 # $$\underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, p(z))}_{\text{o termo KL}} = \underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, q(z))}_{\text{informação mútua}} + \mathrm{KL}(q(z) \,\|\, p(z)).$$
 #
-# A primeira parte é o que o código conta sobre a imagem. Só a segunda é discrepância. A identidade é álgebra; o que a próxima célula testa são os números. O lado esquerdo vem de uma fórmula. A informação mútua é a entropia de $q(z)$ na grade, menos a entropia média das nuvens; 500 sorteios, em que a mistura é calculada exatamente, dão o mesmo número por outro caminho.
+# A primeira parte é a informação mútua entre o código e a imagem: o que um informa sobre o outro. Só a segunda é discrepância. A identidade é pura álgebra, e a entropia de $q(z)$, que está nas duas partes, se cancela na soma. Por isso, quando a célula soma as partes e encontra o lado esquerdo, que vem da fórmula fechada da KL, isso só mostra que a grade é fina o bastante para a média de $\log p(z)$. O teste é chegar à informação mútua por outro caminho. Na grade, ela é a entropia de $q(z)$ menos a entropia média das nuvens; com 500 sorteios, nos quais a mistura é calculada exatamente, o resultado precisa ser o mesmo.
 
 # %% key="decomposition"
 kl = densities.kl_to_standard_normal(mu, logvar).mean().item()  # from its formula
@@ -652,7 +655,7 @@ print(say("latents-split-draws", **told))
 assert information > 0.9 * kl or not on_mnist
 
 # %% [markdown] key="bias-text"
-# Quase toda a KL é informação: uns poucos nats que ajudam a dizer qual era a imagem. A menos do erro da grade, a distância é exata para *estas* 60.000 imagens. Para imagens novas ela está um pouco superestimada, porque a mistura contém a nuvem da própria imagem. Deixar essa nuvem de fora muda pouco a distância.
+# Quase toda a KL é informação: são uns poucos nats que ajudam a dizer qual era a imagem. A distância é a *destas* 60.000 imagens. Como estimativa para imagens novas, ela é um pouco alta: aqui, cada imagem encontra na mistura a própria nuvem, que aumenta $q(z)$ justamente onde caem os sorteios dela. Mas, se deixamos essa nuvem de fora, a distância muda pouco.
 
 # %% key="bias" jupyter={"source_hidden": true} tags=["hide-input"]
 share = torch.exp(own - log_q - math.log(len(mu)))  # (500,) of one's own cloud in q
@@ -662,7 +665,7 @@ print(say("latents-sandwich", count=len(mu), **told))
 assert 0 < optimism.mean() < distance
 
 # %% [markdown] key="holes-text"
-# E o que o decodificador desenha nos buracos? Há quem escreva que o decodificador tira uma imagem válida de qualquer ponto; há quem escreva que nos buracos só há borrões. Vamos medir. Entre os sorteios da priori dentro do anel externo, comparamos os 10% em que $q / p$ é menor, o fundo dos buracos, com os 10% em que é maior. São duas medidas: o cinza e a concordância, quanto ao dígito, entre as 15 imagens reais mais próximas da imagem decodificada. A segunda é julgada por imagens reais, não pelas probabilidades do decodificador.
+# E o que o decodificador desenha nos buracos? Há quem diga que de qualquer ponto sai uma imagem válida; outros dizem que dos buracos só saem borrões. Vamos medir. Entre os sorteios da priori que caem dentro do anel externo, comparamos os 10% em que $q / p$ é menor, ou seja, o fundo dos buracos, com os 10% em que é maior. São duas medidas: o cinza e a concordância, quanto ao dígito, entre as 15 imagens reais mais próximas da imagem decodificada. Na segunda medida, quem julga são imagens reais, e não as probabilidades do decodificador.
 
 # %% key="holes" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -715,20 +718,18 @@ rows[say("latents-holes")] = m[spaced(order)]
 figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="holes-noticed"
-# **O cinza não avisa que ali há um buraco.** Neste modelo, as imagens dos buracos são, em média, mais nítidas que as dos lugares cheios, e os vizinhos concordam mais entre si. (A figura espalha as escolhas pelo plano: a diferença se lê nas médias acima, não nas imagens da figura.) Os códigos se acumulam onde várias formas de dígito se misturam, e ali o decodificador aprendeu a tirar a média. Num buraco, quase nenhuma imagem o corrigiu: ele prolonga o que desenha nas redondezas, e com segurança. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum, e não estão borradas. Os vizinhos dizem qual é o dígito mais próximo; não avisam quando nenhum está perto.
+# **O cinza não denuncia os buracos.** Neste modelo, as imagens dos buracos são, em média, mais nítidas que as dos lugares cheios, e os vizinhos delas concordam mais entre si. (Os pontos da figura foram espalhados pelo plano; por isso, a diferença se lê nas médias acima, e não nas imagens da figura.) Os códigos se acumulam onde vários tipos de dígito se encontram, e ali o decodificador aprendeu a tirar a média. Num buraco, menos imagens o corrigiram. Além disso, no MNIST, três quartos das imagens dos 10% mais vazios estão mais perto do 1 que de qualquer outro dígito, e o 1 tem pouca tinta. Qual das duas coisas torna os buracos mais nítidos, não medimos. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum e, mesmo assim, não estão borradas. Os vizinhos dizem qual é o dígito mais próximo, mas não avisam quando nenhum está perto.
 #
-# Isso é uma regra? Treinamos o modelo com outras duas sementes. Os buracos tiveram de novo menos cinza, mas com uma das sementes os vizinhos concordaram menos. Nos dígitos que o próprio curso desenha (`strokes`), os buracos são os lugares com mais cinza. É preciso medir, modelo por modelo.
-#
-# Os buracos também se notam no conjunto dos sorteios. No MNIST, três quartos das imagens dos 10% mais vazios estão mais perto do dígito 1, e a priori sorteia o dígito 1 com mais frequência do que ele aparece nos dados; com as outras sementes também foi assim.
+# Isso vale sempre? Um modelo só não basta para dizer: meça no seu. Os buracos também se notam no conjunto dos sorteios. Dentro do anel, a priori deste modelo sorteia mais 1s do que há nos dados.
 
 # %% [markdown] key="walks-text"
 # ## 8. De um dígito a outro
 #
-# Entre dois códigos há muitos caminhos. O **reto** é $(1 - t)\,a + t\,b$. O **esférico** (White, 2016) gira de $a$ até $b$ em torno da origem; sendo $\theta$ o ângulo entre os dois, ele é
+# Entre dois códigos, há muitos caminhos. O caminho **reto** é $(1 - t)\,a + t\,b$. O **esférico** (White, 2016) gira de $a$ até $b$ em torno da origem. Se $\theta$ é o ângulo entre os dois códigos, sua fórmula é
 #
 # $$\frac{\sin((1 - t)\,\theta)}{\sin \theta}\, a + \frac{\sin(t\,\theta)}{\sin \theta}\, b.$$
 #
-# Implementamos os dois e conferimos: entre dois pontos à mesma distância da origem, o caminho esférico conserva a distância e gira com velocidade angular constante.
+# Implementamos os dois e conferimos o esférico: entre dois pontos à mesma distância da origem, ele conserva essa distância e gira com velocidade angular constante.
 
 # %% key="walks" tags=["nbval-check-output"]
 def straight(a, b, t):
@@ -750,9 +751,9 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# No plano, o ponto médio de dois sorteios costuma ficar mais perto da origem do que eles, mas ali há muitos sorteios. Em muitas dimensões, quase não há. A norma de um sorteio da priori tem uma distribuição conhecida, a *qui* ($\chi$) com $L$ graus de liberdade. A média cresce como $\sqrt{L}$; o desvio padrão quase não muda. Por isso os sorteios ficam numa casca que é fina *em comparação com o raio*: com $L = 20$, por exemplo, as normas ficam em torno de 4,4, e praticamente nenhum sorteio cai perto da origem, onde a densidade da priori (não a da norma) é máxima.
+# Em qualquer número de dimensões, o ponto médio entre dois sorteios costuma ficar mais perto da origem do que eles. No plano, ali também há muitos sorteios; em muitas dimensões, quase não há nenhum. A norma de um sorteio da priori tem uma distribuição conhecida, a *qui* ($\chi$) com $L$ graus de liberdade. A média dela cresce como $\sqrt{L}$, enquanto o desvio padrão quase não muda. Por isso, os sorteios ficam numa casca que é fina *em comparação com o raio*. Com $L = 20$, por exemplo, as normas ficam em torno de 4,4, e praticamente nenhum sorteio cai perto da origem, embora ali a densidade da priori (não a da norma) seja máxima.
 #
-# O ponto médio entre dois sorteios tem distribuição $\mathcal{N}(0, I/2)$; logo, sua norma é uma qui dividida por $\sqrt{2}$. A próxima figura compara as duas distribuições: os degraus são 20.000 normas medidas; as curvas, a fórmula.
+# O ponto médio entre dois sorteios tem distribuição $\mathcal{N}(0, I/2)$; logo, a norma dele é uma qui dividida por $\sqrt{2}$. A próxima figura compara as duas distribuições: os degraus vêm de 20.000 normas medidas; as curvas, da fórmula.
 
 # %% key="shell" jupyter={"source_hidden": true} tags=["hide-input"]
 def chi_density(r, latents):
@@ -800,7 +801,7 @@ axes[0].legend(fontsize=8, frameon=False)
 figure
 
 # %% [markdown] key="shell-measured-text"
-# O decodificador percebe? O modelo de 30 latentes pode responder. No meio das retas entre sorteios da priori, as imagens têm mais cinza do que nos próprios sorteios; no meio dos arcos, quase não há diferença. O meio da reta fica do lado de dentro da casca.
+# O decodificador percebe isso? O modelo de 30 latentes pode responder. No meio do caminho reto entre dois sorteios da priori, as imagens têm mais cinza do que nos próprios sorteios; no meio do esférico, quase não há diferença. O caminho reto, no meio, sai da casca pelo lado de dentro. Mas o ponto médio é também um sorteio à temperatura $1/\sqrt{2}$, e na seção 5 o cinza subiu em temperaturas baixas no plano, onde não há casca: a casca talvez não seja a única razão.
 
 # %% key="shell-measured"
 torch.manual_seed(0)
@@ -818,9 +819,9 @@ turned = greyness["latents-spherical"] - greyness["latents-draws"]
 assert abs(turned.mean()) < 0.2 * rise.mean()
 
 # %% [markdown] key="panel-text"
-# **Agora a escolha é sua.** Escolha dois dígitos e o tipo de caminho. Ele sai da mediana dos códigos do primeiro dígito e chega à do segundo; o fundo é a posteriori agregada da seção 7 (de novo, a raiz quadrada). Doze pontos do caminho são decodificados, na ordem de leitura. Abaixo da figura está escrito qual é o dígito mais próximo em cada um deles.
+# **Agora, a escolha é sua.** Escolha dois dígitos e o tipo de caminho. O caminho sai da mediana dos códigos do primeiro dígito e chega à do segundo; ao fundo está a posteriori agregada da seção 7 (de novo, a raiz quadrada). Ao lado, doze pontos do caminho aparecem decodificados, na ordem de leitura. Abaixo da figura está escrito qual é o dígito mais próximo em cada um deles.
 #
-# Experimente um par com outro dígito no meio. Experimente um par em lados opostos da origem, primeiro reto e depois esférico. Ali $\sin \theta$ é pequeno e, se as duas normas são diferentes, o caminho esférico se afasta muito da origem. Por fim, procure um caminho que atravesse uma parte clara do mapa, e veja o que o decodificador faz ali.
+# Experimente um par com outro dígito no meio. Depois, experimente um par em lados opostos da origem, com o caminho reto e com o esférico. Nesse caso, $\sin \theta$ é pequeno e, se as duas normas são diferentes, o caminho esférico se afasta muito da origem. Por fim, procure um caminho que atravesse uma parte clara do mapa e veja o que o decodificador faz ali.
 
 # %% key="panel" jupyter={"source_hidden": true} tags=["hide-input"]
 centres = torch.stack([codes[labels == k].median(0).values for k in range(10)])
@@ -869,9 +870,9 @@ panel.controls["first"].value, panel.controls["way"].value = 3, "latents-straigh
 # %% [markdown] key="wide-text"
 # ## 9. Mais de duas latentes
 #
-# Com 30 latentes, não há um plano que se possa desenhar, e uma grade de 401 pontos por eixo teria $401^{30}$ pontos. Num ponto dado ainda se calcula $q(z)$, mas a distância e a informação mútua da seção 7 só podem ser estimadas por sorteios. Pergunte primeiro **que dimensões estão em uso**. Uma latente que o decodificador ignora gasta KL sem ganhar nada em troca, e o treinamento a leva de volta à priori: a KL vai a zero, e a média deixa de variar de imagem para imagem. Ela está *morta*, ou colapsada. Costumam ser contadas como **ativas** as latentes cuja média tem variância acima de 0,01 (Burda et al., 2015).
+# Com 30 latentes, já não há um plano para desenhar, e uma grade de 401 pontos por eixo teria $401^{30}$ pontos. Ainda é possível calcular $q(z)$ num ponto dado, mas a distância e a informação mútua da seção 7 só podem ser estimadas por sorteios. A primeira pergunta é **quais dimensões estão em uso**. Uma latente que o decodificador ignora gasta KL sem trazer nada em troca, e o treinamento a puxa de volta para a priori: a KL dela vai a zero, e a média deixa de variar de imagem para imagem. Dizemos que ela está *morta*, ou que colapsou. O costume é contar como **ativas** as latentes cuja média tem variância acima de 0,01 (Burda et al., 2015).
 #
-# A próxima célula pergunta três coisas a cada dimensão: a KL, a variância da média e quanto a imagem muda (em erro quadrático, em 1.000 imagens) quando só essa coordenada é sorteada de novo da priori.
+# A próxima célula mede três coisas em cada dimensão: a KL, a variância da média e quanto a imagem muda (erro quadrático, na média de 1.000 imagens) quando só essa coordenada é sorteada de novo, agora da priori.
 
 # %% key="wide-bars"
 with torch.no_grad():
@@ -921,10 +922,10 @@ axes[1].axhline(0.01, color="black", linestyle=":")
 figure
 
 # %% [markdown] key="wide-noticed"
-# As três mortas se destacam na KL e no efeito: o decodificador não as escuta. Só com o limiar de 0,01, duas delas passariam por ativas. Depois de 15 épocas, as médias delas ainda variam um pouco. Um limiar é uma convenção; olhe as barras antes de contar.
+# As três mortas se destacam na KL e no efeito sobre a imagem: o decodificador não as escuta. Só pelo limiar de 0,01, duas delas passariam por ativas, pois, depois de 15 épocas, suas médias ainda variam um pouco. Todo limiar é uma convenção: olhe as barras antes de contar.
 
 # %% [markdown] key="traversal-text"
-# Depois, **o que cada dimensão faz**. Tome o código de uma imagem e mova uma coordenada de cada vez, de $-3$ a $3$, com as outras paradas. Isso é um *percurso* (em inglês, *traversal*). A próxima figura mostra as quatro dimensões de maior KL e as duas de menor. Nada no objetivo pediu um significado por coordenada, e isso se vê: uma linha viva muda várias coisas ao mesmo tempo. Uma linha morta não muda nada.
+# A segunda pergunta é **o que cada dimensão faz**. Tome o código de uma imagem e mova uma coordenada de cada vez, de $-3$ a $3$, com as outras paradas. Isso se chama *percurso* (em inglês, *traversal*). A próxima figura mostra as quatro dimensões de maior KL e as duas de menor. Nada no objetivo pede um significado para cada coordenada, e isso se vê: nas linhas das dimensões vivas, várias coisas mudam ao mesmo tempo. Nas das mortas, nada muda.
 
 # %% key="traversal" jupyter={"source_hidden": true} tags=["hide-input"]
 stops = torch.linspace(-3, 3, 7)
@@ -948,7 +949,7 @@ ax.set(xlabel=say("latents-coordinate"))
 figure
 
 # %% [markdown] key="attribute-text"
-# **Aritmética com atributos.** Um significado pode estar numa direção que não é um eixo. Tome o código médio das imagens com muita tinta, subtraia o das imagens com pouca tinta, e eis uma direção para a tinta. Mas um 0 tem mais tinta que um 1; por isso a direção calculada com *todas* as imagens também diz "do 1 para o 0". Uma segunda direção é calculada dentro de cada dígito; depois se tira a média das dez. Saímos de 2.000 códigos de teste no sentido oposto ao de cada direção, rumo a menos tinta, e perguntamos o que a imagem perdeu e se o dígito ainda é o mesmo. Quem julga o dígito são os 15 códigos mais próximos do código de uma amostra da imagem. Uma direção ao acaso para cada imagem, com o mesmo comprimento da segunda, serve de controle.
+# **Aritmética com atributos.** Um significado pode estar numa direção que não é a de um eixo. Tome o código médio das imagens com muita tinta e subtraia o das imagens com pouca tinta: o resultado é uma direção para a tinta. Mas um 0 tem mais tinta que um 1; por isso, a direção calculada com *todas* as imagens também aponta "do 1 para o 0". Calculamos então uma segunda direção: primeiro uma dentro de cada dígito, depois a média das dez. Partimos de 2.000 códigos de teste, andamos no sentido oposto ao de cada direção, rumo a menos tinta, e verificamos quanta tinta a imagem perdeu e se o dígito ainda é o mesmo. Para decidir qual é o dígito, codificamos uma amostra da imagem, e os 15 códigos mais próximos votam. Como controle, sorteamos uma direção para cada imagem, com o mesmo comprimento da segunda.
 
 # %% key="attribute"
 count = 20_000
@@ -1003,12 +1004,12 @@ gain = kept["same"] - kept["every"]  # (2000,) paired
 assert gain.mean() > 4 * train.standard_error(gain) or not on_mnist
 
 # %% [markdown] key="attribute-noticed"
-# As duas direções tiram tinta. A que vem de todas as imagens troca o dígito em mais da metade dos casos; a que vem de dentro dos dígitos, em cerca de um quarto. Um atributo que anda junto com outro o traz consigo, nos códigos como nos dados. Um passo do mesmo comprimento numa direção ao acaso também troca o dígito às vezes: qualquer passo longo pode sair do lugar onde estão os códigos.
+# As duas direções tiram tinta. A que foi calculada com todas as imagens troca o dígito em mais da metade dos casos; a que foi calculada dentro de cada dígito, em cerca de um quarto. Se dois atributos andam juntos nos dados, andam juntos também nos códigos, e mexer num deles arrasta o outro. Às vezes, um passo do mesmo comprimento numa direção ao acaso também troca o dígito: qualquer passo longo pode sair da região onde estão os códigos.
 
 # %% [markdown] key="pca-text"
-# Por fim, **uma projeção no plano**: um par de dimensões, ou os dois primeiros componentes principais dos códigos (PCA), que são as direções em que eles mais se espalham. A próxima figura põe os dois lado a lado. Não espere a separação do mapa da seção 7: duas direções em 30 guardam só uma parte pequena do espalhamento.
+# Por fim, **uma projeção no plano**: usamos um par de dimensões ou os dois primeiros componentes principais dos códigos (PCA), que são as direções em que eles mais se espalham. A próxima figura põe as duas projeções lado a lado. Não conte com a separação do mapa da seção 7: duas direções em 30 conservam só uma pequena parte da dispersão.
 #
-# Mapas feitos por t-SNE ou UMAP mostram, para os mesmos códigos, ilhas bem separadas. Leia-os com cuidado. Eles são feitos para manter *vizinhos* juntos; por isso pontos da mesma ilha costumam ser vizinhos de fato, embora uma ilha também possa ser criada pelos ajustes. E o tamanho das ilhas, a distância entre elas e o espaço vazio não medem nada no espaço latente e mudam com a semente e com os ajustes. Buracos e distâncias se medem no próprio espaço, como na seção 7.
+# Com os mesmos códigos, um mapa feito por t-SNE ou UMAP mostra ilhas bem separadas. Leia esses mapas com cuidado. Eles procuram manter os *vizinhos* juntos; por isso, pontos da mesma ilha costumam ser vizinhos de fato, embora uma ilha também possa ser só efeito dos hiperparâmetros. Já o tamanho das ilhas, a distância entre elas e os espaços vazios não medem nada no espaço latente, e mudam com a semente e com os hiperparâmetros. Buracos e distâncias se medem no próprio espaço latente, como na seção 7.
 
 # %% key="pca" jupyter={"source_hidden": true} tags=["hide-input"]
 points = wide_mu.cpu()  # (10000, 30)
@@ -1033,7 +1034,7 @@ for ax, (key, flat) in zip(plots, views.items(), strict=True):
 figure
 
 # %% [markdown] key="sliders-text"
-# **Trinta controles.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle deslizante é uma coordenada; as setas o movem em passos de 0,1; as teclas *Home* e *End* o levam às pontas. Comece no zero, o centro da priori. Mova uma coordenada de KL grande e depois uma morta: a figura dos percursos, acima, nomeia algumas de cada tipo. Então tente transformar um dígito em outro com um único controle.
+# **Trinta controles deslizantes.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle move uma coordenada: as setas mudam o valor em passos de 0,1, e as teclas *Home* e *End* levam às pontas. Comece no zero, que é o centro da priori e onde a imagem é uma névoa cinza: nenhum sorteio cai ali, como vimos na seção 8. Mova uma coordenada de KL alta e, depois, uma morta; a figura dos percursos, acima, indica algumas de cada tipo. Por fim, tente transformar um dígito em outro com um único controle.
 
 # %% key="sliders"
 handles = sliders.latent_sliders(wide)
@@ -1046,13 +1047,13 @@ assert sliders.sweep(handles) > 2 * int(
 )  # zero, and the ends of the alive
 
 # %% [markdown] key="explorer-text"
-# ## 10. A sua vez: o explorador
+# ## 10. Sua vez: o explorador
 #
-# O quadro abaixo é o plano do modelo de duas latentes, com 1.000 códigos de treinamento. O decodificador roda no seu navegador; por isso o quadro funciona sem *kernel*. Arraste o ponto ou use as setas. Três coisas para experimentar:
+# O quadro abaixo mostra o plano do modelo de duas latentes, com 1.000 códigos de treinamento. O decodificador roda no navegador; por isso, o quadro funciona sem *kernel*. Arraste o ponto ou use as setas. Experimente três coisas:
 #
-# - Ache uma fronteira entre dois dígitos e atravesse-a o mais devagar que puder. Há um momento em que a imagem não é nenhum dos dois?
-# - Vá a um buraco, onde não há código por perto. Dá para perceber pela imagem? Depois troque *média* por *amostra de pixels*. Com qual das duas os dados se parecem?
-# - Grave um caminho que escreva o ano de que você mais gosta e percorra-o.
+# - Encontre uma fronteira entre dois dígitos e atravesse-a o mais devagar que puder. Há um momento em que a imagem não é nem um nem outro?
+# - Vá até um buraco, onde há poucos códigos por perto. Dá para perceber isso pela imagem? Depois, troque *média* por *amostra de pixels*. Com qual das duas os dados se parecem?
+# - Grave um caminho que escreva o seu ano preferido e percorra-o.
 
 # %% key="explorer"
 explorer = LatentExplorer(model, train_images, neighbours=False)
@@ -1066,7 +1067,7 @@ explorer.z = [0.0, 0.0]
 # %% [markdown] key="answer-text"
 # ## 11. O que o modelo aprendeu?
 #
-# Ninguém lhe contou o que é um dígito. Esta é, então, a última pergunta para ele: conhecendo *só* o código de uma imagem de teste, dá para dizer que dígito era? Perguntamos aos 15 códigos mais próximos, entre 20.000 de treinamento, e eles votam. O acaso acertaria cerca de uma vez em cada dez.
+# Ninguém disse ao modelo o que é um dígito. Fica, então, a última pergunta: conhecendo *só* o código de uma imagem de teste, dá para dizer que dígito era? Quem responde, por votação, são os 15 códigos mais próximos, entre 20.000 de treinamento. Um palpite ao acaso acertaria cerca de uma vez em cada dez.
 
 # %% key="answer"
 @torch.no_grad()
@@ -1096,18 +1097,18 @@ print(say("latents-fact-map", information=information, distance=distance, kl=kl)
 print(say("latents-fact-hole", empty=empty, overspill=overspill))
 
 # %% [markdown] key="answer-moral"
-# **Então:** ele aprendeu a gastar uns poucos nats por imagem para dizer *de que tipo* ela é, e tão bem que o dígito se lê no código muito mais vezes do que por acaso, embora nenhum rótulo tenha sido mostrado. Aprendeu a preencher a priori, mas não com exatidão: os códigos transbordam do anel e deixam buracos em que caem sorteios demais da priori; as duas coisas foram medidas. E o que a latente não consegue dizer, ele transforma em média.
+# **Em resumo:** o modelo aprendeu a gastar uns poucos nats por imagem para dizer *de que tipo* ela é. Faz isso tão bem que o dígito pode ser lido no código com muito mais acertos do que ao acaso, embora nenhum rótulo tenha sido mostrado. Aprendeu a preencher a priori, mas não com exatidão: os códigos transbordam do anel e deixam buracos, em que caem sorteios demais. Medimos as duas coisas. E o que a latente não consegue dizer vira média.
 #
-# **Para ler.** Kingma e Welling (2013) desenharam a variedade (em inglês, *manifold*) dos dígitos numa grade feita com a inversa da função de distribuição. Hoffman e Johnson (2016) dividiram a KL em informação e discrepância; Alemi et al. (2018) e Chen et al. (2018) partem daí. A lição 06 mede o que o próprio $q(z \mid x)$ deixa escapar; a lição 08 pergunta quando uma latente morre, e se é possível fazer com que uma coordenada signifique uma coisa só.
+# **Para ler.** Kingma e Welling (2013) desenharam a variedade dos dígitos (em inglês, *manifold*) numa grade feita com a inversa da função de distribuição normal. Hoffman e Johnson (2016) dividiram a KL em informação e discrepância; Alemi et al. (2018) e Chen et al. (2018) partem daí. A lição 06 mede o que o próprio $q(z \mid x)$ deixa escapar; a lição 08 pergunta quando uma latente morre e se é possível fazer com que uma coordenada signifique uma coisa só.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
 #
-# Escreva a sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: “Certo” ou uma pista. As soluções estão recolhidas logo abaixo de cada questão.
+# Escreva sua resposta no lugar das reticências e execute a célula. A verificação responde na hora: “Certo” ou uma pista. As soluções estão recolhidas logo abaixo de cada questão.
 #
 # ### 1. O anel
 #
-# Os anéis do mapa contêm 50% e 95% da massa da priori no plano. Escreva uma função que receba a massa, um número entre 0 e 1, e devolva o raio do círculo que a contém. Para 95%, ele é 1,96?
+# Os anéis do mapa contêm 50% e 95% da massa da priori no plano. Escreva uma função que receba a massa, um número entre 0 e 1, e devolva o raio do círculo que contém essa massa. Para 95%, o raio é 1,96?
 
 # %% key="exercise-radius" tags=["nbval-check-output"]
 def my_radius(mass):
@@ -1128,7 +1129,7 @@ verdict
 # %% [markdown] key="exercise-tiles-text"
 # ### 2. Encontre o erro
 #
-# `published_tiles` já desenhou muitas das figuras de variedades publicadas. `decode` leva `(B, 2)` a `(B, D)`; `points` está em ordem crescente e serve aos dois eixos. A função devolve os ladrilhos como `(n, n, D)`, para `imshow`. O texto ao lado da figura diz que $z_1$ cresce para a direita e $z_2$ para cima. Encontre o erro e escreva `my_tiles` sem ele.
+# Muitas figuras de variedades já publicadas foram feitas com um código como o de `published_tiles`. A função `decode` leva `(B, 2)` a `(B, D)`; `points` está em ordem crescente e serve para os dois eixos. Os ladrilhos são devolvidos com a forma `(n, n, D)`, para o `imshow`. O texto ao lado da figura diz que $z_1$ cresce para a direita e $z_2$, para cima. Encontre o erro e escreva `my_tiles` sem ele.
 
 # %% key="exercise-tiles" tags=["nbval-check-output"]
 def published_tiles(decode, points):
@@ -1160,7 +1161,7 @@ verdict
 # %% [markdown] key="exercise-bits-text"
 # ### 3. Amostras boas demais para ser verdade
 #
-# O autor de `proud_bits` se orgulha das amostras nítidas que essa função tira das médias do decodificador, em preto e branco, sem um chuvisco sequer. Encontre o erro e escreva `my_bits` sem ele. A função recebe e devolve `(B, D)`.
+# O autor de `proud_bits` se orgulha das amostras que essa função tira das médias do decodificador: são nítidas, em preto e branco, sem chuvisco nenhum. Encontre o erro e escreva `my_bits` sem ele. A função recebe e devolve `(B, D)`.
 
 # %% key="exercise-bits" tags=["nbval-check-output"]
 def proud_bits(means):
@@ -1184,9 +1185,9 @@ verdict
 # %% [markdown] key="exercise-walk-text"
 # ### 4. Um caminho que não sai da casca
 #
-# `start` e `end` são sorteados da priori, um independentemente do outro, `(S, L)` cada um, e `t` é um número de 0 a 1. Escreva uma combinação dos dois que valha `start` em $t = 0$ e `end` em $t = 1$, varie sem saltos e tenha *exatamente* a distribuição $\mathcal{N}(0, I)$ para todo $t$. Os pesos só podem depender de $t$. Há mais de uma resposta, e a verificação aceita todas.
+# `start` e `end` são sorteios independentes da priori, ambos de forma `(S, L)`, e `t` é um número de 0 a 1. Escreva uma combinação dos dois que valha `start` em $t = 0$ e `end` em $t = 1$, varie sem saltos e tenha *exatamente* a distribuição $\mathcal{N}(0, I)$ para todo $t$. Os pesos só podem depender de $t$. Há mais de uma resposta, e a verificação aceita todas.
 #
-# Para pensar: o caminho esférico não é uma delas. Por quê, e por que ele chega tão perto quando $L$ é grande?
+# Para pensar: o caminho esférico não é uma dessas respostas. Por que não? E por que ele chega tão perto de ser uma quando $L$ é grande?
 
 # %% key="exercise-walk" tags=["nbval-check-output"]
 def my_walk(start, end, t):
@@ -1207,14 +1208,14 @@ verdict
 # %% [markdown] key="solution-walk-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# Os pesos do caminho esférico dependem do ângulo entre os dois pontos, que também é aleatório; uma combinação com pesos aleatórios não precisa ser normal. Em muitas dimensões, dois sorteios independentes formam quase um ângulo reto. Com $\theta = \pi / 2$, os pesos são $\cos(t\,\pi / 2)$ e $\sin(t\,\pi / 2)$, cujos quadrados somam 1.
+# Os pesos do caminho esférico dependem do ângulo entre os dois pontos. Esse ângulo é aleatório, e uma combinação com pesos aleatórios não tem por que ser normal. Em muitas dimensões, porém, dois sorteios independentes formam quase um ângulo reto. Com $\theta = \pi / 2$, os pesos são $\cos(t\,\pi / 2)$ e $\sin(t\,\pi / 2)$, cujos quadrados somam 1.
 #
 # </details>
 
 # %% [markdown] key="exercise-active-text"
 # ### 5. Quem está acordado?
 #
-# Conte as latentes ativas. A função recebe `mu`, as médias de $N$ imagens, `(N, L)`. Uma latente é ativa se a variância da sua média, de imagem para imagem, passa de 0,01. Devolva a contagem. Cuidado com a dimensão cuja média é a mesma em toda imagem, mas não é zero.
+# Conte as latentes ativas. A função recebe `mu`, com as médias de $N$ imagens, de forma `(N, L)`. Uma latente é ativa se a variância da média dela, de imagem para imagem, passa de 0,01. Devolva a contagem. Cuidado com dimensões cuja média é a mesma em todas as imagens, mas não é zero.
 
 # %% key="exercise-active" tags=["nbval-check-output"]
 def my_active(mu):

@@ -341,7 +341,7 @@ FIRST = {  # what a reader finds by searching the lessons
 @pytest.mark.parametrize(
     ("language", "tag", "said"),
     [
-        ("pt", "pt-BR", "Aparece primeiro na lição"),
+        ("pt", "pt-BR", "Aparece pela primeira vez na lição"),
         ("en", "en", "First used in lesson"),
     ],
 )

@@ -15,7 +15,7 @@ from vae_teach.data import Images
 from vae_teach.nets import VAE
 from vae_teach.train import History
 from vae_teach.train import __main__ as command
-from vae_teach.words import use_language
+from vae_teach.words import current_language
 
 SMALL = ("--data", "strokes", "--hidden-dim", "8", "--device", "cpu")
 
@@ -191,7 +191,7 @@ def test_help_speaks_the_language_and_shows_torchrun(language, capsys):
     with pytest.raises(SystemExit):
         command.main(["--help", "--language", language])
     told = capsys.readouterr().out
-    use_language(language)
+    assert current_language() == language
     assert told.startswith(command.say("usage"))
     for name in ("command-several", "options", "option-help", "option-seed"):
         assert command.say(name).split()[-1] in told

@@ -80,7 +80,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 def _read(arguments: list[str]) -> argparse.Namespace:
     """Return the options; the language is read first, since the help speaks it."""
     first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--language", choices=LANGUAGES, default="en")
+    first.add_argument("--language", choices=LANGUAGES, default=LANGUAGES[0])
     language = first.parse_known_args(arguments)[0].language
     use_language(language)
     parser = argparse.ArgumentParser(

@@ -420,8 +420,12 @@ def _bar(left: range, history: History, shown: bool) -> Iterator[int]:
     done = len(history)
     # TQDM_DISABLE is read here, because tqdm's bar for notebooks ignores it.
     shown = shown and bool(left) and not os.environ.get("TQDM_DISABLE")
-    total, name = done + len(left), say("training")
-    with tqdm(total=total, initial=done, desc=name, disable=not shown) as bar:
+    looks: dict[str, Any] = {"desc": say("training"), "disable": not shown}
+    # Without tqdm's own rate, which has a decimal point in every language.
+    looks["bar_format"] = (
+        "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+    )
+    with tqdm(total=done + len(left), initial=done, **looks) as bar:
         for epoch in left:
             yield epoch
             bar.set_postfix_str(say("bar-elbo", elbo=history.rows[-1]["elbo"]))
