@@ -40,7 +40,9 @@ def test_another_language_gets_a_sentence_that_names_both(current, language):
 
 def test_where_nobody_chose_everything_speaks_portuguese():
     chosen = "from vae_teach.words import current_language as now; print(now())"
-    done = subprocess.run([sys.executable, "-c", chosen], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", chosen], capture_output=True, text=True
+    )
     assert (done.stdout.strip(), LANGUAGES[0]) == ("pt", "pt")
 
 

@@ -1,8 +1,8 @@
 """Break the course on purpose, one thing at a time, and see which tests notice.
 
 ``tests/mutants.toml`` has a row a break: an area, the edits, the tests that must turn
-red, and for a break that changes nothing the reason why none can. Each is made in a copy
-of the working tree, so nothing here changes. A row that is green counts as survived.
+red, and for a break that changes nothing the reason why none can. Each is made in a
+copy of the working tree, so nothing here changes. A row that stays green survived.
 """
 
 import argparse
@@ -112,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root = copy_of_tree(Path(folder).resolve() / "course")
         for tests in dict.fromkeys(row["tests"] for row in rows if options.green):
             code, output = run_tests(root, tests)
-            print("green" if code == GREEN else f"NOT GREEN\n{output}", tests, flush=True)
+            print(
+                "green" if code == GREEN else f"NOT GREEN\n{output}", tests, flush=True
+            )
         for row in rows:
             start = time.monotonic()
             outcome, why = try_row(row, root)

@@ -545,7 +545,8 @@ with torch.no_grad():
 q_of_each = Normal(mu, torch.exp(0.5 * logvar))
 log_q = [q_of_each.log_prob(z[:, None]).sum(-1) for z in points.split(10)]
 seen = torch.cat(parts)  # (20000, 784)
-best = torch.cat(log_q).softmax(-1) @ seen  # (200, 784) weights q(z|x), which sum to one
+weights = torch.cat(log_q).softmax(-1)  # (200, 20000), each row sums to one
+best = weights @ seen  # (200, 784)
 
 same_digit = []
 for label in test_images.labels[:200]:

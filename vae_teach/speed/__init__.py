@@ -2,6 +2,5 @@
 
 Without this folder every number of the course stays the same: ``cuda_graph`` captures
 a step for a GPU, ``processes`` divides each batch among several processes, and
-``threads`` takes as many threads as the machine has free cores, and ``memory`` gives
-large blocks back as soon as they are freed.
+``threads`` takes as many threads as the machine has free cores.
 """
