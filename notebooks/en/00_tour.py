@@ -520,7 +520,7 @@ assert mean - no_latent.mean() > 20
 # %% [markdown] key="reconstruction"
 # ## 8. Reconstruction
 #
-# The upper row has ten test images, which the model never saw in training. The lower row shows what it rebuilds: the decoder's mean at the centre of each cloud. The outlines are soft. There are swaps too: with just two numbers per image, some digits come back as a similar neighbour.
+# The upper row has ten test images, which the model never saw in training. The lower row shows what it rebuilds: the decoder's mean at the centre of each cloud. The outlines are soft. There are swaps too: with just two numbers per image, some digits come back as others, at times similar ones.
 
 # %% key="reconstructions"
 figures.reconstructions(model, test_images)

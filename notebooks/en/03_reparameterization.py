@@ -800,12 +800,12 @@ figure
 # The three lines of a kind are its three seeds; the two panels have scales of their own. Five things to notice.
 #
 # - **Blocked** learns, and that is the trap. The decoder improves; the encoder hears only the KL, obeys it, and makes every $q(z \mid x)$ practically equal to the prior. Its KL says so: almost nothing of the image gets through.
-# - **Score function** without a baseline ends near **blocked**, but not for the same reason: compare their KL. The encoder does get a gradient, and spends nats on codes that help little.
+# - **Score function** without a baseline ends near **blocked**, but not for the same reason: compare their KL. The encoder does get the gradient of the reconstruction, and spends nats on codes that help little.
 # - **Four draws** change little. So it is the baseline that helps, not the extra decoding.
 # - **Baseline** and **path** tie, within the errors, with 2 latents. The trick is not magic: with a good baseline and four times the decoding, the old way works.
 # - With 20 latents the path leads with a quarter of the decoding, in every pair that shares its seed (the line printed last of the pairs). All curves still rise; a longer run might narrow the lead.
 #
-# The last three lines repeat the ratio of section 9 in the three small VAEs trained by the path, on 100 images each. In these too its median is in the thousands or above.
+# The last three lines repeat the ratio of section 9 in the three small VAEs of 2 latents trained by the path, on 100 images each. In these too its median is in the thousands or above.
 
 # %% [markdown] key="logvar-text"
 # ## 11. Why the log-variance

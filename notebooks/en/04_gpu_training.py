@@ -77,7 +77,7 @@ print(say("training-operations", forward=forward, backward=backward, total=opera
 # %% [markdown] key="device"
 # Three million operations for an image. A processor does billions in a second; how many, we are about to measure. First the data: 6,400 images, seen once, in 50 steps of 128. Each pixel becomes a 0 or a 1 by a draw (lesson 00), here, once and for all.
 #
-# `torch.accelerator` finds the device: CUDA, or MPS on a Mac with Apple's chip. On MPS this notebook does the same as on a CPU, on the device, without the rungs in 16 bits. We have not run it there.
+# `torch.accelerator` finds the device: CUDA, or MPS on a Mac with Apple's chip. On MPS this notebook does the same as on a CPU, on the device, without the rung in bfloat16 and the cell of float16. We have not run it there.
 
 # %% key="device-and-data"
 device = torch.device("cpu")
@@ -317,7 +317,7 @@ print(say("training-adam-operations", plain=len(plain), fused=len(in_one)))
 #
 # A float32 has 24 bits of precision, a float16 has 11, a bfloat16 has 8. With 16 bits half the bytes move, and a processor with units for them multiplies faster. One without may become slower. Three ways to ask for fewer digits:
 #
-# - `torch.set_float32_matmul_precision("medium")` allows bfloat16 inside the products. In the package: `fit(..., precision="medium")`. *On a GPU*, `"high"` uses TF32, with 11 bits.
+# - `torch.set_float32_matmul_precision("medium")` allows bfloat16 inside the products. In the package: `fit(..., precision="medium")`. *On a GPU*, `"high"` uses TF32, with 11 bits of precision.
 # - `torch.autocast(device.type, torch.bfloat16)` around `model(x)` runs the layers in bfloat16. The weights, Adam and the loss stay in float32: sums of 784 terms are no place to save digits.
 # - With `torch.float16` small gradients round to zero, because its range is narrow. **A gradient scaler** multiplies the loss by a large number, and divides the gradients before Adam sees them. If one overflows, it skips the step and halves its number.
 
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### The table
 #
-# Images per second; as a multiple of the usual loop; as a share of the limit in float32, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the paired standard error. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Expect the large jumps where images stop being handled one by one, and at fused Adam. A loader with a worker may tie with data on the device, because it works beside the training. Which rung does not pass? In the picture, the grey band on the right is the half nat of the rule; beyond it the axis is logarithmic.
+# Images per second; as a multiple of the usual loop; as a share of the limit in float32, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the standard error of the paired differences. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Expect the large jumps where images stop being handled one by one, and at fused Adam. A loader with a worker may tie with data on the device, because it works beside the training. Which rung does not pass? In the picture, the grey band on the right is the half nat of the rule; beyond it the axis is logarithmic.
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -607,7 +607,7 @@ print(say("training-rate-gain", rate=best[128], base=1e-3, far=far, error=error)
 # %% [markdown] key="time-to-elbo"
 # The last line compares 128 with itself: the rate alone is worth more than ten nats. And each at its best rate, 512 still learns less than 128, even in two epochs. Who wins in equal time, this cell does not say.
 #
-# But 50 steps are a short run. What one wants to know is **time to ELBO**: how many seconds until a given test ELBO? The course's benchmark asks that with all 60,000 images. It tunes the rate of each batch size, then trains all in turns. The target is what batches of 128 reach after half of the epochs, seed by seed. Here the ± is one standard error, not two.
+# But 50 steps are a short run. What one wants to know is **time to ELBO**: how many seconds until a given test ELBO? The course's benchmark asks that with all 60,000 images. It tunes the rate of each batch size, then trains all in turns. The target is what batches of 128 reach after half of the epochs, seed by seed. There the ± is one standard error, not two.
 
 # %% key="results-read" jupyter={"source_hidden": true} tags=["hide-input"]
 RESULTS = Path("../../benchmarks/results")
@@ -1116,7 +1116,7 @@ else:
 #
 # PyTorch takes a thread for each core, whoever else is at work. At the end of each operation its threads wait for each other, and they wait by *spinning*: they look again and again whether the others are done. If four readers of this course share two cores, a spinning thread may hold the very core that the thread it waits for needs.
 #
-# The course tells waiting threads to sleep soon (`GOMP_SPINCOUNT`, for GNU's OpenMP). And the package's long loops look four times a second how many cores are free, and take as many threads; `OMP_NUM_THREADS` switches that off. *Work* is what all readers do per second, as a share of what one alone does; *wait* is the time of a piece of work, divided by what it would take if each reader got a fair share of the machine. The ideal is 1 for both.
+# The course tells waiting threads to sleep soon (`GOMP_SPINCOUNT`, for GNU's OpenMP). And the package's long loops look four times a second how many cores are free, and take as many threads; `OMP_NUM_THREADS` switches that off. *Work* is what all readers do per second, as a share of what one alone does; *wait* is the time of a piece of work, divided by what it would take if each reader got a fair share of the machine. For both, 1 is a fair division of the machine. Work above 1 and a wait below 1 are possible, because one reader alone does not keep the cores busy all the time.
 
 # %% key="crowd-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("crowd")

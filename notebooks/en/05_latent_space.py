@@ -178,7 +178,7 @@ figure
 # %% [markdown] key="trial-noticed"
 # **What blurs is what the code does not tell.** With two latents, taking the KL away lowers the grey by 4%: the KL is not what blurs these pictures. Two numbers are simply too few, and 28 more remove over half of the grey, with the KL in full force.
 #
-# With 30 numbers there is room to tell more, and the KL does have a say: without it, the grey that is left falls by 29% (part of that is the noise, which goes with the KL). The KL never averages pixels. It is a price on information, and a model may decide that a detail is not worth its price.
+# With 30 numbers there is room to tell more, and the KL does have a say: without it, the grey that is left falls by 29% (part of that is the noise, which goes with the KL). It is not the KL that makes the decoder return an average of images. It is a price on information, and a model may decide that a detail is not worth its price.
 #
 # With two latents, grey and squared error nearly agree, on images that the model never saw. There the decoder knows how ignorant it is. Section 4 says why the two should be equal.
 
@@ -236,7 +236,7 @@ assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digi
 # %% [markdown] key="classes-noticed"
 # On MNIST the cheapest digit is the 1, which also has the least ink. The KL varies less than the reconstruction, and not with it: the 1 has the highest KL. A cloud that is narrow, or far from the centre, costs more KL.
 #
-# Which single images cost most? The next picture shows the ten most expensive of the test set and the reconstruction of each. Some are badly written. Others are well written, but their code lies in a region of another digit. The line below the picture says how many of the test codes lie in the region of another digit: which digit is at a place is decided by the 25 nearest test codes, the image's own among them.
+# Which single images cost most? The next picture shows the ten most expensive of the test set and the reconstruction of each. Some are badly written. Others are well written, but their code lies in a region of another digit. The line below the picture compares the 500 most expensive images with the whole test set in this. Which digit is at a place is decided by the 25 nearest test codes, the image's own among them.
 
 # %% key="worst" jupyter={"source_hidden": true} tags=["hide-input"]
 worst = bound.elbo.argsort()  # (10000,) the most expensive first
@@ -265,7 +265,7 @@ assert costly - stray.mean().item() > 4 * train.standard_error(stray[worst[:500]
 # %% [markdown] key="samples-text"
 # ## 4. Means and samples
 #
-# Draw $z$ from the prior. The decoder returns $m$, a probability for each pixel. That picture is the **mean** of $p(x \mid z)$. A **sample** is what comes next: each pixel drawn, 1 with probability $m_d$. The model says that the data look like the *samples*. The next picture shows the two, one below the other, for the same ten $z$. Notice the speckle of the samples, which no test image has: there the model is wrong about the data.
+# Draw $z$ from the prior. The decoder returns $m$, a probability for each pixel. That picture is the **mean** of $p(x \mid z)$. A **sample** is what comes next: each pixel drawn, 1 with probability $m_d$. The model says that the data look like the *samples*. The next picture shows the two, one below the other, for the same ten $z$. Notice the speckle of the samples, which the test images hardly have: in this the model is wrong.
 
 # %% key="samples"
 torch.manual_seed(0)
@@ -282,7 +282,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# It is the grey of section 2. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: in this one number, the *test images* behave almost like samples from the model's own reconstructions. The table uses the mean code alone, without its noise. With 30 latents that matters: the decoder was trained on noisy codes, and its grey holds the uncertainty that this noise brings; without that noise the error is smaller than the grey. With it the two agree, as the last line printed shows.
+# It is the grey of section 2. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: by this measure, the squared error, the *test images* behave almost like samples from the model's own reconstructions. The table uses the mean code alone, without its noise. With 30 latents that matters: the decoder was trained on noisy codes, and its grey holds the uncertainty that this noise brings; without that noise the error is smaller than the grey. With it the two agree, as the last line printed shows.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -374,7 +374,7 @@ ax.legend(loc="upper right", fontsize=8, ncols=2, frameon=False)
 figure
 
 # %% [markdown] key="temperature-moral"
-# With $T = 0.5$ diversity is lost. In this model the gallery is no sharper for that, since the grey rises. Above $T = 1$ the diversity goes on growing. At first it only catches up: the images' own codes are more diverse than the draws of the prior. Later the draws leave the region of the codes; section 7 measures when. The model is $T = 1$. Any other temperature shows another model, and should say so.
+# With $T = 0.5$ diversity is lost. In this model the gallery is no sharper for that, since the grey rises. Above $T = 1$ the diversity goes on growing. At first it only catches up: the images' own codes are more diverse than the draws of the prior. Later the draws leave the region of the codes; section 7 measures how many. The model is $T = 1$. Any other temperature shows another model, and should say so.
 
 # %% [markdown] key="grids-text"
 # ## 6. Two grids, and what each one leaves out
@@ -421,7 +421,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latents-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: half of the tiles of the grid of equal steps hold less than 6% of the prior's mass. On the right, each tile holds, on average, 1 draw in 64. That grid leaves something out too: the decoded points go only to $\pm 1.53$, and what lies beyond does not appear.
+# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the 32 lightest tiles, half of the grid of equal steps, together hold less than 6% of the prior's mass. On the right, each tile holds, on average, 1 draw in 64. That grid leaves something out too: the decoded points go only to $\pm 1.53$, and what lies beyond does not appear.
 
 # %% key="tiles" jupyter={"source_hidden": true} tags=["hide-input"]
 @torch.no_grad()
@@ -536,7 +536,7 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
     assert torch.allclose(mixture.log_prob(at).exp(), few[i, j], atol=1e-9)
 
 # %% [markdown] key="difference-text"
-# On the left of the next picture, $q(z)$ (its square root, so that faint parts show). On the right, the difference $q(z) - p(z)$: orange where there are more codes than the prior asks for, blue where there are fewer. The lines are drawn where the difference, smoothed a little, is 0.01: solid around a surplus, dashed around a deficit.
+# On the left of the next picture, $q(z)$ (its square root, so that faint parts show). On the right, the difference $q(z) - p(z)$: orange where there are more codes than the prior asks for, blue where there are fewer. The lines are drawn where the difference, smoothed a little, reaches 0.01, up (solid, around a surplus) or down (dashed, around a deficit).
 
 # %% key="difference" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = figures.picture(say("latents-alt-difference"), columns=2, height=3.7)
@@ -602,7 +602,7 @@ assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
 assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
-# **Two faults, and the two divergences weigh them differently.** The codes overflow: outside the ring that holds 95% of the prior lies 19% of the mass of $q$, and in this model over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. And they leave holes, which hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, the one in the ELBO, takes less than a third of its value from the holes, and $\mathrm{KL}(p \,\|\, q)$ over half. The reason is in the two terms above. Where $q$ is a quarter of $p$, the first is $0.40\, p$ and the second $0.64\, p$; as $q$ falls further, the first never exceeds $p$ and the second grows without bound. (The two regions overlap a little, and neither holds the third part of the picture: the surplus in the crowded centre.)
+# **Two faults, and the two divergences weigh them differently.** The codes overflow: outside the ring that holds 95% of the prior lies 19% of the mass of $q$, and in this model over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. And they leave holes, which hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, which is the one in the ELBO, as we shall see below, takes less than a third of its value from the holes, and $\mathrm{KL}(p \,\|\, q)$ over half. The reason is in the two terms above. Where $q$ is a quarter of $p$, the first is $0.40\, p$ and the second $0.64\, p$; as $q$ falls further, the first never exceeds $p$ and the second grows without bound. (The outside of the ring and the holes overlap a little, and neither holds what is seen most in the picture: the surplus in the crowded centre.)
 #
 # And what does it cost? To put $q(z)$ in place of the prior, and change nothing else, would save exactly $\mathrm{KL}(q \,\|\, p)$ nats per image (the split below shows why): less than half a nat out of a cost of more than 150, and the holes only part of that. The ELBO hardly sees them.
 #
@@ -632,7 +632,7 @@ assert beyond[3] > 0.1 or not on_mnist
 #
 # $$\underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, p(z))}_{\text{the KL term}} = \underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, q(z))}_{\text{mutual information}} + \mathrm{KL}(q(z) \,\|\, p(z)).$$
 #
-# The first part is the mutual information of code and image: what the one tells about the other. Only the second is a mismatch. The identity is algebra, and the entropy of $q(z)$, which is in both parts, cancels in their sum. So when the cell adds the parts up and finds the left side, which comes from its formula, that only shows that the grid is fine enough for the mean of $\log p(z)$. The test is another route to the mutual information. By the grid, it is the entropy of $q(z)$ minus the mean entropy of the clouds; 500 draws, at which the mixture is evaluated exactly, must give it again.
+# The first part is the mutual information of code and image: what the one tells about the other. Only the second is a mismatch. The identity is algebra, and the entropy of $q(z)$, which is in both parts, cancels in their sum. So when the cell adds the parts up and finds the left side, which comes from its formula, that only shows that the grid is fine enough for the mean of $\log p(z)$. The test is another route to the mutual information. By the grid, it is the entropy of $q(z)$ minus the mean entropy of the clouds; 500 draws, at which the mixture is evaluated exactly, must give it again, up to the error of the draws.
 
 # %% key="decomposition"
 kl = densities.kl_to_standard_normal(mu, logvar).mean().item()  # from its formula
@@ -819,7 +819,7 @@ turned = greyness["latents-spherical"] - greyness["latents-draws"]
 assert abs(turned.mean()) < 0.2 * rise.mean()
 
 # %% [markdown] key="panel-text"
-# **Now you choose.** Two digits, and the kind of path. The path starts at the median of the first digit's codes and ends at that of the second's; behind it is the aggregate posterior of section 7 (again its square root). Twelve points of the path are decoded, in reading order. Below the picture stands which digit is nearest at each of them.
+# **Now you choose.** Two digits, and the kind of path. The path starts at the median of the first digit's codes and ends at that of the second's; behind it is the aggregate posterior of section 7 (again its square root). Twelve points of the path are decoded, in reading order. Below the picture stands which digit rules at each of them.
 #
 # Try a pair with another digit in between. Try a pair on opposite sides of the origin, straight and then spherical. There $\sin \theta$ is small, and if the two norms differ the spherical path swings far out. Then look for a path that crosses a pale part of the map, and see what the decoder does there.
 
@@ -1009,7 +1009,7 @@ assert gain.mean() > 4 * train.standard_error(gain) or not on_mnist
 # %% [markdown] key="pca-text"
 # Last, **a flat view**: a pair of dimensions, or the first two principal components of the codes (PCA), the directions along which they spread most. The next picture puts them side by side. Do not expect the separation of the map of section 7: two directions out of 30 hold only a small part of the spread.
 #
-# Maps by t-SNE or UMAP show well-separated islands for the same codes. Read them with care. They are made to keep *neighbours* together, so points of one island are usually neighbours indeed, though an island may also be made by the settings. And the sizes of the islands, the distances between them and the empty space do not measure anything in the latent space, and they change with the seed and the settings. Holes and distances are measured in the space itself, as in section 7.
+# Maps by t-SNE or UMAP usually show well-separated islands for the same codes. Read them with care. They are made to keep *neighbours* together, so points of one island are usually neighbours indeed, though an island may also be made by the settings. And the sizes of the islands, the distances between them and the empty space do not measure anything in the latent space, and they change with the seed and the settings. Holes and distances are measured in the space itself, as in section 7.
 
 # %% key="pca" jupyter={"source_hidden": true} tags=["hide-input"]
 points = wide_mu.cpu()  # (10000, 30)
@@ -1034,7 +1034,7 @@ for ax, (key, flat) in zip(plots, views.items(), strict=True):
 figure
 
 # %% [markdown] key="sliders-text"
-# **Thirty sliders.** `latent_sliders` takes a model of any latent size. Each slider is a coordinate; the arrows move it by 0.1, Home and End go to the ends. Start at zero, the centre of the prior, where the picture is a grey haze: no draw falls there, as section 8 found. Move one that has a large KL, then a dead one: the picture of the traversals names some of each. Then try to turn one digit into another with a single slider.
+# **Thirty sliders.** `latent_sliders` takes a model of any latent size. Each slider is a coordinate; the arrows move it by 0.1, Home and End go to the ends. Start at zero, the centre of the prior, where the picture is a grey haze: hardly a draw falls there, as section 8 found. Move one that has a large KL, then a dead one: the picture of the traversals names some of each. Then try to turn one digit into another with a single slider.
 
 # %% key="sliders"
 handles = sliders.latent_sliders(wide)

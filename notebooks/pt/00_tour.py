@@ -83,7 +83,7 @@ figure
 #
 # **Vamos tentar mesmo assim.** A integral é uma média: basta amostrar $z$ da priori muitas vezes e tirar a média de $p(x \mid z)$. Para saber se a tentativa dá certo, usamos um modelo cuja resposta conhecemos: um decodificador linear com ruído gaussiano, $x = Wz + s\,\eta$, com $\eta \sim \mathcal{N}(0, I)$. Nesse modelo, $p(x)$ é uma densidade normal com fórmula exata, $\mathcal{N}(0,\, WW^\top + s^2 I)$.
 #
-# A célula abaixo faz quatro tentativas com uma variável latente e quatro com vinte. Na figura, cada curva acompanha uma tentativa à medida que as amostras se acumulam. O zero é a resposta exata, e a unidade é o *nat*, que corresponde ao logaritmo natural. Atenção: as duas escalas verticais são diferentes e, à esquerda, algumas curvas começam abaixo da moldura. Com uma latente, as tentativas terminam a menos de meio nat da resposta. Com vinte, elas ficam centenas de nats abaixo dela e dão um salto a cada sorteio favorável.
+# A célula abaixo faz quatro tentativas com uma variável latente e quatro com vinte. Na figura, cada curva acompanha uma tentativa à medida que as amostras se acumulam. O zero é a resposta exata, e a unidade é o *nat*, que corresponde ao logaritmo natural. Atenção: as duas escalas verticais são diferentes e, à esquerda, algumas curvas começam abaixo da moldura. Com uma latente, as tentativas terminam a menos de meio nat da resposta. Com vinte, elas terminam centenas de nats abaixo dela e dão um salto a cada sorteio favorável.
 
 # %% key="naive-monte-carlo"
 torch.manual_seed(0)
@@ -136,7 +136,7 @@ figure
 #
 # $$p(x) = \int \frac{p(x, z)}{q(z)}\, q(z)\, dz = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right], \qquad p(x, z) = p(x \mid z)\, p(z).$$
 #
-# Essa é a **amostragem por importância**. Ela vale para qualquer $q$ que seja positivo onde $p(x, z)$ é positiva. E a ajuda não precisa ser perfeita. A célula abaixo continua com o modelo de vinte latentes, cuja posteriori também é normal, com precisão $I + W^\top W / s^2$. Escolhemos um $q$ que tem o centro da posteriori e largura (desvio padrão) 20% maior, mas que ignora a dependência entre as latentes. Com mil sorteios de $q$, as quatro estimativas ficam a menos de meio nat da resposta exata. Com dez mil sorteios da priori, o erro era de centenas de nats.
+# Essa é a **amostragem por importância**. Ela vale para qualquer $q$ que seja positivo onde $p(x, z)$ também é. E a ajuda não precisa ser perfeita. A célula abaixo continua com o modelo de vinte latentes, cuja posteriori também é normal, com precisão $I + W^\top W / s^2$. Escolhemos um $q$ que tem o centro da posteriori e largura (desvio padrão) 20% maior, mas que ignora a dependência entre as latentes. Com mil sorteios de $q$, as quatro estimativas ficam a menos de meio nat da resposta exata. Com dez mil sorteios da priori, o erro era de centenas de nats.
 
 # %% key="posterior-knows"
 def true_posterior(weights, x):
@@ -193,7 +193,7 @@ assert -23.5 < volume < -22.5
 #
 # $$\begin{aligned} \mathrm{ELBO}(x) &= \mathbb{E}_{q(z \mid x)}\!\left[\log p(x \mid z) + \log \frac{p(z)}{q(z \mid x)}\right] \\ &= \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)). \end{aligned}$$
 #
-# - O **termo de reconstrução** é grande quando os pontos da nuvem de $x$, uma vez decodificados, tornam $x$ provável. Ele favorece nuvens estreitas e afastadas umas das outras, pois um ponto dividido por duas imagens não serve bem para nenhuma delas.
+# - O **termo de reconstrução** é grande quando os pontos da nuvem de $x$, uma vez decodificados, tornam $x$ provável. Ele favorece nuvens estreitas e afastadas umas das outras, pois um ponto que duas imagens compartilham não serve bem para nenhuma delas.
 # - O **termo KL** mede o quanto a nuvem se afasta da priori. Ele favorece que todas as nuvens sejam iguais à priori.
 #
 # O que se perde na desigualdade é a *lacuna*, e ela também tem fórmula. Desta vez, escrevemos $p(x, z) = p(z \mid x)\, p(x)$:
@@ -202,7 +202,7 @@ assert -23.5 < volume < -22.5
 #
 # Não acredite sem conferir. No modelo linear com uma latente, chegamos a cada um desses três números por um caminho diferente: $\log p(x)$ é o logaritmo da densidade de uma normal, o ELBO é estimado com 1.000 sorteios de $q$, e a KL entre duas normais tem fórmula. A célula abaixo põe $q$ no centro certo, varia a largura e imprime os resultados de três casos, um por linha. Os dois últimos números de cada linha devem ser iguais, a menos do erro da estimativa. Na figura, o ELBO chega ao máximo e toca a linha tracejada quando a largura é a da posteriori. Se a nuvem for estreita ou larga demais, o ELBO cai.
 #
-# Por isso, maximizamos o ELBO em relação aos pesos das duas redes ao mesmo tempo. Um codificador melhor diminui a lacuna. Um decodificador melhor eleva o limite, e $\log p(x)$ nunca fica abaixo desse limite.
+# Maximizamos, portanto, o ELBO em relação aos pesos das duas redes ao mesmo tempo. Um codificador melhor diminui a lacuna. Um decodificador melhor eleva o limite, e $\log p(x)$ nunca fica abaixo desse limite.
 
 # %% key="elbo-gap"
 weights, x, exact = linear_model(1)
@@ -274,7 +274,7 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 # %% [markdown] key="grey-floor"
 # Há quem use os níveis de cinza diretamente na Bernoulli. A fórmula $x \log p + (1 - x) \log(1 - p)$ os aceita, e isso não prejudica o decodificador: como a fórmula é linear em $x$, seu valor no nível de cinza é a média dos valores que assume nos sorteios dos bits.
 #
-# O problema está no *número* que sai dela. Uma Bernoulli não atribui probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ também não é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, mas a célula abaixo encontra metade disso ou menos. O resultado não é o logaritmo de nenhuma densidade dos níveis de cinza nem serve de limite para a imagem em tons de cinza. Ele só diz algo sobre a média de $\log p$ nos sorteios dos bits, que é outra grandeza.
+# O problema está no *número* que sai dela. Uma Bernoulli não atribui probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ também não é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, mas a célula abaixo encontra metade disso ou menos. O resultado não é o logaritmo de nenhuma densidade dos níveis de cinza nem serve de limite para a log-densidade da imagem em tons de cinza. Ele só diz algo sobre a média de $\log p$ nos sorteios dos bits, que é outra grandeza.
 #
 # A célula imprime também a entropia média dos bits quando se conhecem os níveis de cinza. Essa incerteza restaria mesmo para quem os conhecesse. Para quem não os conhece, a incerteza é a entropia total dos bits, que nunca é menor. Além disso, em qualquer modelo, a média de $\log p(x)$ nunca passa da entropia total com o sinal trocado. Portanto, o número impresso é um *piso* para a perda de qualquer modelo dos bits.
 
@@ -300,9 +300,9 @@ for p in (0.5, 0.9):
 # - `reparameterize` amostra $z$ da nuvem.
 # - `decode` recebe $z$ e devolve a probabilidade de cada pixel acender.
 #
-# **Por que a log-variância?** Uma rede pode produzir qualquer número real, mas uma variância precisa ser positiva. A exponencial resolve isso. O `clamp` mantém o desvio padrão entre 0,0067 e 148, para que uma única imagem estranha não estrague o treinamento. As nuvens do modelo treinado ficam dentro dessa faixa; a seção 10 imprime a largura delas.
+# **Por que a log-variância?** Uma rede pode produzir qualquer número real, mas uma variância precisa ser positiva. A exponencial resolve isso. O `clamp` mantém o desvio padrão entre 0,0067 e 148, para que uma única imagem estranha não estrague o treinamento. Os desvios padrão das nuvens do modelo treinado ficam dentro dessa faixa; a seção 10 imprime o menor e o maior.
 #
-# Internamente, o decodificador produz *logits*, os números que a sigmoide transforma em probabilidades. A perda é calculada a partir dos logits. Assim, nenhuma probabilidade é arredondada para 0 ou 1, o que poderia tornar infinito algum logaritmo. A sigmoide só entra quando queremos ver a imagem.
+# Internamente, o decodificador produz *logits*, os números que a sigmoide transforma em probabilidades. A perda é calculada a partir dos logits. Assim, nenhuma probabilidade é arredondada para 0 ou 1; esse arredondamento poderia tornar infinito algum logaritmo. A sigmoide só entra quando queremos ver a imagem.
 
 # %% key="architecture-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, (ax,) = figures.picture(say("tour-alt-model"), width=9, height=2.3)
@@ -369,7 +369,7 @@ print(say("tour-parameters", count=parameters))
 # %% [markdown] key="trick"
 # ### O truque da reparametrização
 #
-# Entre o codificador e o decodificador há um sorteio, e **um sorteio não tem derivada**. O truque consiste em tirar o acaso de uma distribuição sem parâmetros. Em vez de amostrar $z$ de $\mathcal{N}(\mu, \sigma^2)$, sorteamos $\varepsilon$ de $\mathcal{N}(0, 1)$ e calculamos
+# Entre o codificador e o decodificador há um sorteio, e **um sorteio não tem derivada**. O truque consiste em buscar o acaso numa distribuição fixa, que não depende dos parâmetros. Em vez de amostrar $z$ de $\mathcal{N}(\mu, \sigma^2)$, sorteamos $\varepsilon$ de $\mathcal{N}(0, 1)$ e calculamos
 #
 # $$z = \mu + \sigma\, \varepsilon, \qquad \sigma = e^{\frac{1}{2} \log \sigma^2}.$$
 #
@@ -480,7 +480,7 @@ assert abs(elbos[0] - elbos[1]) < 0.05  # nats
 # %% [markdown] key="training-run"
 # Agora vem o treinamento de verdade: todas as 60.000 imagens, 15 épocas e o otimizador Adam, com taxa de aprendizado $10^{-3}$. A função `fit` mostra uma barra de progresso; em dois núcleos, leva de um a três minutos.
 #
-# A tabela traz, para cada época, o ELBO de treinamento, seus dois termos e o ELBO de teste, tudo em nats por imagem, e a duração da época, em segundos. O ELBO sobe depressa no início e devagar depois. Nas primeiras épocas, o ELBO de teste fica *acima* do de treinamento. Não é engano: o valor de treinamento é uma média ao longo da época, que inclui os lotes em que o modelo ainda era pior, enquanto o de teste é medido no fim dela. Mais adiante, as duas curvas se cruzam, pois o modelo passa a conhecer um pouco melhor as imagens de treinamento.
+# A tabela traz, para cada época, o ELBO de treinamento, seus dois termos e o ELBO de teste, tudo em nats por imagem, e a duração da época, em segundos. O ELBO sobe depressa no início e devagar depois. Nas primeiras épocas, o ELBO de teste fica *acima* do de treinamento. Não é engano: o valor de treinamento é uma média ao longo da época, que inclui os lotes em que o modelo ainda era pior, enquanto o de teste é medido no fim dela. Mais adiante, os dois valores se cruzam (veja a figura depois da tabela), pois o modelo passa a conhecer um pouco melhor as imagens de treinamento.
 #
 # Repare na curva da KL, que tem escala própria: a partir da segunda época, ela cresce. (O valor da primeira inclui os lotes em que o treinamento mal havia começado.) Mas o termo de reconstrução aumenta mais do que a KL, e a diferença entre os dois, que é o ELBO, melhora.
 
@@ -500,7 +500,7 @@ assert history.column("test_elbo")[0] > history.column("elbo")[0]
 figures.curves(history)
 
 # %% [markdown] key="training-verdict"
-# **Esse número é bom?** Sozinho, um ELBO não diz muito. Vamos compará-lo com o resultado do melhor modelo de pixels independentes e *sem* variável latente, em que cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança desse modelo é calculada de forma exata, sem passar por um limite inferior. No outro extremo, está o piso da seção 4 com o sinal trocado, agora um teto: em média, nenhum modelo dos bits pode superá-lo. A célula abaixo imprime os três e exige que o VAE, mesmo avaliado por um limite inferior, supere com folga o modelo sem variável latente e chegue ao valor esperado para estes dados. (O ELBO de teste difere um pouco do que está na tabela, porque os sorteios de $z$ são outros.)
+# **Esse número é bom?** Sozinho, um ELBO não diz muito. Vamos compará-lo com o resultado do melhor modelo de pixels independentes e *sem* variável latente, em que cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança desse modelo é calculada de forma exata, sem passar por um limite inferior. No outro extremo, está o piso da seção 4 com o sinal trocado, agora um teto: em média, nenhum modelo dos bits pode superá-lo. A célula abaixo imprime os três valores e exige que o VAE, mesmo avaliado por um limite inferior, supere com folga o modelo sem variável latente e chegue ao valor esperado para estes dados. (O ELBO de teste difere um pouco do que está na tabela, porque os sorteios de $z$ são outros.)
 
 # %% key="training-checked"
 torch.manual_seed(0)
@@ -520,7 +520,7 @@ assert mean - no_latent.mean() > 20
 # %% [markdown] key="reconstruction"
 # ## 8. Reconstrução
 #
-# Na linha de cima, estão dez imagens de teste, que o modelo nunca viu no treinamento. A de baixo mostra o que ele reconstrói, isto é, a média do decodificador no centro de cada nuvem. Os contornos ficam suaves. Também há trocas: como são apenas dois números por imagem, alguns dígitos voltam transformados em outro, parecido.
+# Na linha de cima da figura estão dez imagens de teste, que o modelo nunca viu no treinamento. A de baixo mostra o que ele reconstrói, isto é, a média do decodificador no centro de cada nuvem. Os contornos ficam suaves. Também há trocas: como são apenas dois números por imagem, alguns dígitos voltam transformados em outros, às vezes parecidos.
 
 # %% key="reconstructions"
 figures.reconstructions(model, test_images)
@@ -530,7 +530,7 @@ figures.reconstructions(model, test_images)
 #
 # $$\bar{x}(z) = \frac{\sum_n q(z \mid x_n)\, x_n}{\sum_n q(z \mid x_n)}.$$
 #
-# Uma média de dígitos parecidos é um dígito borrado. Será que o nosso decodificador encontrou essa média? A célula abaixo a calcula com 20.000 imagens de treinamento, nos códigos de 200 imagens de teste. Medimos a distância entre a imagem decodificada e essa média pela diferença absoluta média por pixel. Para comparar, a célula imprime também a distância até a média de 50 imagens sorteadas do mesmo dígito e até a própria imagem de teste. Na mediana, a média ponderada é, de longe, a mais próxima: o borrão é justamente o que a perda favorece. Na figura, a saída do decodificador está na linha de cima, e a média ponderada, na de baixo. As duas nem sempre coincidem: onde se encontram nuvens de vários dígitos, o decodificador, que tem uma só camada oculta, suaviza o que a média deixa emaranhado.
+# Uma média de dígitos parecidos é um dígito borrado. Será que o nosso decodificador encontrou essa média? A célula abaixo a calcula com 20.000 imagens de treinamento, nos centros das nuvens de 200 imagens de teste. Medimos a distância entre a imagem decodificada e essa média pela diferença absoluta média por pixel. Para comparar, a célula imprime também a distância até a média de 50 imagens sorteadas do mesmo dígito e até a própria imagem de teste. Na mediana, a média ponderada é, de longe, a mais próxima: o borrão é justamente o que a perda favorece. Na figura, a saída do decodificador está na linha de cima, e a média ponderada, na de baixo. As duas nem sempre coincidem: onde se encontram nuvens de vários dígitos, o decodificador, que tem uma só camada oculta, suaviza o que a média deixa emaranhado.
 #
 # A culpa não é só da KL. Ela influi na largura das nuvens e, com isso, no número de imagens que dividem um mesmo ponto. Mas um autocodificador de dois números, sem KL nenhuma, também produz imagens borradas, como mostra a [lição 05](05_latent_space.ipynb).
 
@@ -586,7 +586,7 @@ figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
 # %% [markdown] key="manifold"
 # ## 10. A variedade
 #
-# Quando $z$ percorre o plano, as imagens decodificadas formam uma superfície de duas dimensões no espaço de todas as imagens de 784 pixels. Ela se chama *variedade*. Como são dois números por imagem, dá para vê-la *de uma só vez*: basta decodificar uma grade de pontos $z$. Mas qual grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori do que os das pontas. Por isso, em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um, que é a inversa da função de distribuição normal em $(i + \frac{1}{2}) / 20$, com $i$ de 0 a 19.
+# Quando $z$ percorre o plano, as imagens decodificadas formam uma superfície de duas dimensões no espaço de todas as imagens de 784 pixels. Ela se chama *variedade*. Como são dois números por imagem, dá para vê-la *de uma só vez*: basta decodificar uma grade de pontos $z$. Mas qual grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori do que os das pontas. Por isso, em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um, que é o valor da inversa da função de distribuição normal em $(i + \frac{1}{2}) / 20$, com $i$ de 0 a 19.
 
 # %% key="manifold-grid" tags=["nbval-check-output"]
 n = 20
@@ -610,7 +610,7 @@ with torch.no_grad():
 figures.manifold(model, n)
 
 # %% [markdown] key="map-before"
-# E onde ficam as imagens de verdade? Na figura abaixo, cada ponto representa uma de 5.000 imagens de teste: ele fica no centro da nuvem da imagem e tem a cor do dígito. Cada disco numerado marca o meio dos pontos de um dígito; quando esses pontos formam dois grupos, o disco pode ficar entre os dois. Os dois círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que ultrapassam o círculo externo.
+# E onde ficam as imagens de verdade? Na figura abaixo, cada ponto representa uma de 5.000 imagens de teste: ele fica no centro da nuvem da imagem e tem a cor do dígito. Cada disco numerado marca a mediana dos pontos de um dígito; quando esses pontos formam dois grupos, o disco pode ficar entre os dois. Os dois círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que ultrapassam o círculo externo.
 
 # %% key="map-picture"
 figures.latent_map(model, test_images)

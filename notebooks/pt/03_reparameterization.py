@@ -137,7 +137,7 @@ figure
 #
 # $$\nabla\, \mathbb{E}[f(z)] = \mathbb{E}\big[f(z)\, \nabla \log q(z)\big].$$
 #
-# É o **estimador por função escore**, que Williams (1992) chama de REINFORCE. Ele nunca deriva $f$, que pode ser o placar de um jogo, a saída de um programa ou a resposta de uma pessoa. A derivada $\nabla \log q(z)$ chama-se *escore*. No caso da normal, o escore é curto. Com $\varepsilon = (z - \mu)/\sigma$,
+# É o **estimador por função escore**, que Williams (1992) chama de REINFORCE. Ele nunca deriva $f$, que pode ser o placar de um jogo, a saída de um programa ou a resposta de uma pessoa. A derivada $\nabla \log q(z)$ chama-se *escore*. No caso da normal, a expressão do escore é curta. Com $\varepsilon = (z - \mu)/\sigma$,
 #
 # $$\frac{\partial \log q}{\partial \mu} = \frac{\varepsilon}{\sigma}, \qquad \frac{\partial \log q}{\partial \log \sigma^2} = \frac{\varepsilon^2 - 1}{2}.$$
 #
@@ -180,7 +180,7 @@ assert is_unbiased(by_score, exact_gradient)
 #
 # A média continua certa porque o escore tem média zero: $\mathbb{E}[b\,\nabla \log q] = b \int \nabla q = b\, \nabla 1 = 0$. Repare no primeiro sinal de igual: foi ali que $b$ saiu da média. **Isso só vale se $b$ não depender da própria amostra.** Esse $b$ pode ser uma constante, uma função da entrada (num VAE, da imagem) ou a média de $f$ nas *outras* amostras do grupo (*leave-one-out*).
 #
-# E a média do grupo inteiro, que inclui a própria amostra? Parece a mesma coisa, mas não é. Seja $S$ o número de amostras do grupo, $f_i$ o valor na amostra $i$ e $\bar f$ a média de todas. Então $f_i - \bar f = (1 - 1/S)(f_i - \bar f_{-i})$, em que $\bar f_{-i}$ é a média das outras. Logo, a estimativa inteira fica multiplicada por $1 - 1/S$: com quatro amostras, perde-se um quarto do gradiente; com duas, metade. Num VAE, isso atinge o termo de reconstrução, mas não a KL, e o treinamento passa a maximizar outro objetivo. A célula imprime o que resta do gradiente exato.
+# E a média do grupo inteiro, que inclui a própria amostra? Parece a mesma coisa, mas não é. Seja $S$ o número de amostras do grupo, $f_i$ o valor na amostra $i$ e $\bar f$ a média de todos os valores. Então $f_i - \bar f = (1 - 1/S)(f_i - \bar f_{-i})$, em que $\bar f_{-i}$ é a média dos outros. Logo, a estimativa inteira fica multiplicada por $1 - 1/S$: com quatro amostras, perde-se um quarto do gradiente; com duas, metade. Num VAE, isso atinge o termo de reconstrução, mas não a KL, e o treinamento passa a maximizar outro objetivo. A célula imprime o que resta do gradiente exato.
 
 # %% key="baseline"
 values = f(z)  # (G, S)
@@ -345,7 +345,7 @@ axes[0].set_ylabel(say("gradients-count"))
 figure
 
 # %% [markdown] key="race-ratio-text"
-# Cada histograma reúne 5.000 estimativas da derivada em relação à média de $q$, e os três têm os mesmos eixos. A linha tracejada marca o valor exato. Ele é a média dos três, mas não o pico dos dois primeiros, que são assimétricos: há muitas estimativas um pouco baixas e umas poucas altas demais. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **boa parte da variância vem das caudas**. A linha de base encurta um pouco as duas.
+# Cada histograma reúne 5.000 estimativas da derivada em relação à média de $q$, e os três têm os mesmos eixos. A linha tracejada marca o valor exato. As médias dos três ficam junto dela, mas não o pico dos dois primeiros, que são assimétricos: há muitas estimativas um pouco baixas e umas poucas altas demais. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **boa parte da variância vem das caudas**. A linha de base encurta um pouco as duas.
 #
 # Qual é o tamanho da diferença? A célula divide as variâncias. Uma razão de 3 significa que a função escore precisa do triplo de amostras para ser tão precisa quanto a trajetória.
 
@@ -364,11 +364,11 @@ for name in ("score", "baseline"):
 #
 # Agora é você quem move $\mu$, $\sigma$ e $\varepsilon$. À esquerda estão a curva em sino $q$, o ponto $z = \mu + \sigma\varepsilon$ e a inclinação de $f$ nesse ponto. A seta na base é o passo $\sigma\varepsilon$, de $\mu$ até $z$. À direita está o gradiente que chega a cada parâmetro. A $\mu$ chega a própria inclinação, pois $\partial z/\partial \mu = 1$. Para $\sigma$ (aqui é o próprio $\sigma$, e não o logaritmo), temos $\partial z / \partial \sigma = \varepsilon$, e por isso o que chega é a inclinação vezes $\varepsilon$. Os losangos marcam as médias exatas, que uma amostra sozinha não revela. (A altura da curva em sino está fora de escala.)
 #
-# Experimente três coisas. Com $\varepsilon = 0$, o que chega a $\sigma$? Troque o sinal de $\varepsilon$ e imagine que $f$ fosse uma reta (o painel não tem controle para isso): qual das duas setas mudaria de lado? Por fim, com o menor $\sigma$, varie $\varepsilon$: a ponta da seta de cima fica mais perto do losango do que com o maior $\sigma$?
+# Experimente três coisas. Com $\varepsilon = 0$, o que chega a $\sigma$? Troque o sinal de $\varepsilon$ e imagine que $f$ fosse uma reta (o painel não tem controle para isso): qual das duas setas da direita mudaria de lado? Por fim, com o menor $\sigma$, varie $\varepsilon$: a ponta da seta de cima, à direita, fica mais perto do losango do que com o maior $\sigma$?
 #
 # <details><summary>Respostas</summary>
 #
-# Não chega nada, porque a inclinação é multiplicada por zero. Só a seta de baixo mudaria de lado, pois a inclinação de uma reta é a mesma em toda parte. Em geral, sim: $f'$ varia menos dentro de um $q$ estreito.
+# Não chega nada, porque a inclinação é multiplicada por zero. Das duas, só a de $\sigma$ mudaria de lado, pois a inclinação de uma reta é a mesma em toda parte. Em geral, sim: $f'$ varia menos dentro de um $q$ estreito.
 #
 # </details>
 
@@ -495,7 +495,7 @@ figure
 # %% [markdown] key="vae-text"
 # ## 9. Os estimadores num VAE de verdade, comparados com o gradiente exato
 #
-# O modelo é o da lição 00: tem duas latentes, foi treinado por 15 épocas e está guardado no cache. Tome uma imagem de teste. Para ela, o codificador dá $q = \mathcal{N}(\mu, \sigma^2)$, isto é, duas médias e duas log-variâncias. O ELBO é $\mathbb{E}_q[\log p(x \mid z)]$ menos uma KL de fórmula fechada, cujas derivadas são $\partial / \partial \mu = \mu$ e $\partial / \partial \log \sigma^2 = (\sigma^2 - 1) / 2$. Logo, $f(z) = \log p(x \mid z)$, uma soma sobre 784 pixels.
+# O modelo é o da lição 00: tem duas latentes, foi treinado por 15 épocas e está guardado no cache. Tome uma imagem de teste. Para ela, o codificador dá $q = \mathcal{N}(\mu, \sigma^2)$, isto é, duas médias e duas log-variâncias. O ELBO é $\mathbb{E}_q[\log p(x \mid z)]$ menos uma KL em forma fechada, cujas derivadas são $\partial / \partial \mu = \mu$ e $\partial / \partial \log \sigma^2 = (\sigma^2 - 1) / 2$. Logo, $f(z) = \log p(x \mid z)$, uma soma sobre 784 pixels.
 #
 # Desta vez, a média não tem forma fechada. Mas, como as latentes são só duas, a integral sobre $q$ vira uma soma numa grade do plano. O gradiente procurado, que tem quatro números, sai da derivada da densidade na grade; em momento algum se deriva $f$.
 
@@ -568,7 +568,7 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
     print(say("gradients-vae-exact", name=name, **told))
 
 # %% [markdown] key="vae-estimators-text"
-# Os dois números de cada linha vêm de somas diferentes e concordam até onde se pode esperar de somas em grades: o decodificador tem ReLUs, e elas produzem vincos. (Um vinco não é um salto: a trajetória continua sem viés.)
+# Os dois números de cada linha vêm de somas diferentes e concordam tanto quanto se pode esperar de somas em grades; a pequena diferença vem das ReLUs do decodificador, que produzem vincos. (Um vinco não é um salto: a trajetória continua sem viés.)
 #
 # Vamos aos estimadores, com 2.000 grupos de quatro amostras. A parte do gradiente que vem da KL tem fórmula e é comum a todos; só o termo de reconstrução é estimado. De novo, a média de cada estimador tem de ficar a menos de quatro erros padrão do gradiente exato, em cada um dos quatro números. Antes de executar a célula, arrisque um palpite: de quantas amostras cada estimador precisa para que o ruído em $\mu$ não seja maior que o próprio gradiente? Nas seções anteriores, a média de $f$ ficava perto de 1. Aqui, $f$ é a log-probabilidade de 784 pixels e fica dezenas ou centenas de nats abaixo de zero. Para o gradiente, porém, só importa quanto ela varia dentro de $q$, e ela varia *poucos* nats.
 
@@ -610,7 +610,7 @@ for name, each in vae_estimators.items():
 # %% [markdown] key="vae-many-text"
 # O último número de cada linha diz quantas amostras são necessárias, nesta imagem, para que o ruído no gradiente em relação a $\mu$ (as duas médias juntas) não passe do tamanho do próprio gradiente.
 #
-# Mas uma única imagem é pouco. As duas células recolhidas calculam a variância dos três estimadores em 400 imagens de teste. Em vez de sortear, elas fazem, para cada $q$, uma soma ponderada sobre 144 pontos. (Com a média das outras amostras como linha de base, a estimativa é $\frac{1}{S - 1} \sum_i (f_i - \bar f)\, s_i$, ou seja, a covariância amostral entre $f$ e o escore $s$, cuja variância tem fórmula conhecida.) Só temos o gradiente exato da primeira imagem; para as 400, calculamos apenas as variâncias. As da primeira têm de concordar com as que obtivemos acima, por sorteio.
+# Mas uma única imagem é pouco. As duas células recolhidas calculam a variância dos três estimadores em 400 imagens de teste. Em vez de sortear, elas fazem, para cada $q$, uma soma ponderada sobre 144 pontos. (Com a média das outras amostras como linha de base, a estimativa é $\frac{1}{S - 1} \sum_i (f_i - \bar f)\, s_i$, ou seja, a covariância amostral entre $f$ e o escore $s$; a variância dessa covariância tem fórmula conhecida.) Só temos o gradiente exato da primeira imagem; para as 400, calculamos apenas as variâncias. As da primeira têm de concordar com as que obtivemos acima, por sorteio.
 
 # %% key="vae-many" jupyter={"source_hidden": true} tags=["hide-input"]
 nodes_12, weights_12 = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(12))
@@ -690,7 +690,7 @@ assert middles[0].min() > 1000
 assert middles[1].max() < 20
 
 # %% [markdown] key="vae-noticed"
-# Sem linha de base, a função escore multiplica a log-verossimilhança inteira por um número aleatório de média zero. Com isso, sua variância é milhares de vezes a da trajetória, e o fator depende da imagem: compare os dois dígitos da última linha. A linha de base elimina quase todo esse excesso. Entre ela e a trajetória, resta um fator moderado, abaixo de 20 na mediana. Ou seja, a maior parte da diferença se devia à falta da linha de base.
+# Sem linha de base, a função escore multiplica a log-verossimilhança inteira por um número aleatório de média zero. Com isso, sua variância é milhares de vezes a da trajetória, e o fator depende da imagem: compare as medianas dos dois dígitos da última linha. A linha de base elimina quase todo esse excesso. Entre ela e a trajetória, resta um fator moderado, abaixo de 20 na mediana. Ou seja, a maior parte da diferença se devia à falta da linha de base.
 
 # %% [markdown] key="training-text"
 # ## 10. O que isso muda no treinamento
@@ -800,12 +800,12 @@ figure
 # As três linhas de um mesmo tipo correspondem às três sementes, e cada painel tem a própria escala. Repare em cinco coisas.
 #
 # - O modo **bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador, porém, só recebe o gradiente da KL e, com isso, torna todas as distribuições $q(z \mid x)$ praticamente iguais à distribuição a priori. A KL desse modelo confirma isso: quase nada da imagem passa.
-# - A **função escore** sem linha de base termina perto do **bloqueado**, mas não pela mesma razão: compare a KL dos dois. Agora o codificador recebe um gradiente, mas gasta nats em códigos que ajudam pouco.
+# - A **função escore** sem linha de base termina perto do **bloqueado**, mas não pela mesma razão: compare a KL dos dois. Agora o codificador recebe também o gradiente da reconstrução, mas gasta nats em códigos que ajudam pouco.
 # - **Quatro amostras** fazem pouca diferença. O que ajuda, portanto, é a linha de base, e não as decodificações a mais.
 # - Com 2 latentes, a **linha de base** e a **trajetória** empatam, dentro da margem de erro. O truque não é mágica: com uma boa linha de base e o quádruplo de decodificações, o jeito antigo funciona.
 # - Com 20 latentes, a trajetória fica à frente com um quarto das decodificações, em todos os pares de mesma semente (veja, na saída, a última linha que compara pares). Todas as curvas ainda estão subindo, e um treinamento mais longo poderia reduzir a vantagem.
 #
-# As três últimas linhas da saída recalculam a razão da seção 9 nos três VAEs pequenos treinados pela trajetória, em 100 imagens cada um. Também neles, a mediana fica na casa dos milhares ou acima.
+# As três últimas linhas da saída recalculam a razão da seção 9 nos três VAEs pequenos de 2 latentes treinados com a trajetória, em 100 imagens cada um. Também neles, a mediana fica na casa dos milhares ou acima.
 
 # %% [markdown] key="logvar-text"
 # ## 11. Por que usar a log-variância
@@ -817,7 +817,7 @@ figure
 # A exponencial tem três vantagens reais:
 #
 # - a KL precisa de $\log v$, que já é a própria saída da rede (com a softplus, seria preciso calculá-lo: em float32, a softplus de $-110$ é zero, e o logaritmo de zero é menos infinito);
-# - um passo em $\theta$ tem o mesmo efeito, seja qual for a largura da distribuição. A média do quadrado do escore, que é a *informação de Fisher*, diz quanto $q$ muda com um passo pequeno. Para a log-variância, ela é $\frac{1}{2}$ para todo $v$; para a softplus, é $(1 - e^{-v})^2 / (2 v^2)$, que vale $\frac{1}{2}$ para $v$ pequeno e quase zero para valores grandes;
+# - um passo em $\theta$ tem o mesmo efeito, seja qual for a largura da distribuição: a média do quadrado do escore, que é a *informação de Fisher*, diz quanto $q$ muda com um passo pequeno, e, para a log-variância, ela é $\frac{1}{2}$ para todo $v$; para a softplus, é $(1 - e^{-v})^2 / (2 v^2)$, que vale $\frac{1}{2}$ para $v$ pequeno e quase zero para valores grandes;
 # - uma variância grande é fácil de alcançar: a exponencial dá $v = 100$ em $\theta = 4{,}6$; a softplus, só em $\theta = 100$.
 #
 # Mas há também um perigo: em float32, $e^{100}$ é infinito. Daí o `clamp` de `nets.VAE`, que mantém a log-variância dentro de limites.
@@ -949,7 +949,7 @@ for found in relaxations.values():
 assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 
 # %% [markdown] key="gumbel-noticed"
-# Compare as duas últimas linhas. Na temperatura mais baixa, as duas relaxações ainda têm viés e são muito mais ruidosas que a função escore com linha de base, que não tem viés nenhum. Das duas, a *straight-through* é a mais ruidosa em todas as temperaturas. Isso vale para três categorias; com milhares delas, caso que não medimos, o quadro pode se inverter. **Nenhum estimador é o melhor em geral: fique com o que se sair melhor quando medido no seu problema.**
+# Compare as duas últimas linhas. Na temperatura mais baixa, os dois estimadores ainda têm viés e são muito mais ruidosos que a função escore com linha de base, que não tem viés nenhum. Dos dois, o direto (*straight-through*) é o mais ruidoso em todas as temperaturas. Isso vale para três categorias; com milhares delas, caso que não medimos, o quadro pode se inverter. **Nenhum estimador é o melhor em geral: fique com o que se sair melhor quando medido no seu problema.**
 
 # %% [markdown] key="landing-text"
 # ## 13. Um último ruído, que dá para eliminar
@@ -958,7 +958,7 @@ assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 #
 # Escreva o ELBO inteiro como a média de $\log p(x, z) - \log q(z)$. Se $q$ é a posteriori, essa diferença vale $\log p(x)$, o mesmo número para todo $z$. Logo, ao longo da trajetória, a inclinação é zero. O gradiente que resta vem de $\mu$ e $\sigma$ *dentro* de $\log q$: é um escore, cuja média é zero. Descarte essa parte, desligando do grafo os parâmetros de $\log q$, e o ruído desaparece no ótimo. A ideia se chama *sticking the landing*, "cravar a aterrissagem" (Roeder, Wu e Duvenaud, 2017).
 #
-# Num modelo linear gaussiano, $x = Wz + b$ mais ruído gaussiano, a posteriori é uma normal de fórmula conhecida, e podemos exigir que a estimativa seja zero até a décima casa decimal. No VAE, o codificador apenas se aproxima da posteriori, e sobra ruído. Quanto, nas mesmas 400 imagens?
+# Num modelo linear gaussiano, $x = Wz + b$ mais ruído gaussiano, a posteriori é uma normal de fórmula conhecida, e podemos exigir que a estimativa seja zero até a décima casa decimal. No VAE, o codificador apenas se aproxima da posteriori, e sobra ruído. Em que proporção ele diminui, nas mesmas 400 imagens?
 
 # %% key="landing"
 torch.manual_seed(0)
@@ -1006,7 +1006,7 @@ for column, what in enumerate(("mean", "logvar")):
 # %% [markdown] key="answer"
 # ## 14. A resposta
 #
-# Como um gradiente atravessa um sorteio? **Ele não atravessa o sorteio: contorna-o.** O ruído é sorteado do lado de fora, os parâmetros entram no cálculo, e o gradiente da média pode ser obtido tanto pela densidade quanto pela trajetória. A célula reúne o que medimos neste caderno.
+# Como um gradiente atravessa um sorteio? **Ele não atravessa o sorteio: contorna-o.** O ruído é sorteado do lado de fora, os parâmetros entram no cálculo, e o gradiente da média pode ser obtido tanto pela densidade quanto pela trajetória. A célula reúne duas das medidas deste caderno.
 
 # %% key="answer-measured"
 print(say("gradients-answer-ratio", **over_images(vae_ratios[:, 0, 0])))
@@ -1047,7 +1047,7 @@ verdict
 # %% [markdown] key="exercise-baseline-text"
 # ### 2. Encontre o erro: a linha de base
 #
-# A função `buggy_baseline` subtrai dos valores uma linha de base e multiplica o resultado pelo escore. A variância cai, e nenhuma mensagem de erro aparece. Mas o que ela devolve não estima o gradiente que promete. Escreva uma versão correta que ainda tenha linha de base: serve qualquer uma que mantenha a média certa. Os dois argumentos têm forma `(S,)`, e o resultado também.
+# A função `buggy_baseline` subtrai dos valores uma linha de base e multiplica o resultado pelo escore. A variância cai, e nenhuma mensagem de erro aparece. Mas o que a função devolve não estima o gradiente que promete. Escreva uma versão correta que ainda tenha linha de base: serve qualquer uma que mantenha a média certa. Os dois argumentos têm forma `(S,)`, e o resultado também.
 
 # %% key="exercise-baseline" tags=["nbval-check-output"]
 def buggy_baseline(values, score):
@@ -1094,7 +1094,7 @@ verdict
 # %% [markdown] key="exercise-surrogate-text"
 # ### 4. Encontre o erro: o objetivo substituto
 #
-# Na prática, não se escreve o escore: escreve-se um número cuja *derivada* é a estimativa e chama-se `backward`. Aqui, `z` veio de `rsample`; logo, tanto `z` quanto `values` dependem de `mu` e de `logvar`. A derivada de `buggy_surrogate` não é a estimativa por função escore. Descubra o que ela é em relação a $\mu$ e em relação a $\log \sigma^2$. Depois, escreva uma versão cuja derivada seja a média dos termos do exercício 1, sem linha de base.
+# Na prática, não se escreve o escore: escreve-se um número cuja *derivada* é a estimativa e executa-se `backward` sobre ele. Aqui, `z` veio de `rsample`; logo, tanto `z` quanto `values` dependem de `mu` e de `logvar`. A derivada de `buggy_surrogate` não é a estimativa por função escore. Descubra o que ela é em relação a $\mu$ e em relação a $\log \sigma^2$. Depois, escreva uma versão cuja derivada seja a média dos termos do exercício 1, sem linha de base.
 
 # %% key="exercise-surrogate" tags=["nbval-check-output"]
 def buggy_surrogate(values, z, mu, logvar):

@@ -77,7 +77,7 @@ print(say("training-operations", forward=forward, backward=backward, total=opera
 # %% [markdown] key="device"
 # São três milhões de operações por imagem. Um processador faz bilhões por segundo; já vamos medir quantos. Antes, precisamos dos dados: 6.400 imagens, vistas uma única vez, em 50 passos de 128. Cada pixel vira 0 ou 1 por sorteio (lição 00), feito aqui uma vez só.
 #
-# `torch.accelerator` encontra o dispositivo: CUDA, ou MPS num Mac com chip da Apple. Com MPS, este caderno faz nesse dispositivo o mesmo que faria numa CPU, mas pula os degraus de 16 bits. Ainda não o executamos num Mac desses.
+# `torch.accelerator` encontra o dispositivo: CUDA, ou MPS num Mac com chip da Apple. Com MPS, este caderno faz nesse dispositivo o mesmo que faria numa CPU, mas pula o degrau em bfloat16 e a célula do float16. Ainda não o executamos num Mac desses.
 
 # %% key="device-and-data"
 device = torch.device("cpu")
@@ -98,7 +98,7 @@ print(say("training-machine", device=device.type, threads=torch.get_num_threads(
 # %% [markdown] key="limit"
 # ## 2. O limite
 #
-# Nenhum laço termina uma imagem sem calcular os produtos de matrizes que ela exige. Por isso, cronometramos só os produtos, com matrizes das mesmas dimensões que as de um passo de treinamento e sem nada entre um produto e outro. A velocidade deles é **o limite** para lotes de 128. Produtos maiores fazem mais operações por segundo; logo, lotes maiores podem render mais imagens por segundo. A célula recolhida mede o limite duas vezes: primeiro, com toda a precisão do float32 (`"highest"`); depois, com permissão de usar, dentro dos produtos, o bfloat16, um formato de 16 bits (`"medium"`).
+# Nenhum laço termina de processar uma imagem sem calcular os produtos de matrizes que ela exige. Por isso, cronometramos só os produtos, com matrizes das mesmas dimensões que as de um passo de treinamento e sem nada entre um produto e outro. A velocidade deles é **o limite** para lotes de 128. Produtos maiores fazem mais operações por segundo; logo, lotes maiores podem render mais imagens por segundo. A célula recolhida mede o limite duas vezes: primeiro, com toda a precisão do float32 (`"highest"`); depois, com permissão de usar, dentro dos produtos, o bfloat16, um formato de 16 bits (`"medium"`).
 #
 # Um detalhe distingue uma medição de um palpite. A CPU, que executa o Python, dá ordens à GPU, e cada chamada retorna na hora, muito antes de o trabalho ficar pronto. Quem trava o cronômetro sem esperar só mede a rapidez com que se dão ordens. Daí o `synchronize`.
 
@@ -258,7 +258,7 @@ def from_disk(images):
 # 3. **Logits.** Calculada com o logit $\ell = \log \frac{p}{1 - p}$, a perda de um pixel é $\log(1 + e^\ell) - x \ell$, sem sigmoide. Essa fórmula é mais curta e, além disso, é a *certa*. Tome um pixel apagado, mas que o decodificador dá como certamente aceso, com logit 20. A perda exata é $\log(1 + e^{20})$ nats. Pela sigmoide, a probabilidade é arredondada para 1, e o PyTorch limita a 100 uma perda que seria infinita.
 # 4. **Adam fundido.** O Adam atualiza dez tensores, cada um com uma série de operações pequenas. Com `fused=True`, cada número é lido uma vez só. A última das três células a seguir conta as operações.
 #
-# O pacote traz mais um degrau, já pronto: o `fit`. Nele, o gradiente da log-verossimilhança em relação aos logits, $x - \mathrm{sigmoid}(\ell)$, está escrito à mão em `densities.log_bernoulli`, e o autograd não precisa deduzi-lo. Isso é só uma parte do degrau. O resto vem do que o `fit` faz de outro modo; a seção 9 mostra algumas dessas mudanças em separado.
+# O pacote traz mais um degrau, já pronto: o `fit`. Nele, o gradiente da log-verossimilhança em relação aos logits, $x - \mathrm{sigmoid}(\ell)$, está escrito à mão em `densities.log_bernoulli`, e o autograd não precisa deduzi-lo. Isso é só uma parte do degrau. O restante vem do que o `fit` faz de modo diferente dos laços escritos à mão; a seção 9 mostra algumas dessas mudanças em separado.
 
 # %% key="rung-climbed"
 def from_logits(x, logits, mu, logvar):
@@ -317,7 +317,7 @@ print(say("training-adam-operations", plain=len(plain), fused=len(in_one)))
 #
 # Um float32 tem 24 bits de precisão; um float16, 11; um bfloat16, 8. Com 16 bits, o tráfego de bytes cai à metade, e um processador que tenha unidades para esses formatos multiplica mais depressa. Num que não as tenha, o cálculo pode até ficar mais lento. Há três maneiras de pedir menos dígitos:
 #
-# - `torch.set_float32_matmul_precision("medium")` permite usar bfloat16 dentro dos produtos. No pacote, escreva `fit(..., precision="medium")`. *Numa GPU*, `"high"` usa o TF32, de 11 bits.
+# - `torch.set_float32_matmul_precision("medium")` permite usar bfloat16 dentro dos produtos. No pacote, escreva `fit(..., precision="medium")`. *Numa GPU*, `"high"` usa o TF32, com 11 bits de precisão.
 # - `torch.autocast(device.type, torch.bfloat16)` em volta de `model(x)` executa as camadas em bfloat16. Os pesos, o Adam e a perda continuam em float32, pois não convém economizar dígitos numa soma de 784 termos.
 # - Com `torch.float16`, gradientes pequenos são arredondados para zero, porque a faixa de valores do formato é estreita. **Um escalador de gradientes** multiplica a perda por um número grande, a *escala*, e divide os gradientes por esse mesmo número antes de entregá-los ao Adam. Se algum gradiente estoura, o escalador pula o passo e reduz a escala à metade.
 
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### A tabela
 #
-# As três primeiras colunas trazem as imagens por segundo, esse número dividido pelo do laço usual e a fração que ele alcança do limite em float32 (a última linha). Depois vêm o ELBO de teste e a diferença dele para o do laço usual; o ± indica o dobro do erro padrão pareado. As suas velocidades serão diferentes das guardadas aqui. Numa máquina ocupada, o `fit` ganha também por acompanhar os núcleos livres (seção 13). Os grandes saltos devem aparecer onde as imagens deixam de ser tratadas uma a uma e no Adam fundido. Um carregador com processo auxiliar pode empatar com os dados no dispositivo, porque trabalha em paralelo com o treinamento. Qual degrau não passa? Na figura, a faixa cinza à direita é o meio nat da regra; fora dela, o eixo é logarítmico.
+# As três primeiras colunas de números trazem as imagens por segundo, esse número dividido pelo do laço usual e a fração do limite em float32 (a última linha) a que ele corresponde. Depois vêm o ELBO de teste e a diferença dele para o do laço usual; o ± indica o dobro do erro padrão das diferenças pareadas. As suas velocidades serão diferentes das guardadas aqui. Numa máquina ocupada, o `fit` ganha também por acompanhar os núcleos livres (seção 13). Os grandes saltos devem aparecer onde as imagens deixam de ser tratadas uma a uma e no Adam fundido. Um carregador com processo auxiliar pode empatar com os dados no dispositivo, porque trabalha em paralelo com o treinamento. Qual degrau não passa? Na figura, a faixa cinza à direita é o meio nat da regra; fora dela, o eixo é logarítmico.
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -576,7 +576,7 @@ draw_ladder([*names])
 #
 # Com 512 imagens por passo, os produtos ficam maiores, e esse parece o degrau mais fácil de todos. **Pela nossa regra, porém, não é degrau nenhum**: perdem-se dezenas de nats. Uma época tem um quarto dos passos, e o modelo aprende menos.
 #
-# A comparação é justa? Nada garante que a taxa de aprendizado usada até aqui, $10^{-3}$, sirva para os dois tamanhos de lote. Com o quádruplo de imagens, o ruído da média cai à metade, o que sugere dobrar a taxa; há quem a multiplique por quatro. Por isso, experimentamos várias taxas com lotes de 32, 128 e 512 imagens e as mesmas três sementes, e avaliamos cada tamanho **na sua melhor taxa**. (Escolher e avaliar a taxa com as mesmas imagens favorece um pouco cada tamanho, mas as diferenças aqui são bem maiores que isso.) Como os tempos não foram medidos em rodadas alternadas, só os ELBOs podem ser comparados. O lote de 512 treina também por *duas* épocas.
+# A comparação é justa? Nada garante que a taxa de aprendizado usada até aqui, $10^{-3}$, sirva para os dois tamanhos de lote. Com o quádruplo de imagens, o ruído do gradiente médio cai à metade, o que sugere dobrar a taxa; há quem a multiplique por quatro. Por isso, experimentamos várias taxas com lotes de 32, 128 e 512 imagens e as mesmas três sementes, e avaliamos cada tamanho **na sua melhor taxa**. (Escolher e avaliar a taxa com as mesmas imagens favorece um pouco cada tamanho, mas as diferenças aqui são bem maiores que isso.) Como os tempos não foram medidos em rodadas alternadas, só os ELBOs podem ser comparados. Com lotes de 512, treinamos também por *duas* épocas.
 
 # %% key="larger-checked"
 BATCHES, RATES = (32, 128, 512), (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
@@ -605,9 +605,9 @@ assert far - error > 10
 print(say("training-rate-gain", rate=best[128], base=1e-3, far=far, error=error))
 
 # %% [markdown] key="time-to-elbo"
-# A última linha compara o lote de 128 com ele mesmo: só a mudança de taxa já vale mais de dez nats. E, com cada um na sua melhor taxa, o lote de 512 continua aprendendo menos que o de 128, mesmo em duas épocas. Esta célula não diz quem venceria em tempo igual.
+# A última linha compara o lote de 128 com ele mesmo: só a mudança de taxa já vale mais de dez nats. E, com cada um na sua melhor taxa, com lotes de 512 o modelo continua aprendendo menos que com lotes de 128, mesmo em duas épocas. A célula acima não diz quem venceria em tempo igual.
 #
-# Mas um treinamento de 50 passos é curto. O que interessa é o **tempo até um ELBO**: em quantos segundos se chega a um dado ELBO de teste? O programa de medição do curso faz essa pergunta com todas as 60.000 imagens. Ele ajusta a taxa de cada tamanho de lote e depois treina todos, em rodadas. O alvo de cada semente é o ELBO que os lotes de 128 alcançam na metade das épocas. Aqui, o ± indica um erro padrão, e não o dobro.
+# Mas um treinamento de 50 passos é curto. O que interessa é o **tempo até um ELBO**: em quantos segundos se chega a um dado ELBO de teste? O programa de medição do curso faz essa pergunta com todas as 60.000 imagens. Ele ajusta a taxa de cada tamanho de lote e depois treina com todos os tamanhos, em rodadas. O alvo de cada semente é o ELBO que os lotes de 128 alcançam na metade das épocas. Ali, o ± indica um erro padrão, e não o dobro.
 
 # %% key="results-read" jupyter={"source_hidden": true} tags=["hide-input"]
 RESULTS = Path("../../benchmarks/results")
@@ -744,7 +744,7 @@ def draw_boxes(spent):
 draw_boxes(spent)
 
 # %% [markdown] key="where-noticed"
-# A barra hachurada é o trabalho útil. Em *resto* estão as operações que não entram nas outras barras, e *Python ou espera* é o tempo do relógio menos o de todas as operações. Os quatro laços multiplicam as mesmas matrizes com a mesma biblioteca. Se as barras hachuradas diferem, isso mostra até onde se pode confiar numa figura como esta. Dentro dessa margem, uma barra pequena pode até crescer de um laço para o seguinte. E a soma das barras não reproduz as velocidades da tabela: os tempos foram medidos com o perfilador ligado, que acrescenta um pouco a cada operação, e incluem os preparativos do `fit`. A lista vem de uma única execução; a figura, da melhor de três. Já as contagens são confiáveis: de um degrau para o seguinte, os laços escritos à mão precisam de cada vez menos operações, como a célula exige. O `fit` precisa de algumas a mais que o laço fundido, pois mantém três totais e, antes de começar, calcula a função objetivo uma vez, como teste.
+# A barra hachurada é o trabalho útil. Em *resto* estão as operações que não entram nas outras barras, e *Python ou espera* é o tempo do relógio menos o de todas as operações. Os quatro laços multiplicam as mesmas matrizes com a mesma biblioteca. Se as barras hachuradas diferem, isso mostra até onde se pode confiar numa figura como esta. Dentro dessa margem, uma barra pequena pode até crescer de um laço para o seguinte. E a soma das barras não reproduz as velocidades da tabela: os tempos foram medidos com o perfilador ligado, que acrescenta um pouco a cada operação, e incluem os preparativos do `fit`. A lista vem de uma única execução; a figura, da melhor de três. Já as contagens são confiáveis: de um degrau para o seguinte, os laços escritos à mão precisam de cada vez menos operações, como a célula exige. O `fit` precisa de algumas a mais que o laço com o Adam fundido, pois mantém três totais e, antes de começar, calcula a função objetivo uma vez, como teste.
 #
 # ## 8. O passo espera por alguém?
 #
@@ -786,7 +786,7 @@ print(say("training-adam-asks", **reads))
 # %% [markdown] key="stored"
 # ## 9. A mesma tabela, medida com calma
 #
-# Poucas rodadas bastam para ver a escada, mas não para citar os seus números. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; os múltiplos e as frações são medianas das razões calculadas em cada rodada. O limite, ali, é o da biblioteca mais rápida. O laço usual sorteia um ruído só dele e, portanto, só tem em comum com os outros degraus os pesos iniciais. Por isso, os erros da última coluna são grandes demais para que se aplique a regra do meio nat. Desta tabela, cite só as velocidades. Quem decide é a seção 5, com comparações pareadas e sob o mesmo ruído.
+# Poucas rodadas bastam para ver a escada, mas não para citar os seus números. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; as colunas *vezes* e *do limite* trazem medianas das razões calculadas em cada rodada. O limite, ali, é o da biblioteca mais rápida. Nesse programa, o laço usual sorteia um ruído só dele e, portanto, só tem em comum com os outros degraus os pesos iniciais. Por isso, os erros da última coluna são grandes demais para que se aplique a regra do meio nat. Desta tabela, cite só as velocidades. Quem decide é a seção 5, com comparações pareadas e sob o mesmo ruído.
 
 # %% key="stored-table" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_stored(kind):
@@ -1021,7 +1021,7 @@ print(say("training-shares-far", far=distance(shared)))
 # %% [markdown] key="torchrun"
 # Agora, façamos isso de verdade. O `torchrun` inicia os processos e informa a cada um o número dele (`RANK`) e o total (`WORLD_SIZE`). Cada um executa a função da próxima célula. Três peças do PyTorch fazem o trabalho:
 #
-# - O `DistributedSampler` diz quais imagens cabem a cada processo. Ele repete algumas para igualar as partes, porque o `DistributedDataParallel`, a seguir, tira a média *simples*. No treinamento, essa repetição causa um desvio pequeno; numa média sobre o conjunto de teste, ela é um erro. Se as imagens são embaralhadas, chame `set_epoch` no início de cada época; senão, todas terão a mesma ordem.
+# - O `DistributedSampler` diz quais imagens cabem a cada processo. Ele repete algumas para igualar as partes, porque o `DistributedDataParallel`, a seguir, tira a média *simples*. No treinamento, essa repetição causa um desvio pequeno; numa média sobre o conjunto de teste, ela é um erro. Se as imagens são embaralhadas, chame `set_epoch` no início de cada época; do contrário, a ordem será a mesma em todas as épocas.
 # - O `DistributedDataParallel` tira a média dos gradientes durante o `backward`, um grupo de cada vez, enquanto os das camadas anteriores ainda estão sendo calculados.
 # - O `no_sync` adia essa média. Um processo que divide a sua parte em pedaços (exercício 3) só deve se comunicar uma vez, no último.
 
@@ -1114,9 +1114,9 @@ else:
 # %% [markdown] key="crowd"
 # ## 13. Muita gente nos mesmos núcleos
 #
-# O PyTorch usa uma *thread* para cada núcleo, sem levar em conta quem mais esteja usando a máquina. No fim de cada operação, as threads esperam umas pelas outras, e essa espera é *ativa* (*spinning*): cada uma verifica sem parar se as outras já terminaram. Se quatro leitores deste curso dividem dois núcleos, uma thread em espera ativa pode ocupar justamente o núcleo de que precisa a thread pela qual ela espera.
+# O PyTorch usa uma thread para cada núcleo, sem levar em conta quem mais esteja usando a máquina. No fim de cada operação, as threads esperam umas pelas outras, e essa espera é *ativa* (*spinning*): cada uma verifica sem parar se as outras já terminaram. Se quatro leitores deste curso dividem dois núcleos, uma thread em espera ativa pode ocupar justamente o núcleo de que precisa a thread pela qual ela espera.
 #
-# O curso põe logo para dormir as threads que esperam (`GOMP_SPINCOUNT`, no OpenMP da GNU). Além disso, quatro vezes por segundo, os laços longos do pacote verificam quantos núcleos estão livres e usam esse número de threads; definir `OMP_NUM_THREADS` desliga esse ajuste. Na saída abaixo, *trabalho* é o que todos os leitores fazem por segundo, como fração do que faz um leitor sozinho; *espera* é o tempo de uma tarefa dividido pelo que ela levaria se cada leitor recebesse a sua parte justa da máquina. Nas duas medidas, o ideal é 1.
+# O curso põe logo para dormir as threads que esperam (`GOMP_SPINCOUNT`, no OpenMP da GNU). Além disso, quatro vezes por segundo, os laços longos do pacote verificam quantos núcleos estão livres e usam esse número de threads; definir `OMP_NUM_THREADS` desliga esse ajuste. Na saída abaixo, *trabalho* é o que todos os leitores fazem por segundo, como fração do que faz um leitor sozinho; *espera* é o tempo de uma tarefa dividido pelo que ela levaria se cada leitor recebesse a sua parte justa da máquina. Nas duas medidas, 1 é a divisão justa. Trabalho acima de 1 e espera abaixo de 1 são possíveis, porque um leitor sozinho não ocupa os núcleos o tempo todo.
 
 # %% key="crowd-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("crowd")

@@ -95,7 +95,7 @@ for ax, image, title in zip(axes, shown, titles, strict=True):
 figure
 
 # %% [markdown] key="blur-cause"
-# O decodificador escolhe a média. Dada a latente, os pixels são independentes; por isso, a probabilidade de cada um se ajusta, sozinha, à frequência com que ele acende: um meio, nos pixels em que as imagens diferem. **Se os pixels são independentes, o que a latente não determina vira média.** Eis o borrão, sem KL nenhuma em cena. Cada um desses pixels custa, em média, $\log 2$, e nenhum logit consegue menos: a soma é o custo inevitável que a célula imprimiu.
+# O decodificador escolhe a média. Dada a latente, os pixels são independentes; por isso, a probabilidade de cada um se ajusta, sozinha, à frequência com que ele acende: um meio, nos pixels em que as imagens diferem. **Se os pixels são independentes, o que a latente não determina vira média.** Eis o borrão, sem KL nenhuma em cena. Cada um dos pixels em que as imagens diferem custa, em média, $\log 2$, e nenhum logit consegue menos: a soma é o custo inevitável que a célula imprimiu.
 #
 # Precisamos de um número que meça o borrão. Dada uma média $m$ do decodificador, definimos
 #
@@ -178,7 +178,7 @@ figure
 # %% [markdown] key="trial-noticed"
 # **O borrão vem do que o código não diz.** Com duas latentes, tirar a KL reduz o cinza em 4%; portanto, não é ela que borra estas imagens. O problema é que dois números são poucos. Com outros 28, e com a KL em pleno vigor, mais da metade do cinza desaparece.
 #
-# Com 30 números, o código tem espaço para dizer mais, e aí a KL pesa: sem ela, o cinza que restou cai 29% (em parte por causa do ruído, que sai junto com a KL). Mas não é a KL que tira a média dos pixels. Ela é um preço cobrado pela informação, e às vezes um detalhe não vale o que custa.
+# Com 30 números, o código tem espaço para dizer mais, e aí a KL pesa: sem ela, o cinza que restou cai 29% (em parte por causa do ruído, que sai junto com a KL). Mas não é a KL que faz o decodificador devolver a média das imagens. Ela é um preço cobrado pela informação, e às vezes um detalhe não vale o que custa.
 #
 # Com duas latentes, o cinza e o erro quadrático quase coincidem, e isso em imagens que o modelo nunca viu. Nesse caso, o decodificador conhece o tamanho da própria ignorância. A seção 4 explica por que os dois deveriam ser iguais.
 
@@ -236,7 +236,7 @@ assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digi
 # %% [markdown] key="classes-noticed"
 # No MNIST, o dígito mais barato é o 1, que é também o que tem menos tinta. A KL varia menos que a reconstrução e não a acompanha: a do 1 é justamente a mais alta. Quanto mais estreita a nuvem, ou mais longe do centro, maior é a KL.
 #
-# E quais imagens, uma a uma, custam mais? A próxima figura mostra as dez mais caras do conjunto de teste e a reconstrução de cada uma. Em algumas, o dígito está mal escrito. Em outras, está bem escrito, mas o código da imagem fica numa região dominada por outro dígito. A linha abaixo da figura diz quantos dos códigos de teste ficam na região de outro dígito. O dígito que domina um lugar é o mais comum entre os 25 códigos de teste mais próximos, incluído o da própria imagem.
+# E quais imagens, uma a uma, custam mais? A próxima figura mostra as dez mais caras do conjunto de teste e a reconstrução de cada uma. Em algumas, o dígito está mal escrito. Em outras, está bem escrito, mas o código da imagem fica numa região dominada por outro dígito. A linha abaixo da figura compara, quanto a isso, as 500 imagens mais caras com todas as de teste. O dígito que domina um lugar é o mais comum entre os 25 códigos de teste mais próximos; quando o lugar é o código de uma imagem, esse código também conta.
 
 # %% key="worst" jupyter={"source_hidden": true} tags=["hide-input"]
 worst = bound.elbo.argsort()  # (10000,) the most expensive first
@@ -265,7 +265,7 @@ assert costly - stray.mean().item() > 4 * train.standard_error(stray[worst[:500]
 # %% [markdown] key="samples-text"
 # ## 4. Médias e amostras
 #
-# Sorteie $z$ da priori. O decodificador devolve $m$, uma probabilidade para cada pixel. Essa imagem é a **média** de $p(x \mid z)$. Para ter uma **amostra**, falta sortear cada pixel, que dá 1 com probabilidade $m_d$. Segundo o modelo, é com as *amostras* que os dados se parecem. A próxima figura mostra as médias e, embaixo delas, as amostras, para os mesmos dez $z$. Repare nos pontinhos soltos das amostras, que nenhuma imagem de teste tem: nisso o modelo erra a respeito dos dados.
+# Sorteie $z$ da priori. O decodificador devolve $m$, uma probabilidade para cada pixel. Essa imagem é a **média** de $p(x \mid z)$. Para ter uma **amostra**, falta sortear cada pixel, que dá 1 com probabilidade $m_d$. Segundo o modelo, é com as *amostras* que os dados se parecem. A próxima figura mostra as médias e, embaixo delas, as amostras, para os mesmos dez $z$. Repare nos pontinhos soltos das amostras, que as imagens de teste quase não têm: nisso o modelo se engana.
 
 # %% key="samples"
 torch.manual_seed(0)
@@ -278,11 +278,11 @@ rows = {say("sample-means"): m[:10], say("sample-pixels"): bits[:10]}
 figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 
 # %% [markdown] key="samples-by-hand"
-# A que distância da média deveria ficar a amostra? Um pixel sorteado com probabilidade $m_d$ difere da média em $1 - m_d$, com probabilidade $m_d$, ou em $m_d$, com probabilidade $1 - m_d$. O quadrado dessa diferença vale, em média, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Somando sobre os pixels,
+# A que distância da média deveria ficar a amostra? Um pixel que vale 1 com probabilidade $m_d$ difere da média em $1 - m_d$, com probabilidade $m_d$, ou, se vale 0, em $m_d$, com probabilidade $1 - m_d$. O quadrado dessa diferença vale, em média, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Somando sobre os pixels,
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# É o cinza da seção 2. A próxima célula exige que, nas 4.000 amostras, o quadrado da distância difira do cinza, em média, em menos de quatro erros padrão. Essa igualdade explica também por que, na tabela, o cinza e o erro quase coincidiam no caso de duas latentes: nesse número, as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes, isso faz diferença. O decodificador foi treinado com códigos ruidosos, e seu cinza inclui a incerteza que vem desse ruído; sem o ruído, o erro fica menor que o cinza. Com o ruído de volta, os dois quase coincidem, como mostra a última linha que a célula imprime.
+# É o cinza da seção 2. A próxima célula exige que, nas 4.000 amostras, o quadrado da distância difira do cinza, em média, em menos de quatro erros padrão. Essa igualdade explica também por que, na tabela, o cinza e o erro quase coincidiam no caso de duas latentes: nessa medida (o erro quadrático), as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes, isso faz diferença. O decodificador foi treinado com códigos ruidosos, e seu cinza inclui a incerteza que vem desse ruído; sem o ruído, o erro fica menor que o cinza. Com o ruído de volta, os dois quase coincidem, como mostra a última linha que a célula imprime.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -304,7 +304,7 @@ assert abs(told["error"] / told["grey"] - 1) < 0.02 or not on_mnist
 # %% [markdown] key="temperature-text"
 # ## 5. Temperatura
 #
-# Muitas galerias mostram imagens decodificadas de $z \sim \mathcal{N}(0, T^2 I)$, com uma *temperatura* $T$ menor que 1, na esperança de imagens mais nítidas e sem nenhum aviso. O que isso muda? Na próxima figura, cada coluna usa um único sorteio $\varepsilon \sim \mathcal{N}(0, I)$, e $z = T \varepsilon$ se afasta do centro em linha reta à medida que $T$ cresce. Leia as colunas de cima para baixo.
+# Muitas galerias mostram, sem nenhum aviso, imagens decodificadas a partir de $z \sim \mathcal{N}(0, T^2 I)$, com uma *temperatura* $T$ menor que 1, na esperança de que saiam mais nítidas. O que isso muda? Na próxima figura, cada coluna usa um único sorteio $\varepsilon \sim \mathcal{N}(0, I)$, e $z = T \varepsilon$ se afasta do centro em linha reta à medida que $T$ cresce. Leia as colunas de cima para baixo.
 
 # %% key="temperature-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(4)
@@ -374,7 +374,7 @@ ax.legend(loc="upper right", fontsize=8, ncols=2, frameon=False)
 figure
 
 # %% [markdown] key="temperature-moral"
-# Com $T = 0{,}5$, perde-se diversidade. E, neste modelo, nem por isso a galeria fica mais nítida, pois o cinza sobe. Acima de $T = 1$, a diversidade continua a crescer. No começo, esse crescimento só repõe o que faltava, já que os códigos das próprias imagens são mais diversos que os sorteios da priori. Depois, os sorteios saem da região dos códigos; a seção 7 mede a partir de quando. O modelo treinado é o de $T = 1$. Com qualquer outra temperatura, o que se vê é outro modelo, e quem a usa deve avisar.
+# Com $T = 0{,}5$, perde-se diversidade. E, neste modelo, nem por isso a galeria fica mais nítida, pois o cinza sobe. Acima de $T = 1$, a diversidade continua a crescer. No começo, esse crescimento só repõe o que faltava, já que os códigos das próprias imagens são mais diversos que os sorteios da priori. Depois, os sorteios saem da região dos códigos; a seção 7 mede quantos. O modelo treinado é o de $T = 1$. Com qualquer outra temperatura, o que se vê é outro modelo, e quem a usa deve avisar.
 
 # %% [markdown] key="grids-text"
 # ## 6. Duas grades e o que cada uma deixa de fora
@@ -421,7 +421,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latents-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# Na próxima figura, a grade da esquerda tem passos iguais, de $-3$ a $3$, e a da direita tem ladrilhos de mesma massa. Em cima estão 600 sorteios da priori e as bordas dos ladrilhos. Embaixo está a imagem que o decodificador produz no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: metade dos ladrilhos da grade de passos iguais contém menos de 6% da massa da priori. À direita, cada ladrilho recebe, em média, 1 de cada 64 sorteios. Mas essa grade também deixa algo de fora: os pontos decodificados só vão até $\pm 1{,}53$, e o que fica mais longe não aparece.
+# Na próxima figura, a grade da esquerda tem passos iguais, de $-3$ a $3$, e a da direita tem ladrilhos de mesma massa. Em cima estão 600 sorteios da priori e as bordas dos ladrilhos. Embaixo está a imagem que o decodificador produz no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: os 32 ladrilhos mais leves, metade da grade de passos iguais, contêm juntos menos de 6% da massa da priori. À direita, cada ladrilho recebe, em média, 1 de cada 64 sorteios. Mas essa grade também deixa algo de fora: os pontos decodificados só vão até $\pm 1{,}53$, e o que fica mais longe não aparece.
 
 # %% key="tiles" jupyter={"source_hidden": true} tags=["hide-input"]
 @torch.no_grad()
@@ -536,7 +536,7 @@ for i, j in ((200, 200), (150, 250), (260, 180)):
     assert torch.allclose(mixture.log_prob(at).exp(), few[i, j], atol=1e-9)
 
 # %% [markdown] key="difference-text"
-# O painel esquerdo da próxima figura mostra $q(z)$ (na verdade, sua raiz quadrada, para que as partes fracas apareçam). O direito mostra a diferença $q(z) - p(z)$: em laranja, onde há mais códigos do que a priori prevê; em azul, onde há menos. As linhas passam por onde a diferença, um pouco suavizada, vale 0,01: as cheias cercam sobras; as tracejadas, faltas.
+# O painel esquerdo da próxima figura mostra $q(z)$ (na verdade, sua raiz quadrada, para que as partes fracas apareçam). O direito mostra a diferença $q(z) - p(z)$: em laranja, onde há mais códigos do que a priori prevê; em azul, onde há menos. As linhas passam por onde a diferença, um pouco suavizada, chega a 0,01 para mais (cheias, em torno das sobras) ou para menos (tracejadas, em torno das faltas).
 
 # %% key="difference" jupyter={"source_hidden": true} tags=["hide-input"]
 figure, axes = figures.picture(say("latents-alt-difference"), columns=2, height=3.7)
@@ -602,7 +602,7 @@ assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
 assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
-# **São dois defeitos, e as duas divergências lhes dão pesos diferentes.** O primeiro é que os códigos transbordam: 19% da massa de $q$ está fora do anel que contém 95% da priori, e neste modelo vem dali mais da metade da $\mathrm{KL}(q \,\|\, p)$. O segundo é que eles deixam buracos, que contêm 31% da massa da priori. Da $\mathrm{KL}(q \,\|\, p)$, que é a do ELBO, menos de um terço vem dos buracos; da $\mathrm{KL}(p \,\|\, q)$, mais da metade. A razão está nos dois termos acima. Onde $q$ é um quarto de $p$, o primeiro vale $0{,}40\, p$, e o segundo, $0{,}64\, p$; se $q$ diminui mais, o primeiro nunca passa de $p$, ao passo que o segundo cresce sem limite. (As duas regiões se sobrepõem um pouco, e nenhuma delas contém a terceira parte da figura: a sobra no centro cheio.)
+# **São dois defeitos, e as duas divergências lhes dão pesos diferentes.** O primeiro é que os códigos transbordam: 19% da massa de $q$ está fora do anel que contém 95% da priori, e neste modelo vem dali mais da metade da $\mathrm{KL}(q \,\|\, p)$. O segundo é que eles deixam buracos, que contêm 31% da massa da priori. Da $\mathrm{KL}(q \,\|\, p)$, que é a que entra no ELBO, como se verá abaixo, menos de um terço vem dos buracos; da $\mathrm{KL}(p \,\|\, q)$, mais da metade. A razão está nos dois termos acima. Onde $q$ é um quarto de $p$, o primeiro vale $0{,}40\, p$, e o segundo, $0{,}64\, p$; se $q$ diminui mais, o primeiro nunca passa de $p$, ao passo que o segundo cresce sem limite. (O lado de fora do anel e os buracos se sobrepõem um pouco, e nenhum dos dois inclui o que mais se vê na figura: a sobra no centro cheio.)
 #
 # E quanto isso custa? Trocar a priori por $q(z)$, sem mudar mais nada, pouparia exatamente $\mathrm{KL}(q \,\|\, p)$ nats por imagem (a decomposição abaixo mostra por quê). É menos de meio nat, num custo de mais de 150, e só uma parte disso vem dos buracos. Ou seja, o ELBO mal os enxerga.
 #
@@ -632,7 +632,7 @@ assert beyond[3] > 0.1 or not on_mnist
 #
 # $$\underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, p(z))}_{\text{o termo KL}} = \underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, q(z))}_{\text{informação mútua}} + \mathrm{KL}(q(z) \,\|\, p(z)).$$
 #
-# A primeira parte é a informação mútua entre o código e a imagem: o que um informa sobre o outro. Só a segunda é discrepância. A identidade é pura álgebra, e a entropia de $q(z)$, que está nas duas partes, se cancela na soma. Por isso, quando a célula soma as partes e encontra o lado esquerdo, que vem da fórmula fechada da KL, isso só mostra que a grade é fina o bastante para a média de $\log p(z)$. O teste é chegar à informação mútua por outro caminho. Na grade, ela é a entropia de $q(z)$ menos a entropia média das nuvens; com 500 sorteios, nos quais a mistura é calculada exatamente, o resultado precisa ser o mesmo.
+# A primeira parte é a informação mútua entre o código e a imagem: o que um informa sobre o outro. Só a segunda é discrepância. A identidade é pura álgebra, e a entropia de $q(z)$, que está nas duas partes, se cancela na soma. Por isso, quando a célula soma as partes e encontra o lado esquerdo, que vem da fórmula fechada da KL, isso só mostra que a grade é fina o bastante para calcular bem a média de $\log p(z)$. O teste é chegar à informação mútua por outro caminho. Na grade, ela é a entropia de $q(z)$ menos a entropia média das nuvens; com 500 sorteios, nos quais a mistura é calculada exatamente, o resultado precisa ser o mesmo, a menos do erro do sorteio.
 
 # %% key="decomposition"
 kl = densities.kl_to_standard_normal(mu, logvar).mean().item()  # from its formula
@@ -718,14 +718,14 @@ rows[say("latents-holes")] = m[spaced(order)]
 figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="holes-noticed"
-# **O cinza não denuncia os buracos.** Neste modelo, as imagens dos buracos são, em média, mais nítidas que as dos lugares cheios, e os vizinhos delas concordam mais entre si. (Os pontos da figura foram espalhados pelo plano; por isso, a diferença se lê nas médias acima, e não nas imagens da figura.) Os códigos se acumulam onde vários tipos de dígito se encontram, e ali o decodificador aprendeu a tirar a média. Num buraco, menos imagens o corrigiram. Além disso, no MNIST, três quartos das imagens dos 10% mais vazios estão mais perto do 1 que de qualquer outro dígito, e o 1 tem pouca tinta. Qual das duas coisas torna os buracos mais nítidos, não medimos. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum e, mesmo assim, não estão borradas. Os vizinhos dizem qual é o dígito mais próximo, mas não avisam quando nenhum está perto.
+# **O cinza não denuncia os buracos.** Neste modelo, as imagens dos buracos são, em média, mais nítidas que as dos lugares cheios, e os vizinhos delas concordam mais entre si. (Os pontos da figura foram espalhados pelo plano; por isso, a diferença se lê nos números impressos acima, e não nas imagens da figura.) Os códigos se acumulam onde vários tipos de dígito se encontram, e ali o decodificador aprendeu a tirar a média. Num buraco, menos imagens corrigiram o decodificador. Além disso, no MNIST, três quartos das imagens dos 10% mais vazios estão mais perto do 1 que de qualquer outro dígito, e o 1 tem pouca tinta. Qual das duas coisas torna os buracos mais nítidos, não medimos. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum e, mesmo assim, não estão borradas. Os vizinhos dizem qual é o dígito mais próximo, mas não avisam quando nenhum está perto.
 #
-# Isso vale sempre? Um modelo só não basta para dizer: meça no seu. Os buracos também se notam no conjunto dos sorteios. Dentro do anel, a priori deste modelo sorteia mais 1s do que há nos dados.
+# Isso vale sempre? Um único modelo não basta para responder: meça no seu. Os buracos também se notam no conjunto dos sorteios. Dentro do anel, os sorteios da priori deste modelo dão o dígito 1 com mais frequência do que ele aparece nos dados.
 
 # %% [markdown] key="walks-text"
 # ## 8. De um dígito a outro
 #
-# Entre dois códigos, há muitos caminhos. O caminho **reto** é $(1 - t)\,a + t\,b$. O **esférico** (White, 2016) gira de $a$ até $b$ em torno da origem. Se $\theta$ é o ângulo entre os dois códigos, sua fórmula é
+# Entre dois códigos, há muitos caminhos. O caminho **reto** é $(1 - t)\,a + t\,b$. O **esférico** (White, 2016) gira de $a$ até $b$ em torno da origem. Se $\theta$ é o ângulo entre os dois códigos, a fórmula do caminho esférico é
 #
 # $$\frac{\sin((1 - t)\,\theta)}{\sin \theta}\, a + \frac{\sin(t\,\theta)}{\sin \theta}\, b.$$
 #
@@ -819,7 +819,7 @@ turned = greyness["latents-spherical"] - greyness["latents-draws"]
 assert abs(turned.mean()) < 0.2 * rise.mean()
 
 # %% [markdown] key="panel-text"
-# **Agora, a escolha é sua.** Escolha dois dígitos e o tipo de caminho. O caminho sai da mediana dos códigos do primeiro dígito e chega à do segundo; ao fundo está a posteriori agregada da seção 7 (de novo, a raiz quadrada). Ao lado, doze pontos do caminho aparecem decodificados, na ordem de leitura. Abaixo da figura está escrito qual é o dígito mais próximo em cada um deles.
+# **Agora, a escolha é sua.** Escolha dois dígitos e o tipo de caminho. O caminho sai da mediana dos códigos do primeiro dígito e chega à do segundo; ao fundo está a posteriori agregada da seção 7 (de novo, a raiz quadrada). Ao lado, doze pontos do caminho aparecem decodificados, na ordem de leitura. Abaixo da figura está escrito qual dígito domina em cada um deles.
 #
 # Experimente um par com outro dígito no meio. Depois, experimente um par em lados opostos da origem, com o caminho reto e com o esférico. Nesse caso, $\sin \theta$ é pequeno e, se as duas normas são diferentes, o caminho esférico se afasta muito da origem. Por fim, procure um caminho que atravesse uma parte clara do mapa e veja o que o decodificador faz ali.
 
@@ -949,7 +949,7 @@ ax.set(xlabel=say("latents-coordinate"))
 figure
 
 # %% [markdown] key="attribute-text"
-# **Aritmética com atributos.** Um significado pode estar numa direção que não é a de um eixo. Tome o código médio das imagens com muita tinta e subtraia o das imagens com pouca tinta: o resultado é uma direção para a tinta. Mas um 0 tem mais tinta que um 1; por isso, a direção calculada com *todas* as imagens também aponta "do 1 para o 0". Calculamos então uma segunda direção: primeiro uma dentro de cada dígito, depois a média das dez. Partimos de 2.000 códigos de teste, andamos no sentido oposto ao de cada direção, rumo a menos tinta, e verificamos quanta tinta a imagem perdeu e se o dígito ainda é o mesmo. Para decidir qual é o dígito, codificamos uma amostra da imagem, e os 15 códigos mais próximos votam. Como controle, sorteamos uma direção para cada imagem, com o mesmo comprimento da segunda.
+# **Aritmética com atributos.** Um significado pode estar numa direção que não é a de um eixo. Tome o código médio das imagens com muita tinta e subtraia o das imagens com pouca tinta: o resultado é uma direção associada à tinta. Mas um 0 tem mais tinta que um 1; por isso, a direção calculada com *todas* as imagens também aponta "do 1 para o 0". Calculamos então uma segunda direção: primeiro uma dentro de cada dígito, depois a média das dez. Partimos de 2.000 códigos de teste, andamos no sentido oposto ao de cada direção, rumo a menos tinta, e verificamos quanta tinta a imagem perdeu e se o dígito ainda é o mesmo. Para decidir qual é o dígito, codificamos uma amostra da imagem, e os 15 códigos mais próximos votam. Como controle, sorteamos uma direção para cada imagem, com o mesmo comprimento da segunda.
 
 # %% key="attribute"
 count = 20_000
@@ -1009,7 +1009,7 @@ assert gain.mean() > 4 * train.standard_error(gain) or not on_mnist
 # %% [markdown] key="pca-text"
 # Por fim, **uma projeção no plano**: usamos um par de dimensões ou os dois primeiros componentes principais dos códigos (PCA), que são as direções em que eles mais se espalham. A próxima figura põe as duas projeções lado a lado. Não conte com a separação do mapa da seção 7: duas direções em 30 conservam só uma pequena parte da dispersão.
 #
-# Com os mesmos códigos, um mapa feito por t-SNE ou UMAP mostra ilhas bem separadas. Leia esses mapas com cuidado. Eles procuram manter os *vizinhos* juntos; por isso, pontos da mesma ilha costumam ser vizinhos de fato, embora uma ilha também possa ser só efeito dos hiperparâmetros. Já o tamanho das ilhas, a distância entre elas e os espaços vazios não medem nada no espaço latente, e mudam com a semente e com os hiperparâmetros. Buracos e distâncias se medem no próprio espaço latente, como na seção 7.
+# Com os mesmos códigos, um mapa feito por t-SNE ou UMAP costuma mostrar ilhas bem separadas. Leia esses mapas com cuidado. Eles procuram manter os *vizinhos* juntos; por isso, pontos da mesma ilha costumam ser vizinhos de fato, embora uma ilha também possa ser só efeito dos hiperparâmetros. Já o tamanho das ilhas, a distância entre elas e os espaços vazios não medem nada no espaço latente, e mudam com a semente e com os hiperparâmetros. Buracos e distâncias se medem no próprio espaço latente, como na seção 7.
 
 # %% key="pca" jupyter={"source_hidden": true} tags=["hide-input"]
 points = wide_mu.cpu()  # (10000, 30)
@@ -1034,7 +1034,7 @@ for ax, (key, flat) in zip(plots, views.items(), strict=True):
 figure
 
 # %% [markdown] key="sliders-text"
-# **Trinta controles deslizantes.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle move uma coordenada: as setas mudam o valor em passos de 0,1, e as teclas *Home* e *End* levam às pontas. Comece no zero, que é o centro da priori e onde a imagem é uma névoa cinza: nenhum sorteio cai ali, como vimos na seção 8. Mova uma coordenada de KL alta e, depois, uma morta; a figura dos percursos, acima, indica algumas de cada tipo. Por fim, tente transformar um dígito em outro com um único controle.
+# **Trinta controles deslizantes.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle move uma coordenada: as setas mudam o valor em passos de 0,1, e as teclas *Home* e *End* levam às pontas. Comece no zero, que é o centro da priori e onde a imagem é uma névoa cinza: quase nenhum sorteio cai ali, como vimos na seção 8. Mova uma coordenada de KL alta e, depois, uma morta; a figura dos percursos, acima, indica algumas de cada tipo. Por fim, tente transformar um dígito em outro com um único controle.
 
 # %% key="sliders"
 handles = sliders.latent_sliders(wide)
