@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 import numpy as np
 import pytest
@@ -372,7 +373,9 @@ def test_on_the_map_each_digit_has_its_colour_and_each_ring_its_name(language):
     use_language(language)
     pixels = torch.rand(40, 784, generator=torch.Generator().manual_seed(0))
     images = Images(pixels, torch.arange(40) % 10)
-    (ax,) = figures.latent_map(Ruler(), images).axes
+    picture = figures.latent_map(Ruler(), images)
+    assert re.findall(r"\d+%", picture.alt) == ["50%", "95%"]
+    (ax,) = picture.axes
     assert described(ax) == (MAP_TITLE[language], "$z_1$", "$z_2$")
     for digit, color in enumerate(TEN_COLORS):
         (dots,) = (
