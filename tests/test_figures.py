@@ -2,12 +2,16 @@
 
 import base64
 import io
+import re
 
 import numpy as np
 import pytest
 import torch
+from listing import lists
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
@@ -45,16 +49,23 @@ def history():
         {
             "epoch": i,
             "elbo": -200 + 5 * i,
-            "reconstruction": -195 + 5 * i,
-            "kl": 5.0,
+            "reconstruction": -190 + 4 * i,
+            "kl": 10 - i,
             "test_elbo": -201 + 5 * i,
             "seconds": 1.0,
         }
         for i in (1, 2, 3)
     ]
-    return History(rows)  # fmt: skip
+    return History(rows)
 
 
+SIZES = {  # on the screen, and stored: a quarter larger, but for the largest
+    "reconstructions": ((720, 202), (900, 252)),
+    "samples": ((720, 202), (900, 252)),
+    "manifold": ((634, 634), (633, 633)),
+    "latent_map": ((634, 634), (792, 792)),
+    "curves": ((768, 278), (960, 348)),
+}
 PICTURES = {
     "reconstructions": lambda model, images: figures.reconstructions(model, images),
     "samples": lambda model, images: figures.samples(model),
@@ -74,9 +85,10 @@ def test_a_picture_is_a_figure_that_describes_itself(name, images):
         assert isinstance(picture, Figure)
         shown, about = picture._repr_mimebundle_()
         image = Image.open(io.BytesIO(base64.b64decode(shown["image/png"])))
-        assert min(image.size) > 200
+        place = about["image/png"]
+        assert ((place["width"], place["height"]), image.size) == SIZES[name]
         assert np.asarray(image.convert("L")).std() > 5  # something is drawn
-        assert about["image/png"]["alt"] == shown["text/plain"] == picture.alt
+        assert place["alt"] == shown["text/plain"] == picture.alt
         assert len(picture.alt) > 60
         texts.append(picture.alt)
     assert texts[0] != texts[1]
@@ -182,13 +194,6 @@ def test_rings_hold_the_mass_they_name(images, line, mass):
     assert f"{mass:.0%}" in ax.get_legend().get_texts()[line].get_text()
 
 
-def test_curves_draw_the_history():
-    axes = figures.curves(history()).axes
-    assert axes[0].lines[0].get_ydata().tolist() == [-195, -190, -185]
-    assert axes[0].lines[1].get_ydata().tolist() == [-196, -191, -186]
-    assert axes[2].lines[0].get_ydata().tolist() == [5, 5, 5]
-
-
 def test_numbers_follow_the_language():
     use_language("pt")
     _, (ax,) = figures.picture("texto")
@@ -214,6 +219,225 @@ def test_bad_input_gets_one_sentence(call, named):
 def test_map_of_one_latent_is_refused(images):
     with pytest.raises(ValueError, match="got latent_dim=1"):
         figures.latent_map(VAE(latent_dim=1), images)
+
+
+# --- what a reader sees: each word with the data that it names -----------------------
+
+LANGUAGES = ("pt", "en")
+
+
+def described(ax):
+    """Return the title of some axes and the names of what runs right and up."""
+    return ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel()
+
+
+def key_to(ax):
+    """Return the legend of some axes: each text with the one line that looks so."""
+    looks = {}
+    for line in ax.lines:
+        looks.setdefault(look(line), []).append(line)
+    legend = ax.get_legend()
+    pairs = zip(legend.get_texts(), legend.legend_handles, strict=True)
+    found = {text.get_text(): looks[look(handle)] for text, handle in pairs}
+    assert all(len(lines) == 1 for lines in found.values())
+    return {text: line for text, (line,) in found.items()}
+
+
+def look(line):
+    return line.get_color(), line.get_linestyle(), line.get_marker()
+
+
+CURVES = {  # of history(): title, colour and heights, from left to right
+    "pt": [
+        ("ELBO (quanto maior, melhor)", "black", [-195, -190, -185]),
+        ("termo de reconstrução", "#56B4E9", [-186, -182, -178]),
+        ("termo KL", "#E69F00", [9, 8, 7]),
+    ],
+    "en": [
+        ("ELBO (higher is better)", "black", [-195, -190, -185]),
+        ("reconstruction term", "#56B4E9", [-186, -182, -178]),
+        ("KL term", "#E69F00", [9, 8, 7]),
+    ],
+}
+SETS = {"pt": ("treinamento", "teste", "época"), "en": ("training", "test", "epoch")}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_curve_has_the_title_and_the_colour_of_its_numbers(language):
+    use_language(language)
+    training, test, epoch = SETS[language]
+    axes = figures.curves(history()).axes
+    for ax, (title, color, heights) in zip(axes, CURVES[language], strict=True):
+        assert described(ax) == (title, epoch, "nats")
+        assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
+        assert ax.lines[0].get_ydata().tolist() == heights
+        assert ax.lines[0].get_color() == color
+    drawn = {text: line.get_ydata().tolist() for text, line in key_to(axes[0]).items()}
+    assert drawn == {training: [-195, -190, -185], test: [-196, -191, -186]}
+    assert list(map(look, axes[0].lines)) == [
+        ("black", "-", "o"),
+        ("#777777", "--", "s"),
+    ]
+
+
+def test_without_a_test_set_there_is_one_curve_and_no_legend():
+    alone = history()
+    for row in alone.rows:
+        del row["test_elbo"]
+    (ax, *_) = figures.curves(alone).axes
+    assert len(ax.lines) == 1
+    assert ax.get_legend() is None
+
+
+ROWS = {  # the titles of two rows, the first above the second
+    "pt": {
+        "reconstructions": [
+            "imagens originais",
+            "reconstruções: média do decodificador em z = média de q(z|x)",
+        ],
+        "samples": [
+            "médias do decodificador, com z amostrado da priori",
+            "amostras: cada pixel sorteado com essa média",
+        ],
+    },
+    "en": {
+        "reconstructions": [
+            "original images",
+            "reconstructions: the decoder's mean at z = the mean of q(z|x)",
+        ],
+        "samples": [
+            "decoder means, z sampled from the prior",
+            "samples: each pixel drawn with that mean",
+        ],
+    },
+}
+
+
+def rows_of(figure):
+    """Return the images of a gallery by their titles, drawn in white on black."""
+    assert all(ax.images[0].get_clim() == (0, 1) for ax in figure.axes)
+    assert {ax.images[0].get_cmap().name for ax in figure.axes} == {"gray"}
+    drawn = [np.asarray(ax.images[0].get_array()) for ax in figure.axes]
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    return dict(zip(titles, drawn, strict=True))
+
+
+def is_binary(pixels):
+    return set(np.unique(pixels)) <= {0, 1}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", ["reconstructions", "samples"])
+def test_each_row_of_digits_has_the_title_of_its_pixels(kind, language, images):
+    use_language(language)
+    torch.manual_seed(0)
+    drawn = rows_of(PICTURES[kind](VAE(), images))
+    assert [*drawn] == ROWS[language][kind]
+    binary = [title for title, pixels in drawn.items() if is_binary(pixels)]
+    assert binary == [ROWS[language][kind][kind == "samples"]]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_manifold_names_its_directions(language, compass):
+    use_language(language)
+    (ax,) = figures.manifold(compass, 4).axes
+    title = {
+        "pt": "médias do decodificador; cada ladrilho tem 1/4² da massa da priori",
+        "en": "decoder means; each tile holds 1/4² of the prior mass",
+    }
+    assert described(ax) == (title[language], "$z_1$", "$z_2$")
+    drawn = np.asarray(ax.images[0].get_array())
+    assert drawn[0, 0] < drawn[0, 3 * 28]  # pixel 0 shows z1
+    assert drawn[3 * 28, 1] < drawn[0, 1]  # pixel 1 shows z2
+    mark = {"pt": ",", "en": "."}[language]
+    texts = [f"−1{mark}15", f"−0{mark}32", f"0{mark}32", f"1{mark}15"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == texts
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == texts
+
+
+class Ruler(VAE):
+    """An encoder that reads z1 and z2 off the first two pixels."""
+
+    def encode(self, x):
+        return 4 * x[:, :2] - 2, torch.zeros(len(x), 2)
+
+
+TEN_COLORS = ["#332288", "#88CCEE", "#44AA99", "#117733", "#999933"]
+TEN_COLORS += ["#DDCC77", "#CC6677", "#882255", "#AA4499", "#000000"]
+PRIOR = {"pt": "{}% da priori", "en": "{}% of the prior"}
+MAP_TITLE = {"pt": "médias de q(z|x), por dígito", "en": "means of q(z|x), by digit"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_on_the_map_each_digit_has_its_colour_and_each_ring_its_name(language):
+    use_language(language)
+    pixels = torch.rand(40, 784, generator=torch.Generator().manual_seed(0))
+    images = Images(pixels, torch.arange(40) % 10)
+    picture = figures.latent_map(Ruler(), images)
+    assert re.findall(r"\d+%", picture.alt) == ["50%", "95%"]
+    (ax,) = picture.axes
+    assert described(ax) == (MAP_TITLE[language], "$z_1$", "$z_2$")
+    for digit, color in enumerate(TEN_COLORS):
+        (dots,) = (
+            c for c in ax.collections if to_hex(c.get_facecolor()[0]).upper() == color
+        )
+        codes = 4 * pixels[images.labels == digit, :2] - 2  # z1 right, z2 up
+        assert np.allclose(dots.get_offsets(), codes, atol=1e-6)
+        name = ax.texts[digit]
+        assert name.get_text() == str(digit)
+        assert to_hex(name.get_bbox_patch().get_edgecolor()).upper() == color
+    for text, line in key_to(ax).items():
+        percent = {"-": 50, "--": 95}[line.get_linestyle()]
+        assert text == PRIOR[language].format(percent)
+        radius = np.hypot(*line.get_data())
+        assert stats.chi2(2).cdf(radius**2) == pytest.approx(percent / 100)
+        assert line.get_color() == "#0072B2"
+    assert len(key_to(ax)) == 2
+
+
+class GreyShare(VAE):
+    """An encoder that tells grey pixels: z is their share, 0 for bits."""
+
+    def encode(self, x):
+        share = ((x > 0) & (x < 1)).float().mean(1, keepdim=True)
+        return share.expand(-1, 2), torch.zeros(len(x), 2)
+
+
+def test_grey_images_that_train_dynamically_are_shown_in_bits():
+    grey = torch.full((20, 784), 0.5)
+    labels = torch.arange(20) % 10
+    for dynamic in (True, False):
+        images = Images(grey, labels, dynamic=dynamic)
+        above, _ = rows_of(figures.reconstructions(VAE(), images)).values()
+        assert is_binary(above) == dynamic
+        (ax,) = figures.latent_map(GreyShare(), images).axes
+        codes = np.concatenate([dots.get_offsets() for dots in ax.collections])
+        assert (codes == (0 if dynamic else 1)).all()
+
+
+def test_one_colour_means_one_thing():
+    assert figures.COLORS == {
+        "data": "#000000",
+        "prior": "#0072B2",
+        "q": "#D55E00",
+        "posterior": "#009E73",
+        "reconstruction": "#56B4E9",
+        "kl": "#E69F00",
+        "gap": "#CC79A7",
+    }
+
+
+@lists
+def test_every_text_of_a_picture_can_be_read():
+    """In points at the size that is shown: a row of a book is set in ten."""
+    pixels = torch.rand(20, 784, generator=torch.Generator().manual_seed(0))
+    images = Images(pixels, torch.arange(20) % 10)
+    for name, draw in PICTURES.items():
+        for text in draw(VAE(), images).findobj(Text):
+            shown = text.get_visible() and text.get_text()
+            pale = to_hex(text.get_color()) != "#000000"
+            if shown and (pale or text.get_fontsize() < 8):
+                yield f"{name}: {text.get_text()!r} in {text.get_fontsize()} points"
 
 
 # --- a reader's own settings and labels -----------------------------------------------
