@@ -363,7 +363,7 @@ for x in observed.values():
 #
 # Choose an observation and move the mean $\mu$ and the width $\sigma$ of $q$. On the right, two bars hang from zero: $\log p(x)$, which never moves, since no $q$ can change it, and the ELBO, which hangs lower. The third, the gap, spans the distance between them. Bars are cut at the bottom; the numbers are not.
 #
-# Three things to try. With A, close the gap as far as you can: you will reach less than 0.08 nats, and never zero, because its posterior is skewed and a Gaussian is not. With B, how close to 0.7 do you get? Section 7 says why not lower. With C, put $\mu$ at 0 and see what it costs to look in the wrong place.
+# Three things to try. With A, close the gap as far as you can: you will reach less than 0.08 nats, and never zero, because its posterior is skewed and a Gaussian is not. With B, how close to 0.7 nats does the smallest gap get? Section 7 says why not lower. With C, put $\mu$ at 0 and see what it costs to look in the wrong place.
 
 # %% key="pull-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 FLOOR = -9.0  # nats, where the picture ends
@@ -555,7 +555,7 @@ figure
 #
 # With $q$ fixed, the ELBO as a function of $\theta$ is a curve below $\log p_\theta(x)$. If $q$ is the exact posterior at the present $\theta$, the two touch there; when $\theta$ climbs the curve from that point, $\log p$ must rise by at least as much. This is *expectation-maximization*. If $q$ is a Gaussian, a gap remains, **and it depends on $\theta$**: the climb also goes where the gap is small.
 #
-# We climb twice, with exact posteriors and with Gaussians. Both stay near the peak that $\log p$ has near $a = 0.8$, and we compare them there. (Near $a = 2$, beyond the frame, is another, higher one; the cell prints $\log p$ there.) In the picture, each orange curve is the ELBO with the $q$ of one turn held fixed, and the dot on it is the $a$ where that turn began. The star is where the climb with Gaussians ended; the triangle that points down is $\log p$ at the same $a$; the one that points up is where the climb with exact posteriors ended.
+# We climb twice, with exact posteriors and with Gaussians. Both stay near the peak that $\log p$ has near $a = 0.8$, and we compare them there. (Near $a = 2$, beyond the frame, is another, higher one; the cell prints $\log p$ there.) In the picture, each orange curve is the ELBO with the $q$ of one turn held fixed, and the dot on it is the $a$ where that turn began; only the first four are drawn. The star is where the climb with Gaussians ended; the triangle that points down is $\log p$ at the same $a$; the one that points up is where the climb with exact posteriors ended.
 
 # %% key="theta-model" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -689,7 +689,7 @@ print(say("elbo-data", name=train_images.name, device=device.type))
 del train_images
 
 # %% [markdown] key="digit-many"
-# First the whole test set. `exact.log_likelihood` gives $\log p(x)$ on a grid of 600 × 600 points; if the sum of an image moved by a nat or more on a grid three times as coarse, it would be done again on a finer one. For the ELBO we sum the reconstruction over 8 × 8 points of $q$ (Gauss-Hermite quadrature, made for averages over a Gaussian), so that no random draws blur the gap; 64 points may miss a few hundredths of a nat. `bounds.elbo`, which draws, must give the same mean on the first 500 images, up to the error of its draws. The picture counts the test images by their gap, on a logarithmic axis.
+# First the whole test set. `exact.log_likelihood` gives $\log p(x)$ on a grid of 600 × 600 points; if the sum of an image moved by a nat or more on a grid three times as coarse, it would be done again on a finer one. For the ELBO we sum the reconstruction over 8 × 8 points of $q$ (Gauss-Hermite quadrature, made for averages over a Gaussian), so that no random draws blur the gap; 64 points may miss a few hundredths of a nat. `bounds.elbo`, which draws, must give the same mean on the first 500 images, up to the error of its draws. The picture counts the test images by their gap, on a logarithmic horizontal axis.
 
 # %% key="digit-gaps"
 nodes, weights = map(torch.from_numpy, hermegauss(8))
@@ -773,7 +773,7 @@ assert many[0].median() > 3 * many[1].median() > 300
 assert missed > 0.1  # 5% if q were right
 
 # %% [markdown] key="digit-balance"
-# For most images the mixture is far cheaper, and still asks for many draws. Why, when the median gap is only about a nat and a half? The third line says how much of the posterior lies outside the ellipse that holds 95% of $q$. Out there, only the prior half of the mixture proposes enough. And for about one image in five $q$ misses the posterior by so much that half of the draws are wasted, and the mixture costs up to twice as much as the prior.
+# For most images the mixture is far cheaper, and still asks for many draws. Why, when the median gap is only about a nat and a half? The third line says how much of the posterior lies outside the ellipse that holds 95% of $q$. Out there, nearly all draws of the mixture come from its prior half, and they are few. And for about one image in five $q$ misses the posterior by so much that half of the draws are wasted, and the mixture costs up to twice as much as the prior.
 #
 # Now a single digit, chosen by a rule and not by eye: among the 500, the one nearest to the middle in its gap, in the draws it needs and in $\log p(x)$. That the balance closes is again algebra on one grid; so the folded cell checks $\log p(x)$ another way, by 200,000 draws from the mixture.
 

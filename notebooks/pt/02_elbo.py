@@ -103,7 +103,7 @@ figure
 # %% [markdown] key="quadrature"
 # ### Como calcular a integral
 #
-# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ é sobre uma única reta. Dividimos a reta em intervalos estreitos e somamos as áreas: é a *quadratura*. Se a curva é suave e se anula nas duas pontas, a soma converge muito depressa: com dez intervalos na largura da curva, o erro já é menor que o de arredondamento. E nada no nosso mundo é mais estreito que dez intervalos de 0,01. Guardamos os termos como logaritmos e os somamos com `logsumexp`, para que nenhum seja arredondado para zero. Para conferir, a célula soma $p(x)$ sobre o plano inteiro e exige que o resultado seja 1, com erro menor que $10^{-4}$.
+# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ é sobre uma única reta. Dividimos a reta em intervalos estreitos e somamos as áreas: é a *quadratura*. Se a função integrada é suave e se anula nas duas pontas, a soma converge muito depressa: com dez intervalos na largura do pico dela, o erro já é menor que o de arredondamento. E nada no nosso mundo é mais estreito que dez intervalos de 0,01. Guardamos os termos como logaritmos e os somamos com `logsumexp`, para que nenhum seja arredondado para zero. Para conferir, a célula soma $p(x)$ sobre o plano inteiro e exige que o resultado seja 1, com erro menor que $10^{-4}$.
 
 # %% key="quadrature-by-hand" tags=["nbval-check-output"]
 z = torch.linspace(-12, 12, 2401, dtype=torch.float64)  # (Z,)
@@ -193,7 +193,7 @@ for name, x in observed.items():
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
-# Seja $g$ uma gaussiana centrada na agulha. Com $\sigma = 0{,}3$, ela tem o dobro da largura da agulha e, mesmo assim, fracassa por completo, **porque, longe dali, suas caudas são mais leves que as da posteriori**. Nas caudas, a primeira coordenada de $f(z)$ é $z$ mais um termo limitado, e a segunda é limitada; por isso, a posteriori cai como uma gaussiana de largura $1 / \sqrt{1 + 1 / 0{,}4^2} = 0{,}37$. As duas densidades são minúsculas, mas $g$ é tantas ordens de grandeza menor que o quociente entre elas explode. Já uma gaussiana larga ($\sigma = 0{,}8$) funciona bem. Na dúvida, o mais seguro é **tirar da priori metade das amostras**, com $q = \frac{1}{2} g + \frac{1}{2} p$. Assim, $q \ge \frac{1}{2} p$, e nenhum peso passa de $2\, p(x \mid z)$. Para cada $q$, a célula imprime $\rho$, agora com esse $q$ no denominador.
+# Seja $g$ uma gaussiana centrada na agulha. Com $\sigma = 0{,}3$, ela tem o dobro da largura da agulha e, mesmo assim, fracassa por completo, **porque, longe dali, suas caudas são mais leves que as da posteriori**. Nas caudas, a primeira coordenada de $f(z)$ é $z$ mais um termo limitado, e a segunda é limitada; por isso, a posteriori cai como uma gaussiana de largura $1 / \sqrt{1 + 1 / 0{,}4^2} = 0{,}37$. As duas densidades são minúsculas, mas $g$ fica tantas ordens de grandeza abaixo da posteriori que o quociente entre as duas explode. Já uma gaussiana larga ($\sigma = 0{,}8$) funciona bem. Na dúvida, o mais seguro é **tirar da priori metade das amostras**, com $q = \frac{1}{2} g + \frac{1}{2} p$. Assim, $q \ge \frac{1}{2} p$, e nenhum peso passa de $2\, p(x \mid z)$. Para cada $q$, a célula imprime $\rho$, agora com esse $q$ no denominador.
 
 # %% key="importance-price" tags=["nbval-check-output"]
 x = observed["C"]
@@ -294,7 +294,7 @@ figure
 #
 # $$\log p(x) = \underbrace{\mathbb{E}_q\!\left[\log \frac{p(x, z)}{q(z)}\right]}_{\mathrm{ELBO}} + \underbrace{\mathbb{E}_q\!\left[\log \frac{q(z)}{p(z \mid x)}\right]}_{\mathrm{KL}(q \,\|\, p(z \mid x))}.$$
 #
-# Aqui não há desigualdade nenhuma. **O que se perde na desigualdade de Jensen é a divergência de $q$ em relação à posteriori verdadeira.** Como ela nunca é negativa, o ELBO é um limite inferior. Como se anula quando $q$ é a posteriori, esse limite pode ser atingido. E, como $\log p(x)$ não depende de $q$, quando uma mudança de $q$ faz o ELBO subir, a divergência desce o mesmo tanto. (Na seção 8, o modelo também muda, e isso deixa de valer.)
+# Aqui não há desigualdade nenhuma. **O que se perde na desigualdade de Jensen é a divergência de $q$ em relação à posteriori verdadeira.** Como ela nunca é negativa, o ELBO é um limite inferior. Como ela se anula quando $q$ é a posteriori, esse limite pode ser atingido. E, como $\log p(x)$ não depende de $q$, quando uma mudança de $q$ faz o ELBO subir, a divergência desce o mesmo tanto. (Na seção 8, o modelo também muda, e isso deixa de valer.)
 #
 # A próxima célula imprime o balanço de A e o de B, com o mesmo $q$ de antes. Na mesma grade, os dois lados são a mesma soma: o balanço fecha por pura álgebra, e conferi-lo só testa o nosso código. Por isso, seguimos também **outro caminho, sem grade**: estimamos $\log p(x)$ com 200.000 amostras da priori e o ELBO com 200.000 amostras de $q$. A menos do erro de amostragem, a diferença entre os dois tem de coincidir com a KL calculada na grade.
 
@@ -363,7 +363,7 @@ for x in observed.values():
 #
 # Escolha uma observação e ajuste a média $\mu$ e a largura $\sigma$ de $q$. À direita, duas barras descem do zero: a de $\log p(x)$, que não se mexe, pois nenhum $q$ altera esse valor, e a do ELBO, que desce mais. A terceira, a da lacuna, vai do fim de uma ao fim da outra. As barras longas demais são cortadas embaixo, mas os números continuam certos.
 #
-# Experimente três coisas. Com A, reduza a lacuna o máximo que puder: você chegará a menos de 0,08 nat, mas nunca a zero, porque a posteriori é assimétrica e a gaussiana não é. Com B, quão perto de 0,7 você chega? A seção 7 explica por que a lacuna não fica menor que isso. Com C, ponha $\mu$ em 0 e veja quanto custa procurar no lugar errado.
+# Experimente três coisas. Com A, reduza a lacuna o máximo que puder: você chegará a menos de 0,08 nat, mas nunca a zero, porque a posteriori é assimétrica e a gaussiana não é. Com B, quão perto de 0,7 nat fica a menor lacuna? A seção 7 explica por que a lacuna não fica menor que isso. Com C, ponha $\mu$ em 0 e veja quanto custa procurar no lugar errado.
 
 # %% key="pull-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 FLOOR = -9.0  # nats, onde a figura acaba
@@ -496,7 +496,7 @@ assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 # %% [markdown] key="two-modes"
 # ## 7. Uma posteriori que nenhuma gaussiana imita
 #
-# Em cada pico alto, o $q$ fica sobre *uma* das corcovas de B e ignora a outra. Por que não compensa cobrir as duas? Aqui, $p$ abrevia a posteriori, $p(z \mid x)$. A divergência $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Se $q$ põe massa onde a posteriori quase não tem nenhuma, o preço é enorme. Se a posteriori tem massa onde $q$ não tem, isso nem entra na média. Com um vale fundo como o de B, o melhor $q$ se concentra numa corcova só: ele *busca uma moda*. Isso vale para o melhor, não para todo pico: o do meio cobre as duas corcovas.
+# Em cada pico alto, o $q$ fica sobre *uma* das corcovas de B e ignora a outra. Por que não compensa cobrir as duas? Aqui, $p$ abrevia a posteriori, $p(z \mid x)$. A divergência $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Se $q$ põe massa onde a posteriori quase não tem nenhuma, o preço é enorme. Se a posteriori tem massa onde $q$ não tem, isso nem entra na média. Com um vale fundo como o de B, o melhor $q$ se concentra numa corcova só: ele *busca uma moda*. Isso vale para o melhor $q$, e não para o de todo pico: o do pico do meio cobre as duas corcovas.
 #
 # Dá para prever o preço de ignorar metade da massa. Na corcova em que está, $q$ é mais ou menos o dobro da posteriori, o que custa $\log 2 = 0{,}693$ nat. O resto dos 0,70 se deve à forma da corcova, que não é exatamente gaussiana.
 #
@@ -555,7 +555,7 @@ figure
 #
 # Com $q$ fixo, o ELBO em função de $\theta$ é uma curva que fica abaixo de $\log p_\theta(x)$. Se $q$ é a posteriori exata para o $\theta$ atual, as duas curvas se tocam nesse ponto. Se, a partir dali, mudamos $\theta$ e o ELBO sobe, $\log p$ sobe pelo menos o mesmo tanto. É o algoritmo *EM* (esperança-maximização). Se $q$ é uma gaussiana, porém, sobra uma lacuna, **e ela depende de $\theta$**: a subida também é atraída para onde a lacuna é pequena.
 #
-# Fazemos a subida duas vezes: uma com posterioris exatas, outra com gaussianas. As duas ficam na região do pico que $\log p$ tem perto de $a = 0{,}8$, e é ali que as comparamos. (Perto de $a = 2$, fora da figura, há outro pico, mais alto; a célula imprime $\log p$ ali.) Na figura, cada curva laranja é o ELBO com os $q$ de uma rodada mantidos fixos, e o ponto sobre ela marca o $a$ em que a rodada começou. A estrela marca o fim da subida com gaussianas, e o triângulo de ponta para baixo marca $\log p$ nesse mesmo $a$. O triângulo de ponta para cima marca o fim da subida com posterioris exatas.
+# Fazemos a subida duas vezes: uma com posterioris exatas, outra com gaussianas. As duas ficam na região do pico que $\log p$ tem perto de $a = 0{,}8$, e é ali que as comparamos. (Perto de $a = 2$, fora da figura, há outro pico, mais alto; a célula imprime $\log p$ ali.) Na figura, cada curva laranja é o ELBO com os $q$ de uma rodada mantidos fixos, e o ponto sobre ela marca o $a$ em que a rodada começou; só as quatro primeiras aparecem. A estrela marca o fim da subida com gaussianas, e o triângulo de ponta para baixo marca $\log p$ nesse mesmo $a$. O triângulo de ponta para cima marca o fim da subida com posterioris exatas.
 
 # %% key="theta-model" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -640,7 +640,7 @@ assert place[0] < peak[0] - 0.05
 figure
 
 # %% [markdown] key="theta-noticed"
-# O ELBO sobe em todas as rodadas. Já $\log p$ sobe no começo e depois **desce**: nas últimas rodadas, o ELBO só aumenta porque a lacuna diminui. Depois de doze rodadas, a subida com gaussianas chegou a outro $a$, 0,005 nat por observação abaixo de onde terminou a subida com posterioris exatas. Aqui é pouco, mas o que importa é o sentido.
+# O ELBO sobe em todas as rodadas. Já $\log p$ sobe no começo e depois **desce**: nas últimas rodadas, o ELBO só aumenta porque a lacuna diminui. Depois de doze rodadas, a subida com gaussianas chegou a outro $a$, no qual $\log p$ fica 0,005 nat por observação abaixo do valor alcançado com posterioris exatas. Aqui a diferença é pequena, mas o que importa é o sentido da mudança: no fim, $\log p$ desce enquanto o ELBO sobe.
 #
 # ### O conjunto de dados inteiro
 #
@@ -689,7 +689,7 @@ print(say("elbo-data", name=train_images.name, device=device.type))
 del train_images
 
 # %% [markdown] key="digit-many"
-# Começamos pelo conjunto de teste inteiro. A função `exact.log_likelihood` calcula $\log p(x)$ numa grade de 600 × 600 pontos. Se, numa grade três vezes mais grossa, a soma de alguma imagem mudasse um nat ou mais, a conta dela seria refeita numa grade mais fina. Para o ELBO, somamos a reconstrução em 8 × 8 pontos de $q$ (quadratura de Gauss-Hermite, própria para médias em relação a uma gaussiana). Assim, o ruído do sorteio não esconde a lacuna; com 64 pontos, o erro pode ser de alguns centésimos de nat. A função `bounds.elbo`, que usa sorteio, precisa dar a mesma média nas primeiras 500 imagens, a menos do erro de amostragem. A figura mostra o histograma da lacuna nas imagens de teste, em escala logarítmica.
+# Começamos pelo conjunto de teste inteiro. A função `exact.log_likelihood` calcula $\log p(x)$ numa grade de 600 × 600 pontos. Se, numa grade três vezes mais grossa, o $\log p(x)$ de alguma imagem muda um nat ou mais, o cálculo dessa imagem é refeito numa grade mais fina. Para o ELBO, somamos a reconstrução em 8 × 8 pontos de $q$ (quadratura de Gauss-Hermite, própria para médias em relação a uma gaussiana). Assim, o ruído do sorteio não esconde a lacuna; com 64 pontos, o erro pode ser de alguns centésimos de nat. A função `bounds.elbo`, que usa sorteio, precisa dar a mesma média nas primeiras 500 imagens, a menos do erro de amostragem. A figura mostra o histograma da lacuna nas imagens de teste, com o eixo horizontal em escala logarítmica.
 
 # %% key="digit-gaps"
 nodes, weights = map(torch.from_numpy, hermegauss(8))
@@ -773,7 +773,7 @@ assert many[0].median() > 3 * many[1].median() > 300
 assert missed > 0.1  # 5% se q fosse exato
 
 # %% [markdown] key="digit-balance"
-# Para a maioria das imagens, a mistura precisa de muito menos amostras que a priori, mas ainda precisa de muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha impressa diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Nessa região, só a metade da mistura que vem da priori gera amostras suficientes. E, em cerca de uma de cada cinco imagens, $q$ cobre tão mal a posteriori que metade das amostras se perde. Nesses casos, a mistura chega a exigir o dobro das amostras da priori.
+# Para a maioria das imagens, a mistura precisa de muito menos amostras que a priori, mas ainda precisa de muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha impressa diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Fora dela, quase todas as amostras da mistura vêm da metade da priori, e são poucas. E, em cerca de uma de cada cinco imagens, $q$ cobre tão mal a posteriori que metade das amostras se perde. Nesses casos, a mistura chega a exigir o dobro das amostras da priori.
 #
 # Agora, vejamos um único dígito, escolhido por uma regra, e não a olho. Entre os 500, ele é o que fica mais perto da mediana, ao mesmo tempo, na lacuna, no número de amostras necessárias e em $\log p(x)$. De novo, o balanço fecha por pura álgebra, já que a grade é a mesma; por isso, a célula recolhida confere $\log p(x)$ por outro caminho, com 200.000 amostras da mistura.
 
@@ -829,7 +829,7 @@ print(say("elbo-digit-sampled", value=sampled, error=error))
 assert abs(sampled - packaged) < 4 * error < gap / 2
 
 # %% [markdown] key="digit-before"
-# Como essa lacuna aparece no plano? A próxima figura mostra, à esquerda, o dígito. No meio, está o plano latente: os círculos pontilhados contêm 50% e 95% da priori, e a posteriori é a mancha pequena. À direita, essa mancha aparece ampliada, com as regiões que contêm 50% e 95% de cada distribuição: as da posteriori, em verde; as do $q$ do codificador, em laranja, tracejadas; e as da gaussiana de coordenadas independentes com o maior ELBO, em preto, pontilhadas. A parte da lacuna que sobra mesmo com essa gaussiana se deve à forma da posteriori. O resto se deve ao codificador, que adivinhou outra gaussiana.
+# Como essa lacuna aparece no plano? A próxima figura mostra, à esquerda, o dígito. No meio, está o plano latente: os círculos pontilhados contêm 50% e 95% da priori, e a posteriori é a região pequena em verde. À direita, essa região aparece ampliada, com as regiões que contêm 50% e 95% de cada distribuição: as da posteriori, em verde; as do $q$ do codificador, em laranja, tracejadas; e as da gaussiana de coordenadas independentes com o maior ELBO, em preto, pontilhadas. A parte da lacuna que sobra mesmo com essa gaussiana se deve à forma da posteriori. O resto se deve ao codificador, que adivinhou outra gaussiana.
 
 # %% key="digit-best"
 best = exact.best_gaussian(double, x, grid=300)
@@ -904,7 +904,7 @@ if test_images.name == "mnist":
     assert 1 / 10 < shares["above"] < 1 / 8
 
 # %% [markdown] key="next"
-# A culpa é da gaussiana, que não consegue tomar a forma da posteriori, ou do codificador, que não encontrou a melhor? Um dígito só não prova nada; a lição 06 separa as duas causas em centenas de dígitos. Já a lição 03 mostra como um gradiente atravessa as amostras de $q$, que aqui evitamos com grades.
+# A culpa é da gaussiana, que não consegue tomar a forma da posteriori, ou do codificador, que não encontrou a melhor gaussiana? Um dígito só não prova nada; a lição 06 separa as duas causas em centenas de dígitos. Já a lição 03 mostra como um gradiente atravessa as amostras de $q$, que aqui evitamos com grades.
 #
 # **Para ler.** Kingma e Welling (2013), *Auto-Encoding Variational Bayes*, equações 1 a 3, seguem o segundo caminho. Rezende, Mohamed e Wierstra (2014) seguem o primeiro. Burda, Grosse e Salakhutdinov (2015) propõem o limite do exercício 3. Cremer, Li e Duvenaud (2018) tratam das duas causas da lacuna.
 
@@ -984,7 +984,7 @@ verdict
 # %% [markdown] key="exercise-mixture-text"
 # ### 4. Encontre o erro: uma priori errada nos cantos
 #
-# Agora a priori é outra: uma mistura de duas gaussianas de mesmo peso, com centros em $(3, 3)$ e $(-3, -3)$ e covariância identidade. A função `their_log_prior` deveria devolver a log-densidade dessa mistura em cada linha de `z`, de forma `(B, 2)`. No ponto $(3, -3)$, longe dos dois centros, ela devolve $-3{,}22$, mas o valor certo é $-19{,}84$. O que a função pôs ali? E quantas modas tem, ao todo, a densidade que ela devolve? Reescreva a função.
+# Agora a priori é outra: uma mistura de duas gaussianas de mesmo peso, com centros em $(3, 3)$ e $(-3, -3)$ e covariância identidade. A função `their_log_prior` deveria devolver a log-densidade dessa mistura em cada linha do tensor `z`, que tem forma `(B, 2)`. No ponto $(3, -3)$, longe dos dois centros, ela devolve $-3{,}22$, mas o valor certo é $-19{,}84$. O que a função pôs ali? E quantas modas tem, ao todo, a densidade que ela devolve? Reescreva a função.
 
 # %% key="exercise-mixture" tags=["nbval-check-output"]
 centres = float64([[3.0, 3.0], [-3.0, -3.0]])  # (K, 2)
@@ -1018,6 +1018,6 @@ verdict
 # %% [markdown] key="solution-mixture-text"
 # <details><summary>Resposta às perguntas</summary>
 #
-# A função pôs ali uma moda. A densidade que ela devolve é o produto de duas misturas unidimensionais: cada coordenada escolhe um centro sem levar em conta a outra. Essa densidade tem quatro modas de mesma massa, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. O certo é primeiro somar sobre as coordenadas, em cada componente, e só depois misturar. O treinamento não acusa o erro, porque a integral dessa densidade também é 1.
+# A função pôs ali uma moda. A densidade que ela devolve é o produto de duas misturas unidimensionais: cada coordenada escolhe um centro sem levar em conta a outra. Essa densidade tem quatro modas de mesma altura, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. O certo é primeiro somar sobre as coordenadas, em cada componente, e só depois misturar. O treinamento não acusa o erro, porque a integral dessa densidade também é 1.
 #
 # </details>
