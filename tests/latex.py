@@ -154,11 +154,11 @@ class Value:
                 value = value / factor if divided else value * factor
         return value
 
-    def operand(self):
+    def operand(self, ends=()):
         """Compute what an operator works on: what is in its brackets, or a product."""
         if self.next in BRACKETS:
             return self.part(self.inside())
-        return self.product(ENDS | {"/"})
+        return self.product(ENDS.union("/", ends))
 
     def power(self):
         base, before = self.next, self.work
@@ -232,7 +232,7 @@ class Value:
         base = self.part(self.inside()) if self.take("_") else np.e
         power = self.part(self.inside()) if self.take("^") else 1
         self.work += self.next in BRACKETS
-        return (FUNCTIONS[part](self.operand()) / np.log(base)) ** power
+        return (FUNCTIONS[part](self.operand(FUNCTIONS)) / np.log(base)) ** power
 
     def fraction(self, _):
         above, below = self.inside(), self.inside()

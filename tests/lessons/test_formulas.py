@@ -6,6 +6,7 @@ independent implementation; or, in a few words, why a formula has no value.
 """
 
 import ast
+import math
 import re
 import runpy
 import tomllib
@@ -97,6 +98,14 @@ def is_setting(left, right, numbers):
     return name and not right.named and is_in_code(right.value, numbers)
 
 
+def brief(value):
+    """Show a value, or the first of many."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(brief, value))})"
+    numbers = np.ravel(value)
+    return f"{numbers[0]:.6g}{', ...' if numbers.size > 1 else ''}"
+
+
 def wrong(formula, told, others, names, numbers):
     """Yield what is not true in a formula, or what is not known of it."""
     for left, relation, right in read(formula, names):
@@ -117,7 +126,7 @@ def wrong(formula, told, others, names, numbers):
         if unknown:
             yield f"has names without a value: {unknown}"
         elif not agree(left.value, relation, value, sides[-1].rounding):
-            yield f"is not true: {left.value} {relation or 'for'} {value}"
+            yield f"is not true: {brief(left.value)} {relation or '='} {brief(value)}"
         elif not all(agree(a, "=", b) for side in sides for a, b in side.claims):
             yield "is not true of an underbrace, or at the ends of a sum"
 
@@ -137,6 +146,7 @@ def meanings(file):
 
 
 def problems(file):
+    advised = table(file).relative_to(ROOT)
     for cell, formulas in said(file).items():
         numbers = constants(file).get(cell, set())
         names = Names(meanings(table(file)), Point(), cell)
@@ -151,9 +161,38 @@ def problems(file):
             except Exception as error:  # whatever a formula that makes no sense raises
                 found = [f"cannot be computed ({error})"]
             where = f"{file.parent.name}/{file.name} [{cell}] ${formula}$"
-            yield from (
-                f"{where} {problem}; {ADVICE} {table(file)}" for problem in found
-            )
+            yield from (f"{where} {problem}; {ADVICE} {advised}" for problem in found)
+
+
+READ = {  # with a = 2, b = 5 and f = sqrt
+    "a b / 4 a": 5.0,
+    "-a^2 + 3": -1.0,
+    r"\log a b - \log(a) b": math.log(10) - 5 * math.log(2),
+    r"\sin 3 a / 2": math.sin(6) / 2,
+    r"\cos^2 a \sin b": math.cos(2) ** 2 * math.sin(5),
+    r"e^{-a/2} b": 5 / math.e,
+    r"\frac{1}{a} |a - b|": 1.5,
+    "f(a + 2) a": 4.0,
+    "a(b + 1)": 12.0,
+    r"\sqrt{a + 2} b": 10.0,
+    r"\nabla_{a} a^3": 12.0,
+    r"\frac{\partial a b}{\partial a}": 5.0,
+    r"da/db": 0.0,
+    r"\log_2 (a a)": 2.0,
+}
+
+
+@lists
+def test_latex_is_read_as_it_is_meant():
+    """Values are written here by hand, in Python's own notation."""
+
+    def point_and_values(at):
+        return {"": {"a": 2 + at("a") - at.still("a"), "b": 5, "f": np.sqrt}}
+
+    for formula, value in READ.items():
+        ((found, _, _),) = read(formula, Names(point_and_values, Point(), ""))
+        if not agree(found.value, "=", value):
+            yield f"{formula} is read as {found.value}, not {value}"
 
 
 @pytest.mark.parametrize(
