@@ -129,7 +129,7 @@ def active_count(answer: Answer) -> Verdict:
     cases = []
     for spreads, offsets in (
         # alive, just alive, not quite alive, two dead with an offset
-        ((1.0, 0.11, 0.09, 0.001, 0.001), (0.0, 0.0, 0.0, 0.7, -0.5)),
+        ((1.0, 0.11, 0.09, 0.001, 0.001), (0.2, 0.0, 0.0, 0.7, -0.5)),
         ((0.8, 0.09, 0.3, 0.5, 0.02, 0.9), (0.4, 0.0, -0.6, 0.0, 0.5, 0.0)),
     ):
         noise = torch.randn(400, len(spreads), generator=stream).double()
