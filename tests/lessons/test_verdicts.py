@@ -56,6 +56,19 @@ def test_every_case_and_every_value_counts():
         assert "differ by up to 0.01." in verdict.message
 
 
+def test_a_draw_in_one_case_alone_is_noticed():
+    cases = [(torch.tensor(0.0),), (torch.tensor(1.0),)]
+    verdict = compare(
+        lambda x: x + x * torch.rand(()),
+        lambda x: x,
+        {},
+        cases,
+        right="tour-kl-right",
+        changes="tour-draw-fresh-noise",
+    )
+    assert "gave different" in verdict.message
+
+
 SAID = {  # an answer to x -> x + 1 for three numbers, and all that is said of it
     "right": (
         lambda x: x + 1,
