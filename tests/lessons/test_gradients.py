@@ -77,6 +77,10 @@ def loss_with_baseline_of_zero_mean(values, z, mu, logvar):
     return (values * log_q).sum() / len(z)
 
 
+# Beyond all values, but a draw of its own can take a baseline there.
+HIGH = max(checks._values(z).max().item() for z, *_ in checks._draws()) + 4
+LOW = min(checks._values(z).min().item() for z, *_ in checks._draws()) - 4
+
 RIGHT = {
     checks.score_function: [score, by_autograd],
     checks.baseline: [
@@ -141,9 +145,11 @@ WRONG = [
     (checks.baseline, lambda f, s: (f - f.min()) * s, "when that draw changes"),
     (checks.baseline, lambda f, s: (f - 1 - 2e-3 * f) * s, "when that draw changes"),
     (checks.baseline, lambda f, s: (f - 1 - 2e-3 * s) * s, "when that draw changes"),
-    (checks.baseline, lambda f, s: (f - f.clamp(5).sum()) * s,
+    (checks.baseline, lambda f, s: (f - f.clamp(HIGH).sum()) * s,
      "when that draw changes"),
-    (checks.baseline, lambda f, s: (f - f.clamp(max=-5).sum()) * s,
+    (checks.baseline, lambda f, s: (f - f.clamp(max=LOW).sum()) * s,
+     "when that draw changes"),
+    (checks.baseline, lambda f, s: (f - 1 - f * (torch.arange(len(f)) == 4)) * s,
      "when that draw changes"),
     (checks.baseline, lambda f, s: (f - 1 - f * (len(f) == 8)) * s,
      "when that draw changes"),
@@ -234,6 +240,8 @@ WRONG = [
     (checks.surrogate, lambda *a: len(a[0]) / 5 * loss(*a), "values differ"),
     (checks.surrogate, lambda *a: len(a[0]) / 8 * loss(*a), "values differ"),
     (checks.surrogate, lambda *a: loss(*a).item(), "detached everything"),
+    (checks.surrogate, lambda *a: loss(*a) if len(a[0]) == 5 else loss(*a).detach(),
+     "detached everything"),
 ]  # fmt: skip
 MISTAKES = {
     checks.score_function: checks.SCORE_MISTAKES,

@@ -117,6 +117,8 @@ WRONG = [
     (checks.draw,
      lambda m, v, e: draw(m, v, e).detach() + 2 * (m + v - (m + v).detach()),
      "values differ"),
+    (checks.draw, lambda m, v, e: draw(m, v, e)[:, :2], "axis did you sum"),
+    (checks.draw, lambda m, v, e: draw(m.clamp(1), v, e), "values differ"),
     (checks.draw, lambda m, v, e: draw(0 * m, v, e), "the mean is missing"),
     (checks.draw, lambda m, v, e: draw(m, v, -e), "noise enters with its sign"),
     (checks.draw, lambda m, v, e: draw(m, -v, e), "width is inverted"),
