@@ -347,8 +347,7 @@ IN_PORTUGUESE = {
     "latent_dim=1; the question asks for two": "latent_dim=1; a questão pede duas",
     "latent_dim=3; the question asks for two": "latent_dim=3; a questão pede duas",
     "training diverged": "treinamento divergiu",
-    "2 pixels; those of the question have 1": 
-        "2 pixels; as da questão têm 1",
+    "2 pixels; those of the question have 1": "2 pixels; as da questão têm 1",
     "takes images of 2 pixels": "recebe imagens de 2 pixels",
     "takes images of 100 pixels": "recebe imagens de 100 pixels",
     "asks for −150 at least": "pede ao menos −150",

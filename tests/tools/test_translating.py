@@ -196,6 +196,7 @@ DIFFERENT = {  # texts whose marks of this kind differ
         ("95 %", "90 %"),
         ("0.5", "0.05"),
         ("1 e 2", "1"),
+        ("1.5", "15"),
         ("2", "dois"),
     ],
 }
