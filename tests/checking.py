@@ -1,24 +1,34 @@
-"""What every lesson's checks must do, as tests made from a table of answers.
+"""What every lesson's checks must do with the answers that its tests list.
 
-A file has the answers of its lesson and gives each test that is made of them a name:
+``tests/lessons/test_WORD.py`` holds tables alone; ``test_answers.py`` runs every
+function of ``FAULTS`` over the tables of every lesson. Each yields what is wrong.
 
-    test_right_answers_are_right = checking.accepts(RIGHT)
-
-``right`` maps a check to the answers that it must accept. ``wrong`` has rows: a check,
-an answer as learners spell it, words of the hint that it must get. ``mistakes`` maps a
-check to the package's own table of mistakes.
+``RIGHT`` maps a check to the answers that it must accept. ``WRONG`` has rows: a check,
+an answer as learners spell it, words of the hint that it must get. ``MISTAKES`` maps a
+check to the package's own table of mistakes. ``PRAISE`` has the words that follow
+"Right" in English and in Portuguese, and ``IN_PORTUGUESE`` those of each hint.
+``RIGHT_MODELS`` and ``WRONG_MODELS`` are like ``RIGHT`` and ``WRONG`` for checks whose
+answer is a trained model, and ``BY_DEED`` names the checks that judge what an answer
+does, not what it returns.
 """
 
+import ast
+import contextlib
+import functools
+import inspect
 import math
+import signal
+import sys
+from itertools import combinations
+from unittest.mock import patch
 
 import numpy as np
-import pytest
 import torch
-from listing import lists
 from torch import Tensor
 
+from vae_teach.checks import verdicts
 from vae_teach.checks.verdicts import correct, fresh
-from vae_teach.words import CATALOGUE, LANGUAGES, use_language
+from vae_teach.words import CATALOGUE, LANGUAGES, say, use_language
 
 
 def about(check, answer):
@@ -31,21 +41,29 @@ def stop(error):
     raise error
 
 
+def endless(*given):
+    return endless(*given)
+
+
 class UnspeakableError(Exception):
     def __str__(self):
         raise RuntimeError
 
 
 NONSENSE = [  # what is no answer to any exercise, and words of what is said of it
-    (lambda *a: None, "No answer yet"),
-    (lambda *a: ..., "No answer yet"),
-    (lambda *a: "0", "Your function returned str"),
-    (lambda *a: correct("check-right"), "Your function returned Verdict"),
     (lambda: 0, "Your function stopped with TypeError"),
     (lambda *a: 1 / 0, "stopped with ZeroDivisionError: division by zero"),
+    (lambda *a: sys.exit(), "Your function stopped with SystemExit"),
     (lambda *a: stop(SystemExit("bye")), "stopped with SystemExit: bye"),
     (lambda *a: stop(UnspeakableError()), "UnspeakableError"),
+    (endless, "stopped with RecursionError"),
     (3, "Your function stopped with TypeError"),
+    (lambda *a: None, "No answer yet"),
+    (lambda *a: ..., "No answer yet"),
+]
+NO_VALUES = [  # the same for a check that looks at what is returned
+    (lambda *a: "0", "Your function returned str"),
+    (lambda *a: correct("check-right"), "Your function returned Verdict"),
 ]
 ODD = [  # values that are right nowhere, and must stop no check
     [1.0, 2.0],
@@ -58,36 +76,6 @@ ODD = [  # values that are right nowhere, and must stop no check
     np.array([None]),
     np.array(1j),
 ]
-
-
-def pairs(right):
-    return [(check, answer) for check, answers in right.items() for answer in answers]
-
-
-def accepts(right):
-    """Right answers are right, however they are written."""
-
-    @lists
-    def test():
-        for check, answer in pairs(right):
-            verdict = check(answer)
-            if not verdict or not repr(verdict).startswith("✔ Right."):
-                yield f"{about(check, answer)}: {verdict}"
-
-    return test
-
-
-def rejects(wrong):
-    """Wrong answers get their hint."""
-
-    @lists
-    def test():
-        for check, answer, hint in wrong:
-            verdict = check(answer)
-            if verdict or hint not in verdict.message or repr(verdict)[0] != "✘":
-                yield f"{about(check, answer)}: {hint!r} is not in {verdict}"
-
-    return test
 
 
 # --- the same answers, made in another way --------------------------------------------
@@ -136,11 +124,20 @@ def as_number(value):
     return value.item() if value.dim() == 0 and not value.requires_grad else value
 
 
+ONE = torch.ones((), dtype=torch.float64, requires_grad=True)
 MAKES = {
     "spoiling": spoil,
+    "printing": lambda answer: lambda *given: (print("so far"), answer(*given))[1],
     "float32": remake(lambda value: value.float()),
+    "float64": remake(lambda value: value.double()),
+    "with gradient": remake(lambda value: value.double() * ONE),
     "sparse": remake(lambda value: value.to_sparse() if value.dim() else value),
     "NumPy": remake(as_numpy),
+    "big-endian NumPy": remake(
+        lambda value: (
+            as_numpy(value.double()).astype(">f8") if not value.requires_grad else value
+        )
+    ),
     "flipped NumPy": remake(
         lambda value: (
             as_numpy(value.flip(-1))[..., ::-1]
@@ -150,113 +147,220 @@ MAKES = {
     ),
     "number": remake(as_number),
 }
+UNUSABLE = {f"{value!r}": lambda answer, v=value: lambda *a: v for value in ODD} | {
+    "NaN": remake(lambda value: value * math.nan),
+    "complex": remake(lambda value: value * (1 + 1j)),
+    "complex array": remake(lambda value: as_numpy(value) * (1 + 1j)),
+    "infinite": remake(lambda value: value / 0.0 if value.any() else value),
+}
 
 
-def accepts_other_makes(right):
+# --- what every check does ------------------------------------------------------------
+
+
+def pairs(right):
+    return [(check, answer) for check, answers in right.items() for answer in answers]
+
+
+def with_values(lesson):
+    """Return the right answers that are judged by what they return."""
+    by_deed = getattr(lesson, "BY_DEED", ())
+    return {check: row for check, row in lesson.RIGHT.items() if check not in by_deed}
+
+
+def right_answers(lesson):
+    return lesson.RIGHT | getattr(lesson, "RIGHT_MODELS", {})
+
+
+def right_answers_are_right(lesson):
+    for check, answer in pairs(right_answers(lesson)):
+        verdict = check(answer)
+        if not verdict or not repr(verdict).startswith("✔ Right."):
+            yield f"{about(check, answer)}: {verdict}"
+
+
+def wrong_answers_get_their_hint(lesson):
+    for check, answer, hint in wrong_answers(lesson):
+        verdict = check(answer)
+        if verdict or hint not in verdict.message or repr(verdict)[0] != "✘":
+            yield f"{about(check, answer)}: {hint!r} is not in {verdict}"
+
+
+def other_makes_are_right_too(lesson):
     """Right answers are right in another dtype, as an array, and written in place."""
-
-    @lists
-    def test():
-        for check, answer in pairs(right):
-            for name, make in MAKES.items():
-                verdict = check(make(answer))
-                if not verdict:
-                    yield f"{about(check, answer)}, {name}: {verdict}"
-
-    return test
+    for check, answer in pairs(with_values(lesson)):
+        for name, make in MAKES.items():
+            verdict = check(make(answer))
+            if not verdict:
+                yield f"{about(check, answer)}, {name}: {verdict}"
 
 
-def is_not_spoilt(wrong, but=()):
+def wrong_answers_in_place_are_wrong(lesson):
     """Wrong answers that write into their arguments get the same hint."""
-
-    @lists
-    def test():
-        for check, answer, hint in wrong:
-            if check not in but and hint not in check(spoil(answer)).message:
-                yield f"{about(check, answer)}: {check(spoil(answer))}"
-
-    return test
+    checks = with_values(lesson)
+    for check, answer, hint in lesson.WRONG:
+        if check in checks and hint not in (verdict := check(spoil(answer))).message:
+            yield f"{about(check, answer)}: {verdict}"
 
 
-def refuses_the_unusable(right):
-    """NaN and odd values are never right, and booleans of the right shape no crash."""
-    values = {f"{value!r}": lambda answer, v=value: lambda *a: v for value in ODD}
-    values["NaN"] = remake(lambda value: value * math.nan)
-    values["complex"] = remake(lambda value: value * (1 + 1j))
-    values["complex array"] = remake(lambda value: as_numpy(value) * (1 + 1j))
-    values["infinite"] = remake(lambda value: value / 0.0 if value.any() else value)
+def the_unusable_is_never_right(lesson):
+    """NaN and odd values are never right; another dtype of the right shape no crash."""
+    for check, (answer, *_) in with_values(lesson).items():
+        for name, make in UNUSABLE.items():
+            if check(make(answer)):
+                yield f"{about(check, answer)}: {name} is right"
+        for change in (Tensor.bool, Tensor.half, Tensor.bfloat16, Tensor.long):
+            check(remake(change)(answer))
 
-    @lists
-    def test():
-        for check, (answer, *_) in right.items():
-            for name, make in values.items():
-                if check(make(answer)):
-                    yield f"{about(check, answer)}: {name} is right"
-            check(remake(lambda value: value > 0)(answer))
-            with pytest.raises(KeyboardInterrupt):
-                check(lambda *given: stop(KeyboardInterrupt()))
 
-    return test
+def no_answer_raises(lesson):
+    """A non-answer gets a sentence that says so: nothing raises."""
+    checks = with_values(lesson)
+    for check in lesson.RIGHT:
+        for answer, hint in NONSENSE + (NO_VALUES if check in checks else []):
+            if hint not in (verdict := check(answer)).message:
+                yield f"{about(check, answer)}: {hint!r} is not in {verdict}"
+
+
+def an_answer_that_hangs_can_be_interrupted(lesson):
+    """Whoever interrupts the kernel gets out of a check: KeyboardInterrupt passes."""
+
+    def hang(*given):
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        while True:
+            pass
+
+    before = signal.signal(signal.SIGALRM, lambda *what: stop(KeyboardInterrupt()))
+    try:
+        for check in lesson.RIGHT:
+            with contextlib.suppress(KeyboardInterrupt):
+                yield f"{check.__name__}: {check(hang)}"
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 # --- what is said ---------------------------------------------------------------------
 
 
-def survives(checks, nonsense=NONSENSE):
-    """A non-answer gets a sentence that says so: nothing raises."""
-
-    @lists
-    def test():
-        for check in checks:
-            for answer, hint in nonsense:
-                if hint not in check(answer).message:
-                    yield f"{about(check, answer)}: {hint!r} is not in {check(answer)}"
-
-    return test
+def wrong_answers(lesson):
+    return [*lesson.WRONG, *getattr(lesson, "WRONG_MODELS", [])]
 
 
-def speaks_portuguese(right, wrong):
-    """No answer, a right one and a wrong one are spoken of in Portuguese too."""
-    first_wrong = {check: answer for check, answer, _ in reversed(wrong)}
-
-    @lists
-    def test():
-        for check, (answer, *_) in right.items():
-            use_language("en")
-            in_english = check(first_wrong[check]).message
-            use_language("pt")
-            if "Ainda sem resposta" not in check(lambda *a: None).message:
+def no_answer_is_told_in_both_languages(lesson):
+    for language, words in (("en", "No answer yet: "), ("pt", "Ainda sem resposta: ")):
+        use_language(language)
+        for check in lesson.RIGHT:
+            if not check(lambda *a: None).message.startswith(words):
                 yield f"{check.__name__}: {check(lambda *a: None)}"
-            if not check(answer).message.startswith("Certo. "):
-                yield f"{check.__name__}: {check(answer)}"
-            if check(first_wrong[check]).message == in_english:
-                yield f"{check.__name__}: {in_english}"
-
-    return test
 
 
-def has_words(mistakes):
-    """Every mistake that the package knows has its hint in the catalogue."""
-
-    @lists
-    def test():
-        yield from {key for table in mistakes.values() for key in table} - set(
-            CATALOGUE
-        )
-
-    return test
-
-
-def tells_apart(mistakes):
-    """Every mistake of a table gets its own hint: none passes for another."""
-
-    @lists
-    def test():
-        for language in LANGUAGES:
+def right_answers_are_praised_in_both_languages(lesson):
+    for check, (answer, *_) in right_answers(lesson).items():
+        for language, right, words in zip(
+            ("en", "pt"), ("Right. ", "Certo. "), lesson.PRAISE[check], strict=True
+        ):
             use_language(language)
-            for check, table in mistakes.items():
-                for key, mistake in table.items():
-                    if check(mistake).message != CATALOGUE[key][language]:
-                        yield f"{key}: {check(mistake)}"
+            message = check(answer).message
+            if not message.startswith(right) or words not in message:
+                yield f"{check.__name__}: {words!r} is not in {message}"
 
-    return test
+
+def hints_say_the_same_in_portuguese(lesson):
+    use_language("pt")
+    for name, values, hint in hints(lesson):
+        words = translated(lesson, hint)
+        if words not in (message := say(name, **values)):
+            yield f"{words!r} is not in {message}"
+
+
+def every_hint_is_reached(lesson):
+    """Every phrase that the checks name is said of an answer in the tables."""
+    tree = ast.parse(inspect.getsource(lesson.checks))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    named = {text for text in texts if text in CATALOGUE}
+    for check, (answer, *_) in right_answers(lesson).items():
+        named -= {name for name, _ in said(check, answer)}
+    yield from sorted(named - {name for name, *_ in hints(lesson)})
+
+
+def no_two_hints_can_change_places(lesson):
+    """The words of the tests tell a hint from every other, in each language."""
+    for (a, _, hint), (b, _, other) in combinations(hints(lesson), 2):
+        for language in LANGUAGES:
+            one, two = hint, other
+            if language == "pt":
+                one, two = translated(lesson, hint), translated(lesson, other)
+            mine, theirs = CATALOGUE[a][language], CATALOGUE[b][language]
+            if mine != theirs and one in theirs and two in mine:
+                yield f"{one!r} and {two!r} hold both of {a} and of {b}"
+
+
+def translated(lesson, hint):
+    """Return the Portuguese words for those of a hint: the same for ``(item)``."""
+    return (COMMON | lesson.IN_PORTUGUESE).get(hint, hint)
+
+
+@functools.cache
+def hints(lesson):
+    """Return what is said of the wrong answers: key, values and words of each hint."""
+    rows = wrong_answers(lesson)
+    return [(*said(check, answer)[-1], hint) for check, answer, hint in rows]
+
+
+def said(check, answer):
+    """Return the phrases that a check says of an answer: keys and values."""
+    phrases = []
+
+    def note(name, **values):
+        phrases.append((name, values))
+        return ""
+
+    with patch.object(verdicts, "say", note):
+        check(answer)
+    return phrases
+
+
+COMMON = {  # words of the hints that all checks share
+    "values differ": "valores diferem",
+    "infinities or NaN": "infinitos ou NaN",
+    "axis did you sum": "que eixo você somou",
+    "that of the argument": "a mesma do argumento",
+    "No answer yet": "Ainda sem resposta",
+    "stopped with SystemExit: bye": "parou com SystemExit: bye",
+}
+
+
+# --- the package's own mistakes -------------------------------------------------------
+
+
+def no_mistake_passes_for_another(lesson):
+    """Every mistake of a table gets its own hint."""
+    for check, table in lesson.MISTAKES.items():
+        for name, mistake in table.items():
+            if said(check, mistake) != [(name, {})]:
+                yield f"{name}: {check(mistake)}"
+
+
+def every_table_of_mistakes_is_tried(lesson):
+    tried = [set(table) for table in lesson.MISTAKES.values()]
+    for name, table in vars(lesson.checks).items():
+        if name.endswith("_MISTAKES") and set(table) not in tried:
+            yield name
+
+
+FAULTS = (
+    right_answers_are_right,
+    wrong_answers_get_their_hint,
+    other_makes_are_right_too,
+    wrong_answers_in_place_are_wrong,
+    the_unusable_is_never_right,
+    no_answer_raises,
+    an_answer_that_hangs_can_be_interrupted,
+    no_answer_is_told_in_both_languages,
+    right_answers_are_praised_in_both_languages,
+    hints_say_the_same_in_portuguese,
+    every_hint_is_reached,
+    no_two_hints_can_change_places,
+    no_mistake_passes_for_another,
+    every_table_of_mistakes_is_tried,
+)

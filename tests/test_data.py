@@ -76,20 +76,20 @@ def write_fashion(folder):
 class FakeDownload:
     """Stands for torchvision's class while it downloads."""
 
-    def __init__(self, write):
-        self.write, self.calls = write, 0
+    def __init__(self, write, folder="MNIST"):
+        self.write, self.folder, self.calls = write, folder, 0
 
     def __call__(self, root, download):
         self.calls += 1
-        return self.write(os.path.join(root, "MNIST", "raw"))
+        return self.write(os.path.join(root, self.folder, "raw"))
 
 
 @pytest.fixture
 def download(monkeypatch):
-    def install(write):
-        fake = FakeDownload(write)
+    def install(write, folder="MNIST"):
+        fake = FakeDownload(write, folder)
         monkeypatch.setenv("VAE_TEACH_DOWNLOAD", "1")
-        monkeypatch.setattr("torchvision.datasets.MNIST", fake)
+        monkeypatch.setattr(f"torchvision.datasets.{folder}", fake)
         return fake
 
     return install
@@ -122,6 +122,18 @@ def test_the_test_images_are_those_of_the_published_numbers(name, digest):
     """Their bits are drawn once, from one seed: another draw is another test set."""
     bits = data.load(name, "test").pixels.byte().numpy()
     assert hashlib.sha256(np.packbits(bits)).hexdigest()[:16] == digest
+
+
+def test_the_training_images_of_strokes_are_those_of_the_published_numbers(monkeypatch):
+    """Drawing them takes seconds: their number and their seed determine them."""
+    asked = []
+    monkeypatch.setattr(data.strokes, "draw", lambda factors: factors.jitter[:, :1, 0])
+    few = data.strokes.sample_factors(3, seed=0)
+    monkeypatch.setattr(
+        data.strokes, "sample_factors", lambda n, seed: asked.append((n, seed)) or few
+    )
+    data.load("strokes", "train")
+    assert asked == [(60_000, 0)]
 
 
 @pytest.mark.mnist
@@ -322,7 +334,7 @@ def truncate(path):
 
 def alter(path):
     content = bytearray(path.read_bytes())
-    content[-100] ^= 1
+    content[-2] ^= 1
     path.write_bytes(content)
 
 
@@ -331,7 +343,7 @@ def lengthen(path):
 
 
 @pytest.mark.parametrize("damage", [truncate, alter, lengthen])
-@pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"])
+@pytest.mark.parametrize("file", data.FILE_BYTES)
 def test_damaged_files_are_reported_and_never_used(tiny, damage, file, capsys):
     damage(tiny / file)
     with pytest.raises(FileNotFoundError):
@@ -512,6 +524,30 @@ def test_neither_dataset_is_taken_for_the_other(tiny, cache):
     shutil.copytree(fashion, tiny)
     with pytest.raises(FileNotFoundError, match="of another dataset, 'fashion': t"):
         data.load("mnist")
+
+
+def test_fashion_is_fetched_as_itself(tiny, cache, download):
+    fake = download(lambda raw: write_fashion(data.Path(raw)), folder="FashionMNIST")
+    images = {split: data.load("fashion", split) for split in ("train", "test")}
+    assert fake.calls == 1
+    raw = cache / "FashionMNIST" / "raw"
+    assert {path.name for path in raw.iterdir()} == {*data.FILE_BYTES}
+    for split in images.values():
+        assert split.name == "fashion"
+        assert split.labels.tolist() == [0, 1, 2, 3, 9]
+    content = (raw / "t10k-images-idx3-ubyte").read_bytes()
+    grey = data.load("fashion", "test", binarize=None).pixels.mul(255).round()
+    assert grey.byte().numpy().tobytes() == content[16:]
+
+
+def test_the_checksums_of_fashion_are_those_of_its_files():
+    """Taken from the files that Zalando's archives unpack to."""
+    assert data.FASHION_MD5 == {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    }
 
 
 @pytest.mark.mnist

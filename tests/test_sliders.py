@@ -181,6 +181,20 @@ def test_a_slider_shows_as_many_decimals_as_it_moves_by(step, shown):
     assert sliders.slider("h", 0, 3, step=step).readout_format == shown
 
 
+def test_a_slider_starts_where_it_is_told_and_moves_by_its_step():
+    latents = latent_sliders(VAE(), extent=2.0).sliders
+    plain, own = (
+        sliders.slider("h", -1, 3),
+        sliders.slider("h", 1, 9, step=0.5, value=4),
+    )
+    for slider, expected in (
+        *((latent, (0.0, 0.1, -2.0, 2.0)) for latent in latents),
+        (plain, (0.0, 0.1, -1.0, 3.0)),
+        (own, (4.0, 0.5, 1.0, 9.0)),
+    ):
+        assert (slider.value, slider.step, slider.min, slider.max) == expected
+
+
 def test_a_choice_is_as_wide_as_its_longest_text():
     def width(options):
         return int(sliders.choice("source", options).layout.width.removesuffix("em"))

@@ -200,6 +200,22 @@ def test_the_switch_names_the_other_language_to_eyes_and_ears(
         said = json.loads(re.search(r'id="course-words">(.*?)</script>', text)[1])
         assert said["copy"] == {"pt": "Copiar", "en": "Copy"}[language]
         assert said["copied"] == {"pt": "Copiado", "en": "Copied"}[language]
+        assert said["copy-failed"] == "Use Ctrl+C"
+    search = (book / language / "search.html").read_text(encoding="utf-8")
+    assert '<p id="search-status" role="status"></p>' in search
+    said = json.loads(re.search(r'id="course-words">(.*?)</script>', search)[1])
+    assert [said[f"search-{kind}"] for kind in ("none", "one", "many")] == {
+        "pt": [
+            "Nada encontrado para “{query}”.",
+            "Um lugar fala de “{query}”.",
+            "{count} lugares falam de “{query}”.",
+        ],
+        "en": [
+            "Nothing found for “{query}”.",
+            "One place mentions “{query}”.",
+            "{count} places mention “{query}”.",
+        ],
+    }[language]
 
 
 def addresses(path):

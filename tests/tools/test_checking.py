@@ -1,5 +1,6 @@
 """Check: every guard of one notebook, and of the files, bites."""
 
+import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from small_lesson import (
     problems,
 )
 
-from tools import building, pages
+from tools import building, checking, pages
 from tools.checking import BAR
 
 SOURCE_BREAKS = {  # name: (language, old, new, the line that check must print)
@@ -328,3 +329,189 @@ def test_a_broken_course_is_named(case: str, course: Path) -> None:
     spoil(course)
     assert re.search(line, problems(course)), problems(course)
     assert command(course, "check") == 1
+
+
+# --- one break for each alternative of a pattern --------------------------------------
+
+FOLDERS = ["home", "root", "tmp", "Users", "work", "usr", "opt", "mnt", "var", "srv"]
+SECRETS = ["token", "api_key", "apikey", "password", "secret", "API_KEY"]
+PREFIXES = ["hf_", "ghp_", "github_pat_", "sk-"]
+HOSTS = [
+    "py" + "pi.org",
+    "py" + "thonhosted.org",
+    "registry.n" + "pmjs",
+    "deb.d" + "ebian",
+]
+LEAKING = {
+    "a local path": [
+        *(f"in /{folder}/ana" for folder in FOLDERS),
+        *(f"C:\\{folder}\\x" for folder in ("Users", "Windows", "Program", "Temp")),
+        "lib/site-" + "packages/torch",
+    ],
+    "a secret": [
+        *(f"{name}{by}abc-123" for name in SECRETS for by in ("=", "='", '="')),
+        *(prefix + 16 * "x" for prefix in PREFIXES),
+        *(f"BEGIN {kind}PRIVATE KEY" for kind in ("", "RSA ", "OPENSSH ")),
+    ],
+    "a registry": [f"https://{host}/x" for host in HOSTS],
+    "a memory address": ["<object at 0x7f3a5c>", "0x7F3A5C0123456789"],
+    "a time": ["2026-11-01T10:00", "2026-11-01T10:00:00Z"],
+}
+HARMLESS = [
+    *("and/or/home/x", "~/home/x", "https://a.b/tmp/x", "../work/x", "a /homely/ b"),
+    *("token=abc", "a token, six words", "sk-short", "hf_" + 15 * "x"),
+    *("0x12", "2026-11-01", "at 10:00", "C:\\notes"),
+]
+
+
+@pytest.fixture(scope="module")
+def page(executed: Path) -> pages.Page:
+    return pages.read_page(executed / "pt" / f"{NAME}.py")
+
+
+def first_output(page: pages.Page, text: str, kind: str = "text/plain") -> None:
+    data = nbformat.v4.new_output("display_data", {kind: text})
+    page.built.cells[2].outputs.insert(0, data)
+
+
+def in_widget(page: pages.Page, text: str) -> None:
+    shown = next(iter(pages.shown_models(page.built)))
+    pages.models(page.built)[shown]["state"]["description"] = text
+
+
+def in_output_widget(page: pages.Page, text: str) -> None:
+    stream = {"output_type": "stream", "name": "stdout", "text": text}
+    (outputs,) = [
+        model["state"]["outputs"]
+        for model in pages.models(page.built).values()
+        if "outputs" in model["state"]
+    ]
+    outputs.append(stream)
+
+
+PLACES: dict[str, Callable[[pages.Page, str], object]] = {
+    "plain text": first_output,
+    "HTML": lambda page, text: first_output(page, f"<p>{text}</p>", "text/html"),
+    "SVG": lambda page, text: first_output(page, f"<svg>{text}", "image/svg+xml"),
+    "markdown": lambda page, text: first_output(page, text, "text/markdown"),
+    "LaTeX": lambda page, text: first_output(page, text, "text/latex"),
+    "a stream": lambda page, text: output(2, text)(page.built),
+    "a traceback": lambda page, text: page.built.cells[2].outputs.append(
+        nbformat.v4.new_output("error", ename="E", evalue="e", traceback=["", text])
+    ),
+    "a widget": in_widget,
+    "an Output widget": in_output_widget,
+    "a cell's metadata": lambda page, text: page.built.cells[2].metadata.update(x=text),
+    "the notebook's metadata": lambda page, text: page.built.metadata.update(x=[text]),
+}
+
+
+def leaks(page: pages.Page, place: str, text: str) -> list[pages.Problem]:
+    spoilt = copy.deepcopy(page)
+    PLACES[place](spoilt, text)
+    return [*checking.check_leaks(spoilt)]
+
+
+@pytest.mark.parametrize("kind", LEAKING)
+def test_every_alternative_of_a_leak_is_seen(kind: str, page: pages.Page) -> None:
+    unseen = [
+        text
+        for text in LEAKING[kind]
+        if not any(
+            what.startswith(f"{kind} would be published")
+            for _, what in leaks(page, "plain text", text)
+        )
+    ]
+    assert not unseen
+
+
+def test_what_only_looks_like_a_leak_is_none(page: pages.Page) -> None:
+    assert not [text for text in HARMLESS if leaks(page, "plain text", text)]
+
+
+@pytest.mark.parametrize("kind", LEAKING)
+def test_a_leak_is_seen_wherever_it_stands(kind: str, page: pages.Page) -> None:
+    text = f"x {LEAKING[kind][0]}"
+    assert not [place for place in PLACES if not leaks(page, place, text)]
+
+
+def test_a_leak_in_a_source_is_seen_and_a_time_there_is_none(page: pages.Page) -> None:
+    for kind, texts in LEAKING.items():
+        spoilt = copy.deepcopy(page)
+        spoilt.built.cells[1]["source"] = f"# {texts[0]}"
+        found = [*checking.check_leaks(spoilt)]
+        assert bool(found) == (kind not in ("a memory address", "a time")), kind
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["50%|##", "  0%|  | 0/3", "1.00it/s", "?it/s", "2.5s/it", "[00:01<?, ?s/it]"],
+)
+def test_every_form_of_a_progress_bar_is_seen(text: str, page: pages.Page) -> None:
+    for place in ("plain text", "a stream", "an Output widget"):
+        spoilt = copy.deepcopy(page)
+        PLACES[place](spoilt, text)
+        assert [w for _, w in checking.check_outputs(spoilt) if "progress bar" in w]
+
+
+SHOWING = "print HTML Markdown text annotate title suptitle set_title xlabel set_xlabel"
+SHOWING += " ylabel set_ylabel label alt description"
+
+
+@pytest.mark.parametrize("name", SHOWING.split())
+def test_a_word_is_seen_wherever_it_is_shown(name: str) -> None:
+    for source in (f'{name}("Loss")', f'ax.{name}("Loss")', f'f({name}="Loss")'):
+        assert [*checking.words_in_strings(source)] == ["Loss"], source
+    assert not [*checking.words_in_strings(f'{name}("ELBO")')], "one of both languages"
+    assert not [*checking.words_in_strings('f(loc="Loss"); {"Loss": 1}; g("Loss")')]
+
+
+@pytest.mark.parametrize(
+    ("module", "most"), [("none", 500_000), ("anywidget", 1_500_000)]
+)
+def test_the_size_is_limited_to_the_byte(module, most, page, tmp_path: Path) -> None:
+    built = copy.deepcopy(page.built)
+    for model in pages.models(built).values():
+        model["model_module"] = module
+    there = pages.Page(tmp_path / f"{NAME}.py", page.source, built)
+    for size, problems_of_size in ((most, 0), (most + 1, 1)):
+        (tmp_path / f"{NAME}.ipynb").write_bytes(size * b" ")
+        found = [what for _, what in checking.check_size(there) if "bytes" in what]
+        assert len(found) == problems_of_size, size
+
+
+@pytest.mark.parametrize(
+    ("image", "described"),
+    [
+        ('<img src="a" alt="A line">', True),
+        ('<img alt="A line" src="a">', True),
+        ('<img src="a" alt="">', False),
+        ('<img src="a">', False),
+        ("![A line](a)", True),
+        ("![ ](a)", False),
+    ],
+)
+def test_images_of_every_form_are_described(image, described, page) -> None:
+    spoilt = copy.deepcopy(page)
+    spoilt.source.cells[0]["source"] = f"{image}\n\nand {image}"
+    assert (not [*checking.check_source(spoilt)]) == described
+
+
+def test_the_glossary_rules_out_every_form_of_a_rendering(tmp_path: Path) -> None:
+    file = tmp_path / "glossary.csv"
+    row = "codificador,encoder,encoder; loss function; score (noun); x (for a y); *\n"
+    file.write_text(f"pt,en,not in Portuguese\n{row}")
+
+    def ruled_out(text: str) -> bool:
+        return any(pattern.search(text) for pattern, _ in checking.forbidden(file))
+
+    for text in (
+        "encoder",
+        "Encoders",
+        "loss  function",
+        "loss\nfunctions",
+        "um score",
+    ):
+        assert ruled_out(text), text
+    for text in ("decoder", "encoderx", "loss", "x", "function loss"):
+        assert not ruled_out(text), text

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from listing import lists
 from small_lesson import NAME, change_built, command, edit, problems
+
+from tools import translating
 
 PAIR_BREAKS = {  # name: (language, old, new, the line that check must print)
     "a cell missing": (
@@ -33,6 +36,7 @@ PAIR_BREAKS = {  # name: (language, old, new, the line that check must print)
     "heading": ("en", "# # ", "# ## ", r"\[title\] heading levels differ"),
     "link": ("pt", "01_next", "02_next", r"\[title\] links differ .*02_next"),
     "image": ("pt", "line.png", "point.png", r"\[title\] images differ"),
+    "number": ("pt", "não.", "não 7.", r"\[title\] numbers differ .*7"),
     "citation": ("pt", "2013", "2014", r"\[title\] citations differ .*2014"),
     "not accepted pt": (
         "pt",
@@ -131,3 +135,106 @@ def test_accept_names_what_it_does_not_know(course: Path, capsys) -> None:
 def test_line_breaks_are_no_change(course: Path) -> None:
     edit(course, "pt", "amostra; a célula", "amostra;\n# a célula")
     assert "changed since" not in problems(course)
+
+
+# --- one break for each mark ----------------------------------------------------------
+
+SIGNS = [
+    "-",
+    "+",
+    "=",
+    "<",
+    ">",
+    "/",
+    "^",
+    "_",
+    "'",
+    "!",
+    "|",
+    ",",
+    "(",
+    "\\ne",
+    "\\mid",
+]
+DIFFERENT = {  # texts whose marks of this kind differ
+    "formulas": [
+        *((f"$a {sign} b$", "$a b$") for sign in SIGNS),
+        ("$e^{-x}$", "$e^{x}$"),
+        ("$$a - b$$", "$$b - a$$"),
+        ("$a$", "$$a$$ $b$"),
+        ("$A$", "$a$"),
+        ("\\begin{align}a&=1\\end{align}", "\\begin{align}a&=2\\end{align}"),
+        ("$a$ $b$", "$b$ $a$"),
+        ("$0{,}5$", "$0{,}6$"),
+        ("$x$", "x"),
+    ],
+    "heading levels": [("# A", "## A"), ("# A\n\n## B", "## B\n\n# A")],
+    "links": [
+        ("[a](b)", "[a](c)"),
+        ("[a](02_x.ipynb)", "[a](03_x.ipynb)"),
+        ("[a](02_x.ipynb#b)", "[a](02_x.ipynb)"),
+        ("[a](https://x.y/#b)", "[a](https://x.y/#c)"),
+        ("<https://x.y>", "<https://x.z>"),
+        ('<a href="b">', '<a href="c">'),
+        ("[a](b)", "[a](b) [a](b)"),
+        ("[a](b)", "a"),
+    ],
+    "images": [
+        ("![a](b.png)", "![a](c.png)"),
+        ('<img src="b">', '<img src="c">'),
+        ("![a](b.png)", "[a](b.png)"),
+    ],
+    "citations": [
+        ("(1998)", "(1999)"),
+        ("2013", "2014"),
+        ("{cite}`a`", "{cite}`b`"),
+        ("{cite:p}`a`", "{cite:p}`b`"),
+        ("2013, 2014", "2013"),
+    ],
+    "numbers": [
+        ("60,000", "6,000"),
+        ("95 %", "90 %"),
+        ("0.5", "0.05"),
+        ("1 e 2", "1"),
+        ("1.5", "15"),
+        ("2", "dois"),
+    ],
+}
+ALIKE = {  # texts whose marks of this kind are the same
+    "formulas": [
+        ("$a b$", "$ab$"),
+        ("$a_\\text{treino}$", "$a_\\text{train}$"),
+        ("$a_\\textrm{e}$", "$a_\\textrm{and}$"),
+        ("$0{,}5$", "$0.5$"),
+    ],
+    "links": [
+        ("[a](../pt/02_x.ipynb#um-título)", "[b](../en/02_x.ipynb#a-title)"),
+        ("[a](b) [c](d)", "[c](d) [a](b)"),
+    ],
+    "images": [("![uma reta](b.png)", "![a line](b.png)")],
+    "citations": [
+        ("em 1899", "em 1898"),
+        ("2013,5", "2014,5"),
+        ("12013", "12014"),
+        ("2,013", "2,014"),
+        ("20134", "20135"),
+        ("`2013`", "`2014`"),
+    ],
+    "numbers": [("0,5 e 60.000", "60,000 and 0.5"), ("`1`", "`2`")],
+}
+
+
+@lists
+def test_every_mark_of_a_text_counts():
+    for kind, rows in DIFFERENT.items():
+        for one, other in rows:
+            if translating.marks(one)[kind] == translating.marks(other)[kind]:
+                yield f"{kind}: {one!r} and {other!r} are taken for the same"
+
+
+@lists
+def test_what_a_translation_may_change_does_not_count():
+    for kind, rows in ALIKE.items():
+        for one, other in rows:
+            if translating.marks(one)[kind] != translating.marks(other)[kind]:
+                yield f"{kind}: {one!r} and {other!r} are told apart"

@@ -366,13 +366,32 @@ def test_a_model_of_another_kind_resumes_too(path, become):
             run(path)
 
 
+def named(name):
+    return dataclasses.replace(make_images(), name=name)
+
+
+def fewer(count):
+    every = make_images()
+    return dataclasses.replace(
+        every, pixels=every.pixels[:count], labels=every.labels[:count]
+    )
+
+
 @pytest.mark.parametrize(
-    ("option", "value"), [("batch_size", 60), ("learning_rate", 1e-2)]
+    ("option", "value", "told"),
+    [
+        ("batch_size", 60, "batch_size is 60 now but was 50"),
+        ("learning_rate", 1e-2, "learning_rate is 0.01 now but was 0.001"),
+        ("precision", "medium", "precision is 'medium' now but was 'highest'"),
+        ("kl_weight", 0.5, "kl_weight is 0.5 now but was None"),
+        ("images", named("hum"), "images is 'hum' now but was 'noise'"),
+        ("images", fewer(299), "count is 299 now but was 300"),
+    ],
 )
-def test_other_settings_are_named(path, option, value):
-    run(path)
-    with pytest.raises(ValueError, match=f"{option} is {value} now but was"):
-        run(path, **{option: value})
+def test_other_settings_are_named(path, option, value, told):
+    run(path, epochs=1, precision="highest")
+    with pytest.raises(ValueError, match=told):
+        run(path, **{"precision": "highest"} | {option: value})
 
 
 def test_a_full_disk_leaves_the_earlier_file(path, monkeypatch):

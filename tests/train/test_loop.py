@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from vae_teach.data import Images, draw_bits
 from vae_teach.densities import log_bernoulli
 from vae_teach.nets import VAE
 from vae_teach.train import cache as cache_module
+from vae_teach.words import use_language
 
 
 @pytest.fixture(scope="module")
@@ -383,6 +385,23 @@ def test_code_that_trains_names_the_file(images, cache, monkeypatch, module, cou
 
     monkeypatch.setattr(Path, "read_bytes", edited)
     assert (file_of(images, monkeypatch) != before) == counts
+
+
+def test_the_table_has_each_number_under_its_head():
+    row = {"epoch": 3, "elbo": -1.25, "reconstruction": -1.0, "kl": 0.25}
+    row |= {"test_elbo": -1.5, "seconds": 2.0, "images_per_second": 50.0}
+    heads = {
+        "en": ["epoch", "ELBO", "reconstr.", "KL", "test ELBO", "seconds"],
+        "pt": ["época", "ELBO", "reconstrução", "KL", "ELBO de teste", "segundos"],
+    }
+    for language, expected in heads.items():
+        use_language(language)
+        head, numbers = str(train.History([row])).splitlines()
+        assert re.split(r"\s{2,}", head.strip()) == expected
+        numbers = numbers.replace(",", ".").replace("−", "-").split()
+        assert list(map(float, numbers)) == [3, -1.25, -1, 0.25, -1.5, 2]
+        short, _ = str(train.History([{"epoch": 1, "kl": 2.0}])).splitlines()
+        assert short.split() == [expected[0], "KL"]
 
 
 def test_trained_measures_on_test_images(images, cache):

@@ -128,9 +128,9 @@ def active_count(answer: Answer) -> Verdict:
     stream = torch.Generator().manual_seed(1)
     cases = []
     for spreads, offsets in (
-        # alive, alive, asleep with a spread above 0.01, dead with an offset, dead
-        ((1.0, 0.3, 0.05, 0.001, 0.001), (0.0, 0.0, 0.0, 0.7, 0.0)),
-        ((0.8, 0.05, 0.05, 0.5, 0.02, 0.9), (0.4, 0.0, -0.6, 0.0, 0.5, 0.0)),
+        # alive, just alive, not quite alive, two dead with an offset
+        ((1.0, 0.11, 0.09, 0.001, 0.001), (0.2, 0.0, 0.0, 0.7, -0.5)),
+        ((0.8, 0.09, 0.3, 0.5, 0.02, 0.9), (0.4, 0.0, -0.6, 0.0, 0.5, 0.0)),
     ):
         noise = torch.randn(400, len(spreads), generator=stream).double()
         noise = (noise - noise.mean(0)) / noise.std(0)
