@@ -31,7 +31,7 @@ FOREIGN |= {("training-stored-fit-high", "pt")}  # two names, "fit, TF32"
 NOT_IN_CODE = {"command-several", "training-stored-fit-2048"}  # a port; a benchmark
 NOT_IN_CODE |= {"latents-alt-shell"}  # where two curves have their peaks
 BARE = {"gradients-ratio"}  # its {a} is an interval, that of another phrase a number
-ONE_SIDED = {"licence", "latents-attribute"}  # a version; and "90%" to be said in both
+ONE_SIDED = {"licence"}  # a version
 
 
 # --- the module ---------------------------------------------------------------------

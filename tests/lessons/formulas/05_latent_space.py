@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import torch
 from meanings import definitions, joint, law, tensor
-from scipy import stats
+from scipy import special, stats
 from torch.distributions import Normal
 
 from vae_teach import densities
@@ -85,7 +85,10 @@ def meanings(at):
             "t = p / q": "one of two cases",
             "t = q / p": "one of two cases",
         },
-        "distance-noticed": {r"\log (p / q)": np.log(p) - np.log(aggregate)},
+        "distance-noticed": {
+            "0.40": special.kl_div(1 / 4, 1),
+            "0.64": special.kl_div(1, 1 / 4),
+        },
         "split-text": {r"z \sim": q},
         "holes-text": {"q / p": np.exp(np.log(aggregate) - np.log(p))},
         "walks-text": path
@@ -102,6 +105,7 @@ def meanings(at):
             r"\mathcal{N}(0, I/2)": (0, np.square([0.5, 0.5]).sum()),  # of an average
             r"\sqrt{2}": 1 / np.linalg.norm([0.5, 0.5]),
         },
+        "shell-measured-text": {r"1/\sqrt{2}": np.linalg.norm([0.5, 0.5])},
         "exercise-walk-text": dict.fromkeys(("t = 0", "t = 1"), "an end of the walk"),
         "solution-walk-text": {
             "t": t,
