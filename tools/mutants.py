@@ -8,6 +8,7 @@ copy of the working tree, so nothing here changes. A row that stays green surviv
 import argparse
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def run_tests(root: Path, tests: str) -> tuple[int, str]:
     env.setdefault("VAE_TEACH_DATA", str(ROOT.parent / "shared" / "data"))
     env["OMP_NUM_THREADS"] = "1"
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "--tb=line"]
-    command += ["-p", "no:cacheprovider", *tests.split()]
+    command += ["-p", "no:cacheprovider", *shlex.split(tests)]
     try:
         done = subprocess.run(
             command, cwd=root, env=env, capture_output=True, text=True, timeout=LIMIT
