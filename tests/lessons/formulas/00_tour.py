@@ -102,7 +102,7 @@ def meanings(at):
             r"\frac{1}{2} \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)": (
                 kl_divergence(q, Normal(0.0, 1.0)).sum()
             ),
-            r"\log q - \log p": "the next one",
+            r"\log q - \log p": "p is another one above; see the next",
             r"\frac{1}{2}[z^2 - (z - \mu)^2 / \sigma^2 - \log \sigma^2]": (
                 stats.norm.logpdf(LINE, mu, sigma) - stats.norm.logpdf(LINE)
             ),
