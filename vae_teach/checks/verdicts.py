@@ -6,9 +6,12 @@ never shows the answer, and whatever the learner's code does becomes a verdict: 
 KeyboardInterrupt passes.
 """
 
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,7 @@ from vae_teach.words import say
 
 Answer = Callable[..., Any]
 Case = tuple[Any, ...]
+SECONDS = 60.0  # for one call of an answer; those of the course take well below one
 TOLERANCE = 1e-4  # relative; the smallest mistake in the tables changes values by 1e-2
 
 
@@ -67,16 +71,46 @@ def fresh(value: Any) -> Any:
 def call(answer: Answer, *arguments: Any) -> Any:
     """Return what a learner's function returns for fresh copies of its arguments.
 
-    A function that stops or returns nothing gives a Verdict instead.
+    A function that stops, does not end or returns nothing gives a Verdict instead.
     """
     try:
-        value = answer(*map(fresh, arguments))
+        with _time_limit():
+            value = answer(*map(fresh, arguments))
+    except _TooLongError:
+        return wrong("check-endless", seconds=SECONDS)
     except (Exception, SystemExit) as error:
         lines = traceback.format_exception_only(error)
         return wrong("check-raised", error="".join(lines).strip())
     if value is None or value is ...:
         return wrong("check-empty")
     return _not_a_tensor(value) if isinstance(value, Verdict) else value
+
+
+class _TooLongError(BaseException):  # no `except Exception` of an answer catches it
+    pass
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    """Raise _TooLongError in what runs inside after SECONDS, where there are timers.
+
+    Timers are Unix's, and reach the main thread alone, where a notebook's cells run.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not (hasattr(signal, "setitimer") and in_main_thread):
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise _TooLongError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    rest, _ = signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, rest)  # somebody else's timer goes on
+        signal.signal(signal.SIGALRM, before)
 
 
 def as_tensor(value: Any, *, number: bool = False) -> Tensor:
