@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### The table
 #
-# Images per second; as a multiple of the usual loop; as a share of the limit in float32, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the standard error of the paired differences. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Expect the large jumps where images stop being handled one by one, and at fused Adam. A loader with a worker may tie with data on the device, because it works beside the training. Which rung does not pass? In the picture, the grey band on the right is the half nat of the rule; beyond it the axis is logarithmic.
+# Images per second; as a multiple of the usual loop; as a share of the limit in float32, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the standard error of the paired differences. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Expect the large jumps where images stop being handled one by one, and at fused Adam. A loader with a worker may tie with data on the device, because it works beside the training. Which rung does not pass? In the right panel of the picture, the grey band is that of the rule, from −0.5 to 0.5 nats; beyond it the axis is logarithmic.
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -775,7 +775,7 @@ for name, answer in found.items():
     print(say("training-guard", name=say(f"training-short-{name}"), verdict=verdict))
 
 # %% [markdown] key="guard-limits"
-# A surprise: the loop without `.item()` asks as well. It is Adam. If it is *not* fused, it reads its counter of steps in Python; *on a GPU* that counter lies in the host's memory, and nobody waits. And **no guard sees everything.** On a CPU, fused Adam reads its counters too, in C++, where `HostReads` does not reach. The profiler does:
+# A surprise: the loop without `.item()` asks as well. It is Adam. If it is *not* fused, it reads its counters of steps, one for each tensor, in Python; *on a GPU* they lie in the host's memory, and nobody waits. And **no guard sees everything.** On a CPU, fused Adam reads its counters too, in C++, where `HostReads` does not reach. The profiler does:
 
 # %% key="guard-checked" jupyter={"source_hidden": true} tags=["hide-input"]
 reads = {kind: seen.count("aten::item") for kind, seen in
@@ -786,7 +786,7 @@ print(say("training-adam-asks", **reads))
 # %% [markdown] key="stored"
 # ## 9. The same table, measured at leisure
 #
-# A few turns are enough to see the ladder, not to quote it. The course's benchmark climbs nearly the same rungs with all 60,000 images, for several epochs and seeds. Speeds are medians; times and shares are medians of the ratios within each turn. The limit there is that of the faster library. The usual loop draws noise of its own: its pairs share only the first weights. With errors of that size the table does not decide the rule of half a nat: it is quoted for its speeds. Section 5 decides, by pairs that share their noise.
+# A few turns are enough to see the ladder, not to quote it. The course's benchmark climbs nearly the same rungs with all 60,000 images, for several epochs and seeds. Speeds are medians; times and shares are medians of the ratios within each turn. The limit there is that of the faster library. The table dates from when `fit` still chose the library itself, by the rung of oneDNN, and is to be measured again. The usual loop draws noise of its own: its pairs share only the first weights. With errors of that size the table does not decide the rule of half a nat: it is quoted for its speeds. Section 5 decides, by pairs that share their noise.
 
 # %% key="stored-table" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_stored(kind):

@@ -103,7 +103,7 @@ figure
 # %% [markdown] key="quadrature"
 # ### Como calcular a integral
 #
-# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ é sobre uma única reta. Dividimos a reta em intervalos estreitos e somamos as áreas: é a *quadratura*. Se a função integrada é suave e se anula nas duas pontas, a soma converge muito depressa: com dez intervalos na largura do pico dela, o erro já é menor que o de arredondamento. E nada no nosso mundo é mais estreito que dez intervalos de 0,01. Guardamos os termos como logaritmos e os somamos com `logsumexp`, para que nenhum seja arredondado para zero. Para conferir, a célula soma $p(x)$ sobre o plano inteiro e exige que o resultado seja 1, com erro menor que $10^{-4}$.
+# A integral $p(x) = \int p(x \mid z)\, p(z)\, dz$ é sobre uma única reta. Dividimos a reta em intervalos estreitos e somamos as áreas: é a *quadratura*. Se a função integrada é suave e se anula nas duas pontas, a soma converge muito depressa: com dez intervalos na largura do pico da função, o erro já é menor que o de arredondamento. E nada no nosso mundo é mais estreito que dez intervalos de 0,01. Guardamos os termos como logaritmos e os somamos com `logsumexp`, para que nenhum seja arredondado para zero. Para conferir, a célula soma $p(x)$ sobre o plano inteiro e exige que o resultado seja 1, com erro menor que $10^{-4}$.
 
 # %% key="quadrature-by-hand" tags=["nbval-check-output"]
 z = torch.linspace(-12, 12, 2401, dtype=torch.float64)  # (Z,)
@@ -496,11 +496,11 @@ assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 # %% [markdown] key="two-modes"
 # ## 7. Uma posteriori que nenhuma gaussiana imita
 #
-# Em cada pico alto, o $q$ fica sobre *uma* das corcovas de B e ignora a outra. Por que não compensa cobrir as duas? Aqui, $p$ abrevia a posteriori, $p(z \mid x)$. A divergência $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Se $q$ põe massa onde a posteriori quase não tem nenhuma, o preço é enorme. Se a posteriori tem massa onde $q$ não tem, isso nem entra na média. Com um vale fundo como o de B, o melhor $q$ se concentra numa corcova só: ele *busca uma moda*. Isso vale para o melhor $q$, e não para o de todo pico: o do pico do meio cobre as duas corcovas.
+# Em cada pico alto, o $q$ fica sobre *uma* das corcovas de B e ignora a outra. Por que não compensa cobrir as duas? Aqui, $p$ abrevia a posteriori, $p(z \mid x)$. A divergência $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Se $q$ põe massa onde a posteriori quase não tem nenhuma, o preço é enorme. Se a posteriori tem massa onde $q$ não tem, isso nem entra na média. Com um vale fundo como o de B, o melhor $q$ se concentra numa corcova só: ele *busca uma moda*. Isso vale para o melhor $q$, mas nem todo pico é assim: no pico do meio, $q$ cobre as duas corcovas.
 #
 # Dá para prever o preço de ignorar metade da massa. Na corcova em que está, $q$ é mais ou menos o dobro da posteriori, o que custa $\log 2 = 0{,}693$ nat. O resto dos 0,70 se deve à forma da corcova, que não é exatamente gaussiana.
 #
-# Se invertemos a divergência, a exigência também se inverte. Agora, $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média em relação à posteriori: onde *ela* tem massa, $q$ precisa ter alguma. Segundo esse critério, o melhor $q$ *cobre a massa*: anulando as derivadas de $\mathbb{E}_p[\log q]$, vemos que ele tem a média e a variância da posteriori. A próxima célula sobe até ele e compara as duas soluções. Na figura, a curva pontilhada é a outra solução que busca uma moda.
+# Se invertemos a divergência, a exigência também se inverte. Agora, $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média em relação à posteriori: onde *ela* tem massa, $q$ precisa ter alguma. Segundo esse critério, o melhor $q$ *cobre a massa*: anulando as derivadas de $\mathbb{E}_p[\log q]$, vemos que ele tem a média e a variância da posteriori. A próxima célula sobe até ele e compara as duas soluções. Na figura, a curva pontilhada é a solução espelhada, que busca a outra moda.
 
 # %% key="two-modes-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 posterior = log_posterior(x).exp()  # (Z,)
@@ -644,7 +644,7 @@ figure
 #
 # ### O conjunto de dados inteiro
 #
-# Agora tiramos a média sobre os dados. Os dados e $q$ formam uma distribuição conjunta, $p_{\mathrm{data}}(x)\, q(z \mid x)$, e o modelo forma outra, $p(z)\, p(x \mid z)$. A menos de uma constante (a entropia dos dados com o sinal trocado, que ninguém pode mudar), **o ELBO médio é o oposto da divergência da primeira em relação à segunda**:
+# Agora tiramos a média sobre os dados. Os dados e $q$ formam uma distribuição conjunta, $p_{\mathrm{data}}(x)\, q(z \mid x)$, e o modelo forma outra, $p(z)\, p(x \mid z)$. A menos de uma constante (a entropia dos dados, que ninguém pode mudar, com o sinal trocado), **o ELBO médio é o oposto da divergência da primeira em relação à segunda**:
 #
 # $$\mathbb{E}_{p_{\mathrm{data}}}\, \mathbb{E}_q\!\left[\log \frac{p(x, z)}{q(z \mid x)}\right] = \mathbb{E}_{p_{\mathrm{data}}}[\log p_{\mathrm{data}}(x)] - \mathrm{KL}(p_{\mathrm{data}}(x)\, q(z \mid x) \,\|\, p(z)\, p(x \mid z)).$$
 #
@@ -735,7 +735,7 @@ figure
 # %% [markdown] key="digit-cost"
 # ### Quantas amostras um dígito exige?
 #
-# A fórmula da seção 2 continua valendo, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras bastam para estimar $\log p(x)$ com erro de cerca de 0,1 nat, sejam elas da priori ou de uma mistura (metade da priori, metade do $q$ do codificador). Por que metade da priori, de novo? Por causa das caudas. A rede é linear por partes; por isso, longe do centro, os logits não crescem mais depressa que $|z|$, e a posteriori não cai mais depressa que $e^{-|z|^2/2 - b|z|}$, para alguma constante $b$. Se usássemos só $q$, a variância conteria a integral de $p(z \mid x)^2 / q(z)$, um quociente cujo expoente é $-|z|^2 + |z|^2 / (2 \sigma^2)$ mais termos menores. Essa integral é infinita se $\sigma^2 < \frac{1}{2}$ em alguma coordenada, o que acontece em quase todos os $q$ deste codificador.
+# A fórmula da seção 2 continua valendo, com o plano no lugar da reta. Para as primeiras 500 imagens, a próxima célula calcula quantas amostras bastam para estimar $\log p(x)$ com erro de cerca de 0,1 nat, primeiro quando elas vêm da priori e depois quando vêm de uma mistura (metade da priori, metade do $q$ do codificador). Por que metade da priori, de novo? Por causa das caudas. A rede é linear por partes; por isso, longe do centro, os logits não crescem mais depressa que $|z|$, e a posteriori não cai mais depressa que $e^{-|z|^2/2 - b|z|}$, para alguma constante $b$. Se usássemos só $q$, a variância conteria a integral de $p(z \mid x)^2 / q(z)$, um quociente cujo expoente é $-|z|^2 + |z|^2 / (2 \sigma^2)$ mais termos menores. Essa integral é infinita se $\sigma^2 < \frac{1}{2}$ em alguma coordenada, o que acontece em quase todos os $q$ deste codificador.
 
 # %% key="digit-needs" jupyter={"source_hidden": true} tags=["hide-input"]
 def draws_needed(x):  # (B, 784) em (3, B): priori, mistura, o que falta a q
@@ -773,7 +773,7 @@ assert many[0].median() > 3 * many[1].median() > 300
 assert missed > 0.1  # 5% se q fosse exato
 
 # %% [markdown] key="digit-balance"
-# Para a maioria das imagens, a mistura precisa de muito menos amostras que a priori, mas ainda precisa de muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha impressa diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Fora dela, quase todas as amostras da mistura vêm da metade da priori, e são poucas. E, em cerca de uma de cada cinco imagens, $q$ cobre tão mal a posteriori que metade das amostras se perde. Nesses casos, a mistura chega a exigir o dobro das amostras da priori.
+# Para a maioria das imagens, a mistura precisa de muito menos amostras que a priori, mas ainda precisa de muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha impressa diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Fora dela, quase todas as amostras da mistura vêm da metade que cabe à priori, e essas são poucas. E, em cerca de uma de cada cinco imagens, $q$ cobre tão mal a posteriori que metade das amostras se perde. Nesses casos, a mistura chega a exigir o dobro das amostras da priori.
 #
 # Agora, vejamos um único dígito, escolhido por uma regra, e não a olho. Entre os 500, ele é o que fica mais perto da mediana, ao mesmo tempo, na lacuna, no número de amostras necessárias e em $\log p(x)$. De novo, o balanço fecha por pura álgebra, já que a grade é a mesma; por isso, a célula recolhida confere $\log p(x)$ por outro caminho, com 200.000 amostras da mistura.
 

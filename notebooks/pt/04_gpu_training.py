@@ -354,7 +354,7 @@ if device.type in ("cpu", "cuda"):
     print(say("training-scaler", scale=scale, skipped=round(np.log2(65_536 / scale))))
 
 # %% [markdown] key="compile-and-graphs"
-# Os primeiros passos de um treinamento em float16 só servem para achar a escala. Quando puder escolher, prefira bfloat16 a float16. (Num processador sem unidades para eles, os dois podem ser mais lentos que float32; no caso do bfloat16, a tabela mostra o que acontece no seu.)
+# Os primeiros passos de um treinamento em float16 só servem para achar a escala. Quando puder escolher, prefira bfloat16 a float16. (Num processador sem unidades para eles, os dois podem ser mais lentos que float32; no caso do bfloat16, a tabela da seção 5 mostra o que acontece no seu.)
 #
 # ### `torch.compile` e grafos CUDA
 #
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### A tabela
 #
-# As três primeiras colunas de números trazem as imagens por segundo, esse número dividido pelo do laço usual e a fração do limite em float32 (a última linha) a que ele corresponde. Depois vêm o ELBO de teste e a diferença dele para o do laço usual; o ± indica o dobro do erro padrão das diferenças pareadas. As suas velocidades serão diferentes das guardadas aqui. Numa máquina ocupada, o `fit` ganha também por acompanhar os núcleos livres (seção 13). Os grandes saltos devem aparecer onde as imagens deixam de ser tratadas uma a uma e no Adam fundido. Um carregador com processo auxiliar pode empatar com os dados no dispositivo, porque trabalha em paralelo com o treinamento. Qual degrau não passa? Na figura, a faixa cinza à direita é o meio nat da regra; fora dela, o eixo é logarítmico.
+# As três primeiras colunas de números trazem quantas imagens se processam por segundo, quantas vezes isso é a velocidade do laço usual e que fração é do limite em float32 (o da última linha). Depois vêm o ELBO de teste e a diferença dele para o do laço usual; o ± indica o dobro do erro padrão das diferenças pareadas. As suas velocidades serão diferentes das guardadas aqui. Numa máquina ocupada, o `fit` ganha também por acompanhar os núcleos livres (seção 13). Os grandes saltos devem aparecer onde as imagens deixam de ser tratadas uma a uma e no Adam fundido. Um carregador com processo auxiliar pode empatar com os dados no dispositivo, porque trabalha em paralelo com o treinamento. Qual degrau não passa? No painel direito da figura, a faixa cinza é a da regra, de −0,5 a 0,5 nat; fora dela, o eixo é logarítmico.
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -576,7 +576,7 @@ draw_ladder([*names])
 #
 # Com 512 imagens por passo, os produtos ficam maiores, e esse parece o degrau mais fácil de todos. **Pela nossa regra, porém, não é degrau nenhum**: perdem-se dezenas de nats. Uma época tem um quarto dos passos, e o modelo aprende menos.
 #
-# A comparação é justa? Nada garante que a taxa de aprendizado usada até aqui, $10^{-3}$, sirva para os dois tamanhos de lote. Com o quádruplo de imagens, o ruído do gradiente médio cai à metade, o que sugere dobrar a taxa; há quem a multiplique por quatro. Por isso, experimentamos várias taxas com lotes de 32, 128 e 512 imagens e as mesmas três sementes, e avaliamos cada tamanho **na sua melhor taxa**. (Escolher e avaliar a taxa com as mesmas imagens favorece um pouco cada tamanho, mas as diferenças aqui são bem maiores que isso.) Como os tempos não foram medidos em rodadas alternadas, só os ELBOs podem ser comparados. Com lotes de 512, treinamos também por *duas* épocas.
+# A comparação é justa? Nada garante que a taxa de aprendizado usada até aqui, $10^{-3}$, sirva para os dois tamanhos de lote. Com o quádruplo de imagens, o ruído do gradiente médio cai à metade, o que sugere dobrar a taxa; há quem a multiplique por quatro. Por isso, experimentamos várias taxas com lotes de 32, 128 e 512 imagens e as mesmas três sementes, e avaliamos cada tamanho **com a sua melhor taxa**. (Escolher e avaliar a taxa com as mesmas imagens favorece um pouco cada tamanho, mas as diferenças aqui são bem maiores que isso.) Como os tempos não foram medidos em rodadas alternadas, só os ELBOs podem ser comparados. Com lotes de 512, treinamos também por *duas* épocas.
 
 # %% key="larger-checked"
 BATCHES, RATES = (32, 128, 512), (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
@@ -605,9 +605,9 @@ assert far - error > 10
 print(say("training-rate-gain", rate=best[128], base=1e-3, far=far, error=error))
 
 # %% [markdown] key="time-to-elbo"
-# A última linha compara o lote de 128 com ele mesmo: só a mudança de taxa já vale mais de dez nats. E, com cada um na sua melhor taxa, com lotes de 512 o modelo continua aprendendo menos que com lotes de 128, mesmo em duas épocas. A célula acima não diz quem venceria em tempo igual.
+# A última linha compara o lote de 128 com ele mesmo: só a mudança de taxa já vale mais de dez nats. E, mesmo quando cada tamanho de lote usa a sua melhor taxa, o modelo treinado com lotes de 512 aprende menos que o treinado com lotes de 128, ainda que por duas épocas. A célula acima não diz quem venceria em tempo igual.
 #
-# Mas um treinamento de 50 passos é curto. O que interessa é o **tempo até um ELBO**: em quantos segundos se chega a um dado ELBO de teste? O programa de medição do curso faz essa pergunta com todas as 60.000 imagens. Ele ajusta a taxa de cada tamanho de lote e depois treina com todos os tamanhos, em rodadas. O alvo de cada semente é o ELBO que os lotes de 128 alcançam na metade das épocas. Ali, o ± indica um erro padrão, e não o dobro.
+# Mas um treinamento de 50 passos é curto. O que interessa é o **tempo até um ELBO**: em quantos segundos se chega a um dado ELBO de teste? O programa de medição do curso faz essa pergunta com todas as 60.000 imagens. Ele ajusta a taxa de cada tamanho de lote e depois treina com todos os tamanhos, em rodadas. O alvo de cada semente é o ELBO que os lotes de 128 alcançam na metade das épocas. Na saída desse programa, o ± indica um erro padrão, e não o dobro.
 
 # %% key="results-read" jupyter={"source_hidden": true} tags=["hide-input"]
 RESULTS = Path("../../benchmarks/results")
@@ -775,7 +775,7 @@ for name, answer in found.items():
     print(say("training-guard", name=say(f"training-short-{name}"), verdict=verdict))
 
 # %% [markdown] key="guard-limits"
-# Há uma surpresa: o laço sem `.item()` também pergunta. A culpa é do Adam. Quando *não* é fundido, ele lê em Python o próprio contador de passos; *numa GPU*, esse contador fica na memória da CPU, e ninguém espera. Além disso, **nenhum vigia vê tudo.** Numa CPU, o Adam fundido também lê os contadores, mas em C++, aonde `HostReads` não chega. Já o perfilador enxerga essas leituras:
+# Há uma surpresa: o laço sem `.item()` também pergunta. A culpa é do Adam. Quando *não* é fundido, ele lê em Python os seus contadores de passos, um por tensor; *numa GPU*, esses contadores ficam na memória da CPU, e ninguém espera. Além disso, **nenhum vigia vê tudo.** Numa CPU, o Adam fundido também lê os contadores, mas em C++, aonde `HostReads` não chega. Já o perfilador enxerga essas leituras:
 
 # %% key="guard-checked" jupyter={"source_hidden": true} tags=["hide-input"]
 reads = {kind: seen.count("aten::item") for kind, seen in
@@ -786,7 +786,7 @@ print(say("training-adam-asks", **reads))
 # %% [markdown] key="stored"
 # ## 9. A mesma tabela, medida com calma
 #
-# Poucas rodadas bastam para ver a escada, mas não para citar os seus números. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; as colunas *vezes* e *do limite* trazem medianas das razões calculadas em cada rodada. O limite, ali, é o da biblioteca mais rápida. Nesse programa, o laço usual sorteia um ruído só dele e, portanto, só tem em comum com os outros degraus os pesos iniciais. Por isso, os erros da última coluna são grandes demais para que se aplique a regra do meio nat. Desta tabela, cite só as velocidades. Quem decide é a seção 5, com comparações pareadas e sob o mesmo ruído.
+# Poucas rodadas bastam para ver a escada, mas não para citar os seus números. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; as colunas *vezes* e *do limite* trazem medianas das razões calculadas em cada rodada. O limite, ali, é o da biblioteca mais rápida. A tabela é do tempo em que o próprio `fit` escolhia a biblioteca, pelo degrau da oneDNN, e será medida de novo. Nesse programa, o laço usual sorteia um ruído só dele e, portanto, só tem em comum com os outros degraus os pesos iniciais. Por isso, os erros da última coluna são grandes demais para que se aplique a regra do meio nat. Desta tabela, cite só as velocidades. Quem decide é a seção 5, com comparações pareadas e sob o mesmo ruído.
 
 # %% key="stored-table" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_stored(kind):
@@ -953,7 +953,7 @@ for without in (None, "model", "optimizer", "noise"):
 #
 # No mesmo dispositivo, com a mesma versão do PyTorch e **o mesmo número de threads**, a mesma semente dá o mesmo treinamento, bit a bit. A próxima célula exige isso do `fit`, com e sem interrupção. Antes, ela fixa o número de threads, porque o `fit` acompanha os núcleos livres (seção 13).
 #
-# Fora dessas condições, a semente *não promete nada*. O ruído pode vir de outro gerador, e as somas podem ser divididas em outros pontos. Ora, a soma em ponto flutuante não é associativa, como a célula mostra com três números. *Numa GPU*, a ordem das somas pode variar até no mesmo dispositivo. Para exigir uma ordem fixa, use `torch.use_deterministic_algorithms(True)`, com `CUBLAS_WORKSPACE_CONFIG=:4096:8` no ambiente. Só testamos essa promessa em CPUs.
+# Fora dessas condições, a semente *não promete nada*. O ruído pode vir de outro gerador, e as somas podem ser divididas em outros pontos. Ora, a soma em ponto flutuante não é associativa, como a célula mostra com três números. *Numa GPU*, a ordem das somas pode variar até no mesmo dispositivo. Para exigir uma ordem fixa, use `torch.use_deterministic_algorithms(True)`, com `CUBLAS_WORKSPACE_CONFIG=:4096:8` no ambiente. A promessa do início desta seção só foi testada em CPUs.
 
 # %% key="seeds-kept" tags=["nbval-check-output"]
 def fitted(seed, **options):
@@ -1133,7 +1133,7 @@ else:
 # %% [markdown] key="answer"
 # ## 14. A resposta
 #
-# O que é preciso para manter o processador ocupado? É preciso que os dados já estejam no dispositivo, que as ordens não esperem por respostas e que as operações sejam poucas e grandes. Convém usar só a precisão que a resposta exige, quando o processador ganha com isso. E, ao lado do relógio, é preciso ter uma régua. Na máquina em que este caderno foi executado por último, o resultado foi este:
+# O que é preciso para manter o processador ocupado? É preciso que os dados já estejam no dispositivo, que as ordens não esperem por respostas e que as operações sejam poucas e grandes. Convém usar só a precisão que a resposta exige, quando o processador ganha com isso. E, ao lado do relógio, é preciso ter uma régua. Na máquina em que este caderno foi executado pela última vez, o resultado foi este:
 
 # %% key="answer-measured"
 top = max((name for name in rungs if passed[name]), key=speed.get)
@@ -1143,7 +1143,7 @@ values |= {"after": relative(speed["fit"])["share"]}
 print(say("training-answer", best=names[top], far=far, error=error, **values))
 
 # %% [markdown] key="next"
-# **Para ler.** Burda, Grosse e Salakhutdinov (2015) treinaram redes com lotes de 20, por 3.280 épocas. Quanto tempo a sua máquina levaria para treinar a nossa desse modo? Na documentação do PyTorch, leia sobre a semântica de CUDA, a precisão mista automática, o perfilador e o `torchrun`.
+# **Para ler.** Burda, Grosse e Salakhutdinov (2015) treinaram redes com lotes de 20, por 3.280 épocas. Quanto tempo a sua máquina levaria para treinar a nossa rede desse modo? Na documentação do PyTorch, leia sobre a semântica de CUDA, a precisão mista automática, o perfilador e o `torchrun`.
 #
 # **No curso.** A lição 05 investiga o que o modelo treinado aprendeu. Na lição 06, o processador fará um único produto grande onde outros programas fazem dez mil pequenos.
 
