@@ -570,7 +570,7 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
 # %% [markdown] key="vae-estimators-text"
 # The two numbers on each line come from different sums, and agree as far as sums over a grid can: the decoder has ReLUs, and with them creases. (A crease is no jump: the path stays unbiased.)
 #
-# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The mean of each must again lie within four standard errors, in each of the four numbers. Before you run it, guess how many draws each one needs until its noise in $\mu$ is no larger than the gradient itself. In the sections before, the average of $f$ was near 1. Here $f$ is a log-probability of 784 pixels: tens or hundreds of nats below zero. For the gradient, however, all that matters is by how much it changes within $q$, and that is *few* nats.
+# Now the estimators, with 2,000 groups of four draws. The KL has a formula, so all of them take its gradient from there; only the reconstruction term is estimated. The mean of each must again lie within four standard errors, in each of the four numbers. Before you run it, guess how many draws each one needs until its noise in $\mu$ is no larger than the gradient itself. In sections 2 to 7, the average of $f$ was near 1. Here $f$ is a log-probability of 784 pixels: tens or hundreds of nats below zero. For the gradient, however, all that matters is by how much it changes within $q$, and that is *few* nats.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
@@ -958,7 +958,7 @@ assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 #
 # Write the whole ELBO inside the average, $\log p(x, z) - \log q(z)$. If $q$ is the posterior, that is $\log p(x)$, the same number at every $z$: along the path, its slope is zero. What still moves is $\mu$ and $\sigma$ *inside* $\log q$, and that part is a score, which averages to zero. Drop it, by detaching the parameters in $\log q$, and the noise vanishes at the optimum: *sticking the landing* (Roeder, Wu and Duvenaud, 2017).
 #
-# In a linear Gaussian model, $x = Wz + b$ plus Gaussian noise, the posterior is a normal with a known formula, and "zero" can be demanded to ten decimals. On the VAE the encoder is only near the posterior, so some noise is left. How much, on the same 400 images?
+# In a linear Gaussian model, $x = Wz + b$ plus Gaussian noise, the posterior is a normal with a known formula, and "zero" can be demanded to ten decimals. On the VAE the encoder is only near the posterior, so some noise is left. By what factor does the variance fall, on the same 400 images?
 
 # %% key="landing"
 torch.manual_seed(0)

@@ -112,7 +112,7 @@ assert abs(grey(chosen) - differing / 4) < 0.4
 print(say("latents-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item()))
 
 # %% [markdown] key="trial-text"
-# Now the model. There are two suspects: the KL, which puts a price on what the code tells, and the number of latents. We change one at a time, with one reservation: without the KL the noise of the code goes too, and what we call the effect of the KL is that of both. A VAE and an *autoencoder* are trained with 2 latents, and again with 30. The autoencoder has no KL and no noise: each image becomes a point. All four see the same images for 15 epochs.
+# Now the model. There are two suspects: the KL, which puts a price on what the code tells, and the number of latents. We change one at a time, with one reservation: without the KL the noise of the code goes too, and what we call the effect of the KL is that of both. A VAE and an *autoencoder* are trained with 2 latents, and again with 30. The autoencoder has no KL and no noise: each image becomes a point. All four see the same images for 15 epochs, one run each: the ± of the table is over test images, not over seeds.
 
 # %% key="trial"
 def plain(model, x):
@@ -178,9 +178,9 @@ figure
 # %% [markdown] key="trial-noticed"
 # **What blurs is what the code does not tell.** With two latents, taking the KL away lowers the grey by 4%: the KL is not what blurs these pictures. Two numbers are simply too few, and 28 more remove over half of the grey, with the KL in full force.
 #
-# With 30 numbers there is room to tell more, and the KL does have a say: without it, the grey that is left falls by 29% (part of that is the noise, which goes with the KL). It is not the KL that makes the decoder return an average of images. It is a price on information, and a model may decide that a detail is not worth its price.
+# With 30 numbers there is room to tell more, and the KL does have a say: without it, the grey that is left falls by 29% (part of that is the noise, which goes with the KL). What is left then is close to the last row. It is not the KL that makes the decoder return an average of images. It is a price on information, and a model may decide that a detail is not worth its price.
 #
-# With two latents, grey and squared error nearly agree, on images that the model never saw. There the decoder knows how ignorant it is. Section 4 says why the two should be equal.
+# With two latents, grey and squared error nearly agree, on images that the model never saw. There, on average, the decoder knows how uncertain it is. Section 4 says why the two should be equal.
 
 # %% [markdown] key="classes-text"
 # ## 3. Which digits are hard?
@@ -234,7 +234,7 @@ assert kls[most] - kls[least] > 4 * torch.hypot(kl_errors[most], kl_errors[least
 assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digit's cost
 
 # %% [markdown] key="classes-noticed"
-# On MNIST the cheapest digit is the 1, which also has the least ink. The KL varies less than the reconstruction, and not with it: the 1 has the highest KL. A cloud that is narrow, or far from the centre, costs more KL.
+# On MNIST the cheapest digit is the 1, which also has the least ink. The KL varies less than the reconstruction, and the 1, whose reconstruction is the cheapest, has the highest KL. A cloud that is narrow, or far from the centre, costs more KL.
 #
 # Which single images cost most? The next picture shows the ten most expensive of the test set and the reconstruction of each. Some are badly written. Others are well written, but their code lies in a region of another digit. The line below the picture compares the 500 most expensive images with the whole test set in this. Which digit is at a place is decided by the 25 nearest test codes, the image's own among them.
 
@@ -282,7 +282,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# It is the grey of section 2. The next cell demands that the 4,000 samples agree with it, to within four standard errors. That is also why grey and error agreed in the table for two latents: by this measure, the squared error, the *test images* behave almost like samples from the model's own reconstructions. The table uses the mean code alone, without its noise. With 30 latents that matters: the decoder was trained on noisy codes, and its grey holds the uncertainty that this noise brings; without that noise the error is smaller than the grey. With it the two agree, as the last line printed shows.
+# It is the grey of section 2. The next cell demands that the 4,000 samples agree with it, to within four standard errors. So what does it say that grey and error agreed in the table for two latents? By this measure, the squared error, the *test images* behave almost like samples from the model's own reconstructions. The table uses the mean code alone, without its noise. With 30 latents that matters: the decoder was trained on noisy codes, and its grey holds the uncertainty that this noise brings; without that noise the error is smaller than the grey. With it the two agree, as the last line printed shows.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -374,7 +374,7 @@ ax.legend(loc="upper right", fontsize=8, ncols=2, frameon=False)
 figure
 
 # %% [markdown] key="temperature-moral"
-# With $T = 0.5$ diversity is lost. In this model the gallery is no sharper for that, since the grey rises. Above $T = 1$ the diversity goes on growing. At first it only catches up: the images' own codes are more diverse than the draws of the prior. Later the draws leave the region of the codes; section 7 measures how many. The model is $T = 1$. Any other temperature shows another model, and should say so.
+# With $T = 0.5$ diversity is lost. In this model the gallery is no sharper for that, since the grey rises. Above $T = 1$ the diversity goes on growing. At first it only catches up: the images' own codes are more diverse than the draws of the prior. Later the draws leave the region of the codes; section 7 measures how many. The model is $T = 1$. Any other temperature shows another model, and whoever uses one should say so.
 
 # %% [markdown] key="grids-text"
 # ## 6. Two grids, and what each one leaves out
@@ -421,7 +421,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latents-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior over the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the 32 lightest tiles, half of the grid of equal steps, together hold less than 6% of the prior's mass. On the right, each tile holds, on average, 1 draw in 64. That grid leaves something out too: the decoded points go only to $\pm 1.53$, and what lies beyond does not appear.
+# In the next picture the left half has equal steps from $-3$ to $3$, and the right half has equal mass. On top, 600 draws from the prior, with the edges of the tiles. Below, the decoder at the point of each tile. On the left, count the tiles with hardly a dot in them: the 32 lightest tiles, half of the grid of equal steps, together hold less than 6% of the prior's mass. On the right, each tile holds, on average, 1 draw in 64. That grid leaves something out too: the decoded points go only to $\pm 1.53$, and what lies beyond does not appear.
 
 # %% key="tiles" jupyter={"source_hidden": true} tags=["hide-input"]
 @torch.no_grad()
@@ -606,7 +606,7 @@ assert overspill > 0.1 or not on_mnist
 #
 # And what does it cost? To put $q(z)$ in place of the prior, and change nothing else, would save exactly $\mathrm{KL}(q \,\|\, p)$ nats per image (the split below shows why): less than half a nat out of a cost of more than 150, and the holes only part of that. The ELBO hardly sees them.
 #
-# Now section 5 can be finished. We take the region that holds 99% of $q$, from its densest points down. How many draws at temperature $T$ fall outside it? At $T = 1$ it is a little over one in a hundred, as it is for the codes themselves; at $T = 2$ it is a fifth.
+# Now section 5 can be finished. We take the region that holds 99% of $q$, from its densest points down. How many draws at temperature $T$ fall outside it? At $T = 1$ it is a little over one in a hundred, as it is by construction for draws from $q$; at $T = 2$ it is a fifth. (So the holes are thin rather than empty: most of them lie inside that region.)
 
 # %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
@@ -655,7 +655,7 @@ print(say("latents-split-draws", **told))
 assert information > 0.9 * kl or not on_mnist
 
 # %% [markdown] key="bias-text"
-# Nearly all of the KL is information: a few nats that help to tell which image it was. The distance is that of *these* 60,000 images. For new images it is a little too large: here each image finds its own cloud in the mixture, which raises $q(z)$ just where the draws of that cloud fall. Leaving that cloud out changes the distance by little.
+# Nearly all of the KL is information: a few nats that help to tell which image it was. The distance is that of *these* 60,000 images. As an estimate for new images it is a little too large: here each image finds its own cloud in the mixture, which raises $q(z)$ just where the draws of that cloud fall. Leaving that cloud out changes the distance by little.
 
 # %% key="bias" jupyter={"source_hidden": true} tags=["hide-input"]
 share = torch.exp(own - log_q - math.log(len(mu)))  # (500,) of one's own cloud in q
@@ -665,7 +665,7 @@ print(say("latents-sandwich", count=len(mu), **told))
 assert 0 < optimism.mean() < distance
 
 # %% [markdown] key="holes-text"
-# And what does the decoder draw in the holes? One reads that every point decodes to a valid image; and also that the holes decode to blurs. Let us measure. Of the draws from the prior inside the outer ring, we compare the 10% where $q / p$ is lowest, the bottom of the holes, with the 10% where it is highest. Two measures: the grey, and whether the 15 nearest real images agree on a digit. The second is judged by real images, not by the decoder's probabilities.
+# And what does the decoder draw in the holes? One reads that every point decodes to a valid image; and also that the holes decode to blurs. Let us measure. Of the draws from the prior inside the outer ring, we compare the 10% where $q / p$ is lowest, the bottom of the holes, with the 10% where it is highest. Two measures: the grey, and whether the 15 nearest real images (of 10,000 in training, by Euclidean distance) agree on a digit. The second is judged by real images, not by the decoder's probabilities.
 
 # %% key="holes" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -720,7 +720,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 # %% [markdown] key="holes-noticed"
 # **Grey does not warn of a hole.** In this model the holes are, on average, sharper than the crowded places, and the neighbours agree more. (The picture spreads its choices over the plane: the difference is in the means above, not in these ten images.) Codes crowd where several kinds of digit meet, and there the decoder learnt to average. In a hole fewer images have corrected it. And on MNIST three quarters of the emptiest 10% are nearest to a 1, which has little ink. Which of the two makes the holes sharper we have not measured. Look at the lower row: some of these pictures are no digit, and they are not blurred. Neighbours tell which digit is nearest; they do not tell that none is near.
 #
-# Is this a rule? One model cannot tell: measure it in yours. A hole also shows in the draws as a whole. Inside the ring the prior of this model draws more 1s than there are in the data.
+# Is this a rule? One model cannot tell: measure it in yours. A hole also shows in the draws as a whole. Inside the ring, by the same judge, draws from this model's prior are 1s more often than the training images are.
 
 # %% [markdown] key="walks-text"
 # ## 8. From one digit to another
@@ -751,7 +751,7 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# The middle of two draws usually comes closer to the origin than they are, in any number of dimensions. In the plane there are many draws there as well; in many dimensions there are hardly any. The norm of a draw from the prior has a known distribution, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, for example, around 4.4, and practically none near the origin, where the density of the prior (not of the norm) is highest.
+# In any number of dimensions, the middle of two draws lies nearer to the origin than the average of their norms. In the plane there are many draws there as well; in many dimensions there are hardly any. The norm of a draw from the prior has a known distribution, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, for example, around 4.4, and practically none near the origin, where the density of the prior (not of the norm) is highest.
 #
 # The point halfway between two draws has distribution $\mathcal{N}(0, I/2)$, so its norm is a chi divided by $\sqrt{2}$. The next picture compares the two distributions: steps are 20,000 measured norms, curves are the formula.
 

@@ -285,7 +285,7 @@ print(say("gradients-rsample", gap=(theirs - ours).abs().max().item()))
 # %% [markdown] key="race-text"
 # ## 6. Quatro respostas, quatro níveis de ruído
 #
-# Os três estimadores acertam na média, e a forma fechada acerta sem precisar de média. O que os distingue é a **variância**: a média do quadrado da distância entre o valor exato e uma estimativa feita com um grupo de quatro amostras. No treinamento, cada imagem recebe uma estimativa dessas por passo, muitas vezes com uma amostra só. É com esse ruído que o otimizador tem de lidar.
+# Os três estimadores acertam na média, e a forma fechada acerta sem precisar de média. O que os distingue é a **variância**: a média do quadrado da distância entre o valor exato e uma estimativa feita com um grupo de quatro amostras. No treinamento, cada imagem recebe uma única estimativa por passo, muitas vezes feita com uma amostra só. É com esse ruído que o otimizador tem de lidar.
 #
 # Uma variância calculada com amostras também é incerta, e o *bootstrap* diz quanto: sorteie, com reposição, 5.000 grupos entre os nossos 5.000, recalcule a variância e repita isso mil vezes. Os 95% centrais dos resultados formam o intervalo entre colchetes. Para a função escore e a trajetória, também conhecemos a variância exata, pela integral numérica (quadratura) da seção 2. Uma célula recolhida confere se a variância estimada fica a menos de quatro erros padrão da exata.
 
@@ -347,7 +347,7 @@ figure
 # %% [markdown] key="race-ratio-text"
 # Cada histograma reúne 5.000 estimativas da derivada em relação à média de $q$, e os três têm os mesmos eixos. A linha tracejada marca o valor exato. As médias dos três ficam junto dela, mas não o pico dos dois primeiros, que são assimétricos: há muitas estimativas um pouco baixas e umas poucas altas demais. A escala vertical é logarítmica, para que as estimativas raras apareçam. Repare até onde vão as da função escore: **boa parte da variância vem das caudas**. A linha de base encurta um pouco as duas.
 #
-# Qual é o tamanho da diferença? A célula divide as variâncias. Uma razão de 3 significa que a função escore precisa do triplo de amostras para ser tão precisa quanto a trajetória.
+# Qual é o tamanho da diferença? A célula divide as variâncias. Uma razão de 3 significa que a função escore exige o triplo de amostras para ser tão precisa quanto a trajetória.
 
 # %% key="race-ratio"
 for name in ("score", "baseline"):
@@ -362,7 +362,7 @@ for name in ("score", "baseline"):
 # %% [markdown] key="panel-text"
 # ## 7. Mexendo nas setas
 #
-# Agora é você quem move $\mu$, $\sigma$ e $\varepsilon$. À esquerda estão a curva em sino $q$, o ponto $z = \mu + \sigma\varepsilon$ e a inclinação de $f$ nesse ponto. A seta na base é o passo $\sigma\varepsilon$, de $\mu$ até $z$. À direita está o gradiente que chega a cada parâmetro. A $\mu$ chega a própria inclinação, pois $\partial z/\partial \mu = 1$. Para $\sigma$ (aqui é o próprio $\sigma$, e não o logaritmo), temos $\partial z / \partial \sigma = \varepsilon$, e por isso o que chega é a inclinação vezes $\varepsilon$. Os losangos marcam as médias exatas, que uma amostra sozinha não revela. (A altura da curva em sino está fora de escala.)
+# Agora é você quem move $\mu$, $\sigma$ e $\varepsilon$. À esquerda estão a curva em sino $q$, o ponto $z = \mu + \sigma\varepsilon$ e a inclinação de $f$ nesse ponto. A seta na base é o passo $\sigma\varepsilon$, de $\mu$ até $z$. À direita está o gradiente que chega a cada parâmetro. O que chega a $\mu$ é a própria inclinação, pois $\partial z/\partial \mu = 1$. Para $\sigma$ (aqui é o próprio $\sigma$, e não o logaritmo), temos $\partial z / \partial \sigma = \varepsilon$, e por isso o que chega é a inclinação vezes $\varepsilon$. Os losangos marcam as médias exatas, que uma amostra sozinha não revela. (A altura da curva em sino está fora de escala.)
 #
 # Experimente três coisas. Com $\varepsilon = 0$, o que chega a $\sigma$? Troque o sinal de $\varepsilon$ e imagine que $f$ fosse uma reta (o painel não tem controle para isso): qual das duas setas da direita mudaria de lado? Por fim, com o menor $\sigma$, varie $\varepsilon$: a ponta da seta de cima, à direita, fica mais perto do losango do que com o maior $\sigma$?
 #
@@ -570,7 +570,7 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
 # %% [markdown] key="vae-estimators-text"
 # Os dois números de cada linha vêm de somas diferentes e concordam tanto quanto se pode esperar de somas em grades; a pequena diferença vem das ReLUs do decodificador, que produzem vincos. (Um vinco não é um salto: a trajetória continua sem viés.)
 #
-# Vamos aos estimadores, com 2.000 grupos de quatro amostras. A parte do gradiente que vem da KL tem fórmula e é comum a todos; só o termo de reconstrução é estimado. De novo, a média de cada estimador tem de ficar a menos de quatro erros padrão do gradiente exato, em cada um dos quatro números. Antes de executar a célula, arrisque um palpite: de quantas amostras cada estimador precisa para que o ruído em $\mu$ não seja maior que o próprio gradiente? Nas seções anteriores, a média de $f$ ficava perto de 1. Aqui, $f$ é a log-probabilidade de 784 pixels e fica dezenas ou centenas de nats abaixo de zero. Para o gradiente, porém, só importa quanto ela varia dentro de $q$, e ela varia *poucos* nats.
+# Vamos aos estimadores, com 2.000 grupos de quatro amostras. A parte do gradiente que vem da KL tem fórmula e é comum a todos; só o termo de reconstrução é estimado. De novo, a média de cada estimador tem de ficar a menos de quatro erros padrão do gradiente exato, em cada um dos quatro números. Antes de executar a célula, arrisque um palpite: de quantas amostras cada estimador precisa para que o ruído em $\mu$ não seja maior que o próprio gradiente? Nas seções 2 a 7, a média de $f$ ficava perto de 1. Aqui, $f$ é a log-probabilidade de 784 pixels e fica dezenas ou centenas de nats abaixo de zero. Para o gradiente, porém, só importa quanto ela varia dentro de $q$, e ela varia *poucos* nats.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
@@ -817,7 +817,7 @@ figure
 # A exponencial tem três vantagens reais:
 #
 # - a KL precisa de $\log v$, que já é a própria saída da rede (com a softplus, seria preciso calculá-lo: em float32, a softplus de $-110$ é zero, e o logaritmo de zero é menos infinito);
-# - um passo em $\theta$ tem o mesmo efeito, seja qual for a largura da distribuição: a média do quadrado do escore, que é a *informação de Fisher*, diz quanto $q$ muda com um passo pequeno, e, para a log-variância, ela é $\frac{1}{2}$ para todo $v$; para a softplus, é $(1 - e^{-v})^2 / (2 v^2)$, que vale $\frac{1}{2}$ para $v$ pequeno e quase zero para valores grandes;
+# - um passo em $\theta$ tem o mesmo efeito, seja qual for a largura da distribuição: a média do quadrado do escore, que é a *informação de Fisher*, diz quanto $q$ muda com um passo pequeno; para a log-variância, essa média é $\frac{1}{2}$, seja qual for $v$; para a softplus, é $(1 - e^{-v})^2 / (2 v^2)$, que vale $\frac{1}{2}$ para $v$ pequeno e quase zero para valores grandes;
 # - uma variância grande é fácil de alcançar: a exponencial dá $v = 100$ em $\theta = 4{,}6$; a softplus, só em $\theta = 100$.
 #
 # Mas há também um perigo: em float32, $e^{100}$ é infinito. Daí o `clamp` de `nets.VAE`, que mantém a log-variância dentro de limites.
@@ -949,7 +949,7 @@ for found in relaxations.values():
 assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 
 # %% [markdown] key="gumbel-noticed"
-# Compare as duas últimas linhas. Na temperatura mais baixa, os dois estimadores ainda têm viés e são muito mais ruidosos que a função escore com linha de base, que não tem viés nenhum. Dos dois, o direto (*straight-through*) é o mais ruidoso em todas as temperaturas. Isso vale para três categorias; com milhares delas, caso que não medimos, o quadro pode se inverter. **Nenhum estimador é o melhor em geral: fique com o que se sair melhor quando medido no seu problema.**
+# Compare as duas últimas linhas. Na temperatura mais baixa, os dois estimadores ainda têm viés e são muito mais ruidosos que a função escore com linha de base, que não tem viés nenhum. Dos dois, o direto (*straight-through*) é o mais ruidoso em todas as temperaturas. Toda essa comparação vale para três categorias; com milhares delas, caso que não medimos, o quadro pode se inverter. **Nenhum estimador é o melhor em geral: fique com o que se sair melhor quando medido no seu problema.**
 
 # %% [markdown] key="landing-text"
 # ## 13. Um último ruído, que dá para eliminar
@@ -958,7 +958,7 @@ assert relaxations["soft"][-1][0] < relaxations["soft"][0][0] / 3
 #
 # Escreva o ELBO inteiro como a média de $\log p(x, z) - \log q(z)$. Se $q$ é a posteriori, essa diferença vale $\log p(x)$, o mesmo número para todo $z$. Logo, ao longo da trajetória, a inclinação é zero. O gradiente que resta vem de $\mu$ e $\sigma$ *dentro* de $\log q$: é um escore, cuja média é zero. Descarte essa parte, desligando do grafo os parâmetros de $\log q$, e o ruído desaparece no ótimo. A ideia se chama *sticking the landing*, "cravar a aterrissagem" (Roeder, Wu e Duvenaud, 2017).
 #
-# Num modelo linear gaussiano, $x = Wz + b$ mais ruído gaussiano, a posteriori é uma normal de fórmula conhecida, e podemos exigir que a estimativa seja zero até a décima casa decimal. No VAE, o codificador apenas se aproxima da posteriori, e sobra ruído. Em que proporção ele diminui, nas mesmas 400 imagens?
+# Num modelo linear gaussiano, $x = Wz + b$ mais ruído gaussiano, a posteriori é uma normal de fórmula conhecida, e podemos exigir que a estimativa seja zero até a décima casa decimal. No VAE, o codificador apenas se aproxima da posteriori, e sobra ruído. Em que proporção a variância diminui, nas mesmas 400 imagens?
 
 # %% key="landing"
 torch.manual_seed(0)

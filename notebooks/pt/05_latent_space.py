@@ -112,7 +112,7 @@ assert abs(grey(chosen) - differing / 4) < 0.4
 print(say("latents-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item()))
 
 # %% [markdown] key="trial-text"
-# Passemos ao modelo. Há dois suspeitos: a KL, que põe um preço na informação que o código carrega, e o número de latentes. Vamos mudar um de cada vez, com uma ressalva: ao tirar a KL, tiramos também o ruído do código; portanto, o que chamamos de efeito da KL é o efeito dos dois juntos. Treinamos um VAE e um *autocodificador* com 2 latentes, e outro par com 30. O autocodificador não tem KL nem ruído, e nele cada imagem vira um ponto. Os quatro modelos veem as mesmas imagens por 15 épocas.
+# Passemos ao modelo. Há dois suspeitos: a KL, que põe um preço na informação que o código carrega, e o número de latentes. Vamos mudar um de cada vez, com uma ressalva: ao tirar a KL, tiramos também o ruído do código; portanto, o que chamamos de efeito da KL é o efeito dos dois juntos. Treinamos um VAE e um *autocodificador* com 2 latentes, e outro par com 30. O autocodificador não tem KL nem ruído, e nele cada imagem vira um ponto. Os quatro modelos veem as mesmas imagens por 15 épocas, uma vez cada um: na tabela, o ± se refere às imagens de teste, e não a outras sementes.
 
 # %% key="trial"
 def plain(model, x):
@@ -178,9 +178,9 @@ figure
 # %% [markdown] key="trial-noticed"
 # **O borrão vem do que o código não diz.** Com duas latentes, tirar a KL reduz o cinza em 4%; portanto, não é ela que borra estas imagens. O problema é que dois números são poucos. Com outros 28, e com a KL em pleno vigor, mais da metade do cinza desaparece.
 #
-# Com 30 números, o código tem espaço para dizer mais, e aí a KL pesa: sem ela, o cinza que restou cai 29% (em parte por causa do ruído, que sai junto com a KL). Mas não é a KL que faz o decodificador devolver a média das imagens. Ela é um preço cobrado pela informação, e às vezes um detalhe não vale o que custa.
+# Com 30 números, o código tem espaço para dizer mais, e aí a KL pesa: sem ela, o cinza que restou cai 29% (em parte por causa do ruído, que sai junto com a KL). O que sobra, então, fica perto da última linha da tabela. Mas não é a KL que faz o decodificador devolver a média das imagens. Ela é um preço cobrado pela informação, e às vezes um detalhe não vale o que custa.
 #
-# Com duas latentes, o cinza e o erro quadrático quase coincidem, e isso em imagens que o modelo nunca viu. Nesse caso, o decodificador conhece o tamanho da própria ignorância. A seção 4 explica por que os dois deveriam ser iguais.
+# Com duas latentes, o cinza e o erro quadrático quase coincidem, e isso em imagens que o modelo nunca viu. Nesse caso, em média, o decodificador conhece o tamanho da própria incerteza. A seção 4 explica por que os dois deveriam ser iguais.
 
 # %% [markdown] key="classes-text"
 # ## 3. Quais dígitos são difíceis?
@@ -234,7 +234,7 @@ assert kls[most] - kls[least] > 4 * torch.hypot(kl_errors[most], kl_errors[least
 assert (without - costs > 4 * cost_errors).all()  # the latent lowers every digit's cost
 
 # %% [markdown] key="classes-noticed"
-# No MNIST, o dígito mais barato é o 1, que é também o que tem menos tinta. A KL varia menos que a reconstrução e não a acompanha: a do 1 é justamente a mais alta. Quanto mais estreita a nuvem, ou mais longe do centro, maior é a KL.
+# No MNIST, o dígito mais barato é o 1, que é também o que tem menos tinta. A KL varia menos que a reconstrução, e o 1, cuja reconstrução é a mais barata, tem a KL mais alta. Quanto mais estreita a nuvem, ou mais longe do centro, maior é a KL.
 #
 # E quais imagens, uma a uma, custam mais? A próxima figura mostra as dez mais caras do conjunto de teste e a reconstrução de cada uma. Em algumas, o dígito está mal escrito. Em outras, está bem escrito, mas o código da imagem fica numa região dominada por outro dígito. A linha abaixo da figura compara, quanto a isso, as 500 imagens mais caras com todas as de teste. O dígito que domina um lugar é o mais comum entre os 25 códigos de teste mais próximos; quando o lugar é o código de uma imagem, esse código também conta.
 
@@ -282,7 +282,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# É o cinza da seção 2. A próxima célula exige que, nas 4.000 amostras, o quadrado da distância difira do cinza, em média, em menos de quatro erros padrão. Essa igualdade explica também por que, na tabela, o cinza e o erro quase coincidiam no caso de duas latentes: nessa medida (o erro quadrático), as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes, isso faz diferença. O decodificador foi treinado com códigos ruidosos, e seu cinza inclui a incerteza que vem desse ruído; sem o ruído, o erro fica menor que o cinza. Com o ruído de volta, os dois quase coincidem, como mostra a última linha que a célula imprime.
+# É o cinza da seção 2. A próxima célula exige que, nas 4.000 amostras, o quadrado da distância difira do cinza, em média, em menos de quatro erros padrão. O que diz, então, a quase coincidência do cinza e do erro na tabela, no caso de duas latentes? Que, nessa medida (o erro quadrático), as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes, isso faz diferença. O decodificador foi treinado com códigos ruidosos, e seu cinza inclui a incerteza que vem desse ruído; sem o ruído, o erro fica menor que o cinza. Com o ruído de volta, os dois quase coincidem, como mostra a última linha que a célula imprime.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -606,7 +606,7 @@ assert overspill > 0.1 or not on_mnist
 #
 # E quanto isso custa? Trocar a priori por $q(z)$, sem mudar mais nada, pouparia exatamente $\mathrm{KL}(q \,\|\, p)$ nats por imagem (a decomposição abaixo mostra por quê). É menos de meio nat, num custo de mais de 150, e só uma parte disso vem dos buracos. Ou seja, o ELBO mal os enxerga.
 #
-# Agora podemos terminar a seção 5. Tome a região formada pelos pontos em que $q$ é maior, até completar 99% da massa. À temperatura $T$, que fração dos sorteios cai fora dela? Com $T = 1$, pouco mais de um em cada cem, como nos próprios códigos; com $T = 2$, um quinto.
+# Agora podemos terminar a seção 5. Tome a região formada pelos pontos em que $q$ é maior, até completar 99% da massa. À temperatura $T$, que fração dos sorteios cai fora dela? Com $T = 1$, pouco mais de um em cada cem, como é, por construção, nos sorteios de $q$; com $T = 2$, um quinto. (Os buracos, portanto, são mais ralos que vazios: a maior parte deles fica dentro dessa região.)
 
 # %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
@@ -665,7 +665,7 @@ print(say("latents-sandwich", count=len(mu), **told))
 assert 0 < optimism.mean() < distance
 
 # %% [markdown] key="holes-text"
-# E o que o decodificador desenha nos buracos? Há quem diga que de qualquer ponto sai uma imagem válida; outros dizem que dos buracos só saem borrões. Vamos medir. Entre os sorteios da priori que caem dentro do anel externo, comparamos os 10% em que $q / p$ é menor, ou seja, o fundo dos buracos, com os 10% em que é maior. São duas medidas: o cinza e a concordância, quanto ao dígito, entre as 15 imagens reais mais próximas da imagem decodificada. Na segunda medida, quem julga são imagens reais, e não as probabilidades do decodificador.
+# E o que o decodificador desenha nos buracos? Há quem diga que de qualquer ponto sai uma imagem válida; outros dizem que dos buracos só saem borrões. Vamos medir. Entre os sorteios da priori que caem dentro do anel externo, comparamos os 10% em que $q / p$ é menor, ou seja, o fundo dos buracos, com os 10% em que é maior. São duas medidas: o cinza e a concordância, quanto ao dígito, entre as 15 imagens reais mais próximas da imagem decodificada (de 10.000 do treinamento, pela distância euclidiana). Na segunda medida, quem julga são imagens reais, e não as probabilidades do decodificador.
 
 # %% key="holes" jupyter={"source_hidden": true} tags=["hide-input"]
 torch.manual_seed(0)
@@ -720,7 +720,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 # %% [markdown] key="holes-noticed"
 # **O cinza não denuncia os buracos.** Neste modelo, as imagens dos buracos são, em média, mais nítidas que as dos lugares cheios, e os vizinhos delas concordam mais entre si. (Os pontos da figura foram espalhados pelo plano; por isso, a diferença se lê nos números impressos acima, e não nas imagens da figura.) Os códigos se acumulam onde vários tipos de dígito se encontram, e ali o decodificador aprendeu a tirar a média. Num buraco, menos imagens corrigiram o decodificador. Além disso, no MNIST, três quartos das imagens dos 10% mais vazios estão mais perto do 1 que de qualquer outro dígito, e o 1 tem pouca tinta. Qual das duas coisas torna os buracos mais nítidos, não medimos. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum e, mesmo assim, não estão borradas. Os vizinhos dizem qual é o dígito mais próximo, mas não avisam quando nenhum está perto.
 #
-# Isso vale sempre? Um único modelo não basta para responder: meça no seu. Os buracos também se notam no conjunto dos sorteios. Dentro do anel, os sorteios da priori deste modelo dão o dígito 1 com mais frequência do que ele aparece nos dados.
+# Isso vale sempre? Um único modelo não basta para responder: meça no seu. Os buracos também se notam no conjunto dos sorteios. Dentro do anel, segundo o mesmo critério, os sorteios da priori deste modelo dão o dígito 1 com mais frequência do que ele aparece nos dados.
 
 # %% [markdown] key="walks-text"
 # ## 8. De um dígito a outro
@@ -751,7 +751,7 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# Em qualquer número de dimensões, o ponto médio entre dois sorteios costuma ficar mais perto da origem do que eles. No plano, ali também há muitos sorteios; em muitas dimensões, quase não há nenhum. A norma de um sorteio da priori tem uma distribuição conhecida, a *qui* ($\chi$) com $L$ graus de liberdade. A média dela cresce como $\sqrt{L}$, enquanto o desvio padrão quase não muda. Por isso, os sorteios ficam numa casca que é fina *em comparação com o raio*. Com $L = 20$, por exemplo, as normas ficam em torno de 4,4, e praticamente nenhum sorteio cai perto da origem, embora ali a densidade da priori (não a da norma) seja máxima.
+# Em qualquer número de dimensões, o ponto médio entre dois sorteios fica mais perto da origem do que a média das duas normas. No plano, ali também há muitos sorteios; em muitas dimensões, quase não há nenhum. A norma de um sorteio da priori tem uma distribuição conhecida, a *qui* ($\chi$) com $L$ graus de liberdade. A média dela cresce como $\sqrt{L}$, enquanto o desvio padrão quase não muda. Por isso, os sorteios ficam numa casca que é fina *em comparação com o raio*. Com $L = 20$, por exemplo, as normas ficam em torno de 4,4, e praticamente nenhum sorteio cai perto da origem, embora ali a densidade da priori (não a da norma) seja máxima.
 #
 # O ponto médio entre dois sorteios tem distribuição $\mathcal{N}(0, I/2)$; logo, a norma dele é uma qui dividida por $\sqrt{2}$. A próxima figura compara as duas distribuições: os degraus vêm de 20.000 normas medidas; as curvas, da fórmula.
 
