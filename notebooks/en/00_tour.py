@@ -240,7 +240,7 @@ figure
 # %% [markdown] key="device-and-data"
 # ## 4. Device and data
 #
-# If there is an accelerator (a GPU), we use it. The whole dataset goes into the device's memory at once: 60,000 images of 784 pixels, a byte each, take 47 MB, and training need not open a single file.
+# If there is an accelerator (a GPU), we use it. The whole training set goes into the device's memory at once: 60,000 images of 784 pixels, a byte each, take 47 MB, and training need not open a single file.
 #
 # The data are the handwritten digits of MNIST, downloaded by `torchvision`. Where there is neither an internet connection nor a copy, the course draws its own digits and says so.
 
@@ -500,7 +500,7 @@ assert history.column("test_elbo")[0] > history.column("elbo")[0]
 figures.curves(history)
 
 # %% [markdown] key="training-verdict"
-# **Is that number good?** An ELBO alone says little. Let us compare with the best model that has independent pixels and *no* latent variable: each pixel lights up with its frequency in the training set, whatever the others do. Its log-likelihood is computed exactly, with no bound involved. On the other side stands the floor of section 4, with its sign changed, a ceiling: no model of the bits can do better on average. The next cell prints the three and demands that the VAE, though measured by a lower bound, beat the model without a latent clearly, and that it reach the value expected for these data. (The test ELBO differs a little from the table's: other draws of $z$.)
+# **Is that test ELBO good?** An ELBO alone says little. Let us compare with the best model that has independent pixels and *no* latent variable: each pixel lights up with its frequency in the training set, whatever the others do. Its log-likelihood is computed exactly, with no bound involved. On the other side stands the floor of section 4, with its sign changed, a ceiling: no model of the bits can do better on average. The next cell prints the three and demands that the VAE, though measured by a lower bound, beat the model without a latent clearly, and that it reach the value expected for these data. (The test ELBO differs a little from the table's: other draws of $z$.)
 
 # %% key="training-checked"
 torch.manual_seed(0)

@@ -194,7 +194,7 @@ assert -23.5 < volume < -22.5
 # $$\begin{aligned} \mathrm{ELBO}(x) &= \mathbb{E}_{q(z \mid x)}\!\left[\log p(x \mid z) + \log \frac{p(z)}{q(z \mid x)}\right] \\ &= \mathbb{E}_{q(z \mid x)}[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)). \end{aligned}$$
 #
 # - O **termo de reconstrução** é grande quando os pontos da nuvem de $x$, uma vez decodificados, tornam $x$ provável. Ele favorece nuvens estreitas e afastadas umas das outras, pois um ponto que duas imagens compartilham não serve bem para nenhuma delas.
-# - O **termo KL** mede o quanto a nuvem se afasta da priori. Ele favorece que todas as nuvens sejam iguais à priori.
+# - O **termo KL** mede o quanto a nuvem se afasta da priori. Como entra no ELBO com sinal negativo, favorece nuvens iguais à priori.
 #
 # O que se perde na desigualdade é a *lacuna*, e ela também tem fórmula. Desta vez, escrevemos $p(x, z) = p(z \mid x)\, p(x)$:
 #
@@ -240,7 +240,7 @@ figure
 # %% [markdown] key="device-and-data"
 # ## 4. Dispositivo e dados
 #
-# Se houver um acelerador (uma GPU), vamos usá-lo. O conjunto de dados vai inteiro, de uma vez, para a memória do dispositivo: são 60.000 imagens de 784 pixels que, com um byte por pixel, ocupam 47 MB. Assim, o treinamento não precisa abrir arquivo nenhum.
+# Se houver um acelerador (uma GPU), vamos usá-lo. O conjunto de treinamento vai inteiro, de uma vez, para a memória do dispositivo: são 60.000 imagens de 784 pixels que, com um byte por pixel, ocupam 47 MB. Assim, o treinamento não precisa abrir arquivo nenhum.
 #
 # Os dados são os dígitos manuscritos do MNIST, baixados pelo `torchvision`. Se não houver conexão com a internet nem cópia local, o curso desenha seus próprios dígitos e avisa.
 
@@ -274,9 +274,9 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 # %% [markdown] key="grey-floor"
 # Há quem use os níveis de cinza diretamente na Bernoulli. A fórmula $x \log p + (1 - x) \log(1 - p)$ os aceita, e isso não prejudica o decodificador: como a fórmula é linear em $x$, seu valor no nível de cinza é a média dos valores que assume nos sorteios dos bits.
 #
-# O problema está no *número* que sai dela. Uma Bernoulli não atribui probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ também não é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, mas a célula abaixo encontra metade disso ou menos. O resultado não é o logaritmo de nenhuma densidade dos níveis de cinza nem serve de limite para a log-densidade da imagem em tons de cinza. Ele só diz algo sobre a média de $\log p$ nos sorteios dos bits, que é outra grandeza.
+# O problema está no *número* que sai da fórmula. Uma Bernoulli não atribui probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ também não é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, mas a célula abaixo encontra metade disso ou menos. Portanto, o valor da fórmula não é o logaritmo de nenhuma densidade dos níveis de cinza nem serve de limite para a log-densidade da imagem em tons de cinza. Ele só diz algo sobre a média de $\log p$ nos sorteios dos bits, que é outra grandeza.
 #
-# A célula imprime também a entropia média dos bits quando se conhecem os níveis de cinza. Essa incerteza restaria mesmo para quem os conhecesse. Para quem não os conhece, a incerteza é a entropia total dos bits, que nunca é menor. Além disso, em qualquer modelo, a média de $\log p(x)$ nunca passa da entropia total com o sinal trocado. Portanto, o número impresso é um *piso* para a perda de qualquer modelo dos bits.
+# A célula imprime também a entropia média dos bits quando se conhecem os níveis de cinza. Essa incerteza restaria mesmo para quem os conhecesse. Para quem não os conhece, a incerteza é a entropia total dos bits, que nunca é menor. Além disso, em qualquer modelo, a média de $\log p(x)$ nunca passa da entropia total com o sinal trocado. Portanto, essa entropia média, que a célula imprime, é um *piso* para a perda de qualquer modelo dos bits.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
@@ -500,7 +500,7 @@ assert history.column("test_elbo")[0] > history.column("elbo")[0]
 figures.curves(history)
 
 # %% [markdown] key="training-verdict"
-# **Esse número é bom?** Sozinho, um ELBO não diz muito. Vamos compará-lo com o resultado do melhor modelo de pixels independentes e *sem* variável latente, em que cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança desse modelo é calculada de forma exata, sem passar por um limite inferior. No outro extremo, está o piso da seção 4 com o sinal trocado, agora um teto: em média, nenhum modelo dos bits pode superá-lo. A célula abaixo imprime os três valores e exige que o VAE, mesmo avaliado por um limite inferior, supere com folga o modelo sem variável latente e chegue ao valor esperado para estes dados. (O ELBO de teste difere um pouco do que está na tabela, porque os sorteios de $z$ são outros.)
+# **Esse ELBO de teste é bom?** Sozinho, um ELBO não diz muito. Vamos compará-lo com o resultado do melhor modelo de pixels independentes e *sem* variável latente, em que cada pixel acende com a frequência que tem no conjunto de treinamento, não importa o que façam os outros. A log-verossimilhança desse modelo é calculada de forma exata, sem passar por um limite inferior. No outro extremo está o piso da seção 4 com o sinal trocado, agora um teto: em média, nenhum modelo dos bits pode superá-lo. A célula abaixo imprime os três valores e exige que o VAE, mesmo avaliado por um limite inferior, supere com folga o modelo sem variável latente e chegue ao valor esperado para estes dados. (O ELBO de teste difere um pouco do que está na tabela, porque os sorteios de $z$ são outros.)
 
 # %% key="training-checked"
 torch.manual_seed(0)
@@ -610,7 +610,7 @@ with torch.no_grad():
 figures.manifold(model, n)
 
 # %% [markdown] key="map-before"
-# E onde ficam as imagens de verdade? Na figura abaixo, cada ponto representa uma de 5.000 imagens de teste: ele fica no centro da nuvem da imagem e tem a cor do dígito. Cada disco numerado marca a mediana dos pontos de um dígito; quando esses pontos formam dois grupos, o disco pode ficar entre os dois. Os dois círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que ultrapassam o círculo externo.
+# E onde ficam as imagens de verdade? Na figura abaixo, cada ponto representa uma de 5.000 imagens de teste: ele fica no centro da nuvem da imagem e tem a cor do dígito. Cada disco numerado marca, aproximadamente, a mediana dos pontos de um dígito; quando esses pontos formam dois grupos, o disco pode ficar entre os dois. Os dois círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que ultrapassam o círculo externo.
 
 # %% key="map-picture"
 figures.latent_map(model, test_images)
@@ -658,7 +658,7 @@ for slider in panel.sliders:
 assert len(seen) == 5
 
 # %% [markdown] key="explorer"
-# O **explorador** faz o mesmo sem Python: os pesos do decodificador vêm junto com a página, e quem decodifica é o JavaScript. Ele funciona num caderno que foi aberto e ainda não foi executado, e também numa página da web, onde não há *kernel* nenhum. Se, no lugar dele, aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável (no JupyterLab: *Arquivo*, *Confiar no Notebook*). Arraste o ponto sobre o mapa ou use as setas do teclado. Todos os ladrilhos da grade ao fundo têm a mesma massa da priori.
+# O **explorador** faz o mesmo sem Python: os pesos do decodificador vêm junto com a página, e quem decodifica é o JavaScript. O explorador funciona num caderno que foi aberto e ainda não foi executado, e também numa página da web, onde não há *kernel* nenhum. Se, no lugar dele, aparecer só uma linha de texto, execute a célula ou marque o caderno como confiável (no JupyterLab: *Arquivo*, *Confiar no Notebook*). Arraste o ponto sobre o mapa ou use as setas do teclado. Todos os ladrilhos da grade ao fundo têm a mesma massa da priori.
 
 # %% key="explorer-shown"
 explorer = LatentExplorer(model, train_images)
@@ -791,14 +791,14 @@ verdict
 # %% [markdown] key="solution-mass-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# Com $a = 2$, 91% da massa da priori fica dentro do quadrado de duas dimensões, mas só 39% dentro da caixa de vinte. Em vinte dimensões, a grade que parecia generosa deixa de fora a maior parte da priori.
+# Com $a = 2$, 91% da massa da priori fica dentro do quadrado de duas dimensões, mas só 39% dentro da caixa de vinte. Em 20 dimensões, a grade que parecia generosa deixa de fora a maior parte da priori.
 #
 # </details>
 
 # %% [markdown] key="exercise-latents-text"
 # ### 5. Mais dimensões latentes
 #
-# Treine, por três épocas, um `nets.VAE` com dez dimensões latentes. O ELBO de teste deve ficar bem acima do ELBO do modelo da lição, que foi treinado por quinze épocas. A verificação compara os dois modelos, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
+# Treine, por três épocas, um `nets.VAE` com dez dimensões latentes. O ELBO de teste deve ficar bem acima do ELBO do modelo da lição, que foi treinado por 15 épocas. A verificação compara os dois modelos, imagem por imagem, e exige uma diferença de ao menos quatro erros padrão. O que você perde em troca?
 
 # %% key="exercise-latents" tags=["nbval-check-output"]
 my_wide_model = ...
@@ -817,7 +817,7 @@ verdict
 # %% [markdown] key="solution-latents-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# Perde-se a figura da seção 10, já que dez dimensões não cabem num plano. Também não dá mais para calcular $\log p(x)$ com uma soma numa grade, como se faz na lição 02.
+# Perdem-se as figuras da seção 10, já que dez dimensões não cabem num plano. Também não dá mais para calcular $\log p(x)$ com uma soma numa grade, como se faz na lição 02.
 #
 # </details>
 
