@@ -265,7 +265,7 @@ assert costly - stray.mean().item() > 4 * train.standard_error(stray[worst[:500]
 # %% [markdown] key="samples-text"
 # ## 4. Means and samples
 #
-# Draw $z$ from the prior. The decoder returns $m$, a probability for each pixel. That picture is the **mean** of $p(x \mid z)$. A **sample** is what comes next: each pixel drawn, 1 with probability $m_d$. The model says that the data look like the *samples*. The next picture shows the two, one below the other, for the same ten $z$. Notice the speckle of the samples, which the test images hardly have: in this the model is wrong.
+# Draw $z$ from the prior. The decoder returns $m$, a probability for each pixel. Seen as a picture, $m$ is the **mean** of $p(x \mid z)$. A **sample** is what comes next: each pixel drawn, 1 with probability $m_d$. The model says that the data look like the *samples*. The next picture shows the two, one below the other, for the same ten $z$. Notice the speckle of the samples, which the test images hardly have: in this the model is wrong.
 
 # %% key="samples"
 torch.manual_seed(0)
@@ -319,11 +319,11 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-temperature"))
 # %% [markdown] key="diversity-text"
 # At a low temperature all draws fall near the centre of the plane.
 #
-# Two numbers sum up what changes. The **diversity** is the variance *between* the means, $\sum_d \mathrm{Var}[m_d]$. The **grey** is the variance *within* each. The law of total variance adds them up, and for binary pixels the total depends only on the average picture $\bar m$:
+# Two numbers sum up what changes. The **diversity** is the variance *between* the means, $\sum_d \mathrm{Var}[m_d]$. The mean **grey** is the variance of the samples *around* each mean. The law of total variance adds them up, and for binary pixels the total depends only on the average picture $\bar m$:
 #
 # $$\underbrace{\sum_d \mathrm{Var}[m_d]}_{\text{diversity}} + \underbrace{\mathbb{E}\,[G(m)]}_{\text{grey}} = G(\bar m).$$
 #
-# The next picture stacks the two for each $T$. Its dashed line is the total of the test images; its dotted line marks $T = 1$. The last line that the cell prints is for other points: draws from the clouds of 4,000 training images.
+# The next picture stacks the two for each $T$. Its dashed line is the total of the test images; its dotted line marks $T = 1$. The last line that the next cell prints is for other points: draws from the clouds of 4,000 training images.
 
 # %% key="diversity"
 def diversity_of(z):
@@ -409,7 +409,7 @@ assert torch.allclose(points, figures.normal_quantiles(20), atol=1e-5)
 print(say("latents-tile-mass", n=n, mass=masses[0, 0].item()))
 
 # %% [markdown] key="coverage-text"
-# Now the grid of equal steps, from $-a$ to $a$ along each axis. Its coverage is $(2\Phi(a) - 1)^2$, where $\Phi$ is the normal CDF. And its tiles weigh very different amounts: the end of each line compares the heaviest with the lightest.
+# Now the grid of equal steps, from $-a$ to $a$ along each axis. Its coverage is $(2\Phi(a) - 1)^2$, where $\Phi$ is the normal CDF. And the larger $a$ is, the more unequal are the weights of its tiles: the end of each line compares the heaviest with the lightest.
 
 # %% key="coverage" tags=["nbval-check-output"]
 for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
@@ -569,7 +569,7 @@ for ax in (left, right):
 figure
 
 # %% [markdown] key="distance-text"
-# **How far is it, in nats?** There are two divergences, and they see different things. Both can be written as a sum over the grid of terms that are never negative, because $\log t \le t - 1$ (with $t = p / q$ in the first and $t = q / p$ in the second):
+# **How far is $q(z)$ from the prior, in nats?** There are two divergences, and they see different things. Both can be written as a sum over the grid of terms that are never negative, because $\log t \le t - 1$ (with $t = p / q$ in the first and $t = q / p$ in the second):
 #
 # $$\mathrm{KL}(q \,\|\, p) = \int \Big(q \log \frac{q}{p} - q + p\Big)\,dz, \qquad \mathrm{KL}(p \,\|\, q) = \int \Big(p \log \frac{p}{q} - p + q\Big)\,dz.$$
 #
@@ -602,7 +602,7 @@ assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
 assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
-# **Two faults, and the two divergences weigh them differently.** The codes overflow: outside the ring that holds 95% of the prior lies 19% of the mass of $q$, and in this model over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. And they leave holes, which hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, which is the one in the ELBO, as we shall see below, takes less than a third of its value from the holes, and $\mathrm{KL}(p \,\|\, q)$ over half. The reason is in the two terms above. Where $q$ is a quarter of $p$, the first is $0.40$ times $p$ and the second $0.64$ times; as $q$ falls further, the first never exceeds $p$ and the second grows without bound. (The outside of the ring and the holes overlap a little, and neither holds what is seen most in the picture: the surplus in the crowded centre.)
+# **Two faults, and the two divergences weigh them differently.** The codes overflow: outside the ring that holds 95% of the prior lies 19% of the mass of $q$, and in this model over half of $\mathrm{KL}(q \,\|\, p)$ comes from there. And they leave holes, which hold 31% of the prior's mass. $\mathrm{KL}(q \,\|\, p)$, which is the one in the ELBO, as we shall see below, takes less than a third of its value from the holes, and $\mathrm{KL}(p \,\|\, q)$ over half. The reason is in the two integrands. Where $q$ is a quarter of $p$, that of the first is $0.40$ times $p$ and that of the second $0.64$ times; as $q$ falls further, the one never exceeds $p$ and the other grows without bound. (The outside of the ring and the holes overlap a little, and neither holds what is seen most in the picture: the surplus in the crowded centre.)
 #
 # And what does it cost? To put $q(z)$ in place of the prior, and change nothing else, would save exactly $\mathrm{KL}(q \,\|\, p)$ nats per image (the split below shows why): less than half a nat out of a cost of more than 150, and the holes only part of that. The ELBO hardly sees them.
 #

@@ -176,7 +176,7 @@ figure.stored_dpi = figures.SHOWN_DPI  # 50 digits
 figure
 
 # %% [markdown] key="trial-noticed"
-# **O borrão vem do que o código não diz.** Com duas latentes, tirar a KL reduz o cinza em 4%; portanto, não é ela que borra estas imagens. O problema é que dois números são poucos. Com outros 28, e com a KL em pleno vigor, mais da metade do cinza desaparece.
+# **O borrão vem do que o código não diz.** Com duas latentes, tirar a KL reduz o cinza em 4%; portanto, não é ela que borra estas imagens. O problema é que dois números são poucos. Com mais 28, e com a KL em pleno vigor, mais da metade do cinza desaparece.
 #
 # Com 30 números, o código tem espaço para dizer mais, e aí a KL pesa: sem ela, o cinza que restou cai 29% (em parte por causa do ruído, que sai junto com a KL). O que sobra, então, fica perto da última linha da tabela. Mas não é a KL que faz o decodificador devolver a média das imagens. Ela é um preço cobrado pela informação, e às vezes um detalhe não vale o que custa.
 #
@@ -265,7 +265,7 @@ assert costly - stray.mean().item() > 4 * train.standard_error(stray[worst[:500]
 # %% [markdown] key="samples-text"
 # ## 4. Médias e amostras
 #
-# Sorteie $z$ da priori. O decodificador devolve $m$, uma probabilidade para cada pixel. Essa imagem é a **média** de $p(x \mid z)$. Para ter uma **amostra**, falta sortear cada pixel, que dá 1 com probabilidade $m_d$. Segundo o modelo, é com as *amostras* que os dados se parecem. A próxima figura mostra as médias e, embaixo delas, as amostras, para os mesmos dez $z$. Repare nos pontinhos soltos das amostras, que as imagens de teste quase não têm: nisso o modelo se engana.
+# Sorteie $z$ da priori. O decodificador devolve $m$, uma probabilidade para cada pixel. Vista como imagem, $m$ é a **média** de $p(x \mid z)$. Para ter uma **amostra**, falta sortear cada pixel, que dá 1 com probabilidade $m_d$. Segundo o modelo, é com as *amostras* que os dados se parecem. A próxima figura mostra as médias e, embaixo delas, as amostras, para os mesmos dez $z$. Repare nos pontinhos soltos das amostras, que as imagens de teste quase não têm: nisso o modelo se engana.
 
 # %% key="samples"
 torch.manual_seed(0)
@@ -278,7 +278,7 @@ rows = {say("sample-means"): m[:10], say("sample-pixels"): bits[:10]}
 figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 
 # %% [markdown] key="samples-by-hand"
-# A que distância da média deveria ficar a amostra? Um pixel que vale 1 com probabilidade $m_d$ difere da média em $1 - m_d$, com probabilidade $m_d$, ou, se vale 0, em $m_d$, com probabilidade $1 - m_d$. O quadrado dessa diferença vale, em média, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Somando sobre os pixels,
+# A que distância da média deveria ficar a amostra? Com probabilidade $m_d$, o pixel vale 1 e difere da média em $1 - m_d$; com probabilidade $1 - m_d$, vale 0 e difere dela em $m_d$. O quadrado dessa diferença vale, em média, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Somando sobre os pixels,
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
@@ -319,11 +319,11 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-temperature"))
 # %% [markdown] key="diversity-text"
 # Em temperatura baixa, todos os sorteios caem perto do centro do plano.
 #
-# Dois números resumem o que muda. A **diversidade** é a variância *entre* as médias, $\sum_d \mathrm{Var}[m_d]$. O **cinza** é a variância *dentro* de cada uma. Pela lei da variância total, as duas variâncias se somam. Como os pixels são binários, o total só depende da imagem média $\bar m$:
+# Dois números resumem o que muda. A **diversidade** é a variância *entre* as médias, $\sum_d \mathrm{Var}[m_d]$. O **cinza** médio é a variância das amostras *em torno* de cada média. Pela lei da variância total, as duas variâncias se somam. Como os pixels são binários, o total só depende da imagem média $\bar m$:
 #
 # $$\underbrace{\sum_d \mathrm{Var}[m_d]}_{\text{diversidade}} + \underbrace{\mathbb{E}\,[G(m)]}_{\text{cinza}} = G(\bar m).$$
 #
-# A próxima figura empilha as duas para cada $T$. A linha tracejada é o total das imagens de teste; a pontilhada marca $T = 1$. A última linha que a célula imprime se refere a outros pontos, sorteados das nuvens de 4.000 imagens de treinamento.
+# A próxima figura empilha as duas para cada $T$. A linha tracejada é o total das imagens de teste; a pontilhada marca $T = 1$. A última linha de texto que a próxima célula imprime se refere a outros pontos, sorteados das nuvens de 4.000 imagens de treinamento.
 
 # %% key="diversity"
 def diversity_of(z):
@@ -409,7 +409,7 @@ assert torch.allclose(points, figures.normal_quantiles(20), atol=1e-5)
 print(say("latents-tile-mass", n=n, mass=masses[0, 0].item()))
 
 # %% [markdown] key="coverage-text"
-# Vejamos agora a grade de passos iguais, de $-a$ a $a$ em cada eixo. Ela cobre uma massa de $(2\Phi(a) - 1)^2$, em que $\Phi$ é a função de distribuição normal. Além disso, os ladrilhos têm pesos muito desiguais: o fim de cada linha impressa compara a massa do mais pesado com a do mais leve.
+# Vejamos agora a grade de passos iguais, de $-a$ a $a$ em cada eixo. Ela cobre uma massa de $(2\Phi(a) - 1)^2$, em que $\Phi$ é a função de distribuição normal. Além disso, quanto maior é $a$, mais desiguais são os pesos dos ladrilhos: o fim de cada linha impressa compara a massa do mais pesado com a do mais leve.
 
 # %% key="coverage" tags=["nbval-check-output"]
 for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
@@ -421,7 +421,7 @@ for extent, known in ((1.0, 0.466), (1.5, 0.751), (3.0, 0.995)):
     print(say("latents-coverage", extent=extent, **told))
 
 # %% [markdown] key="tiles-text"
-# Na próxima figura, a grade da esquerda tem passos iguais, de $-3$ a $3$, e a da direita tem ladrilhos de mesma massa. Em cima estão 600 sorteios da priori e as bordas dos ladrilhos. Embaixo está a imagem que o decodificador produz no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há pontos: os 32 ladrilhos mais leves, metade da grade de passos iguais, contêm juntos menos de 6% da massa da priori. À direita, cada ladrilho recebe, em média, 1 de cada 64 sorteios. Mas essa grade também deixa algo de fora: os pontos decodificados só vão até $\pm 1{,}53$, e o que fica mais longe não aparece.
+# Na próxima figura, a grade da esquerda tem passos iguais, de $-3$ a $3$, e a da direita tem ladrilhos de mesma massa. Em cima estão 600 sorteios da priori e as bordas dos ladrilhos. Embaixo está a imagem que o decodificador produz no ponto de cada ladrilho. À esquerda, conte os ladrilhos em que quase não há sorteios: os 32 ladrilhos mais leves, metade da grade de passos iguais, contêm juntos menos de 6% da massa da priori. À direita, cada ladrilho recebe, em média, 1 de cada 64 sorteios. Mas essa grade também deixa algo de fora: os pontos decodificados só vão até $\pm 1{,}53$, e o que fica mais longe não aparece.
 
 # %% key="tiles" jupyter={"source_hidden": true} tags=["hide-input"]
 @torch.no_grad()
@@ -483,7 +483,7 @@ assert torch.allclose(figures.manifold_tiles(model, n), tiles, atol=1e-5)
 # %% [markdown] key="map-text"
 # ## 7. O mapa e seus buracos
 #
-# As grades mostram o que o decodificador desenharia *em qualquer lugar*. O mapa mostra onde as imagens *estão*. Cada ponto é o centro da nuvem de uma imagem de teste, com uma cor por dígito; os anéis contêm 50% e 95% da massa da priori. Um disco numerado marca o meio do grupo de cada dígito.
+# As grades mostram o que o decodificador desenharia *em qualquer lugar*. O mapa mostra onde as imagens *estão*. Cada ponto é o centro da nuvem de uma imagem de teste, e a cor indica o dígito; os anéis contêm 50% e 95% da massa da priori. Um disco numerado marca o meio do grupo de cada dígito.
 
 # %% key="map"
 figures.latent_map(model, test_images, count=1500)
@@ -569,7 +569,7 @@ for ax in (left, right):
 figure
 
 # %% [markdown] key="distance-text"
-# **Quanto vale essa distância, em nats?** Há duas divergências, e cada uma enxerga uma coisa. Ambas podem ser escritas como integrais (na grade, somas) de termos que nunca são negativos, porque $\log t \le t - 1$ (com $t = p / q$ na primeira e $t = q / p$ na segunda):
+# **A que distância fica $q(z)$ da priori, em nats?** Há duas divergências, e cada uma enxerga uma coisa. Ambas podem ser escritas como integrais (na grade, somas) de termos que nunca são negativos, porque $\log t \le t - 1$ (com $t = p / q$ na primeira e $t = q / p$ na segunda):
 #
 # $$\mathrm{KL}(q \,\|\, p) = \int \Big(q \log \frac{q}{p} - q + p\Big)\,dz, \qquad \mathrm{KL}(p \,\|\, q) = \int \Big(p \log \frac{p}{q} - p + q\Big)\,dz.$$
 #
@@ -602,11 +602,11 @@ assert parts["p-q"][holes].sum() > parts["q-p"][holes].sum()
 assert overspill > 0.1 or not on_mnist
 
 # %% [markdown] key="distance-noticed"
-# **São dois defeitos, e as duas divergências lhes dão pesos diferentes.** O primeiro é que os códigos transbordam: 19% da massa de $q$ está fora do anel que contém 95% da priori, e neste modelo vem dali mais da metade da $\mathrm{KL}(q \,\|\, p)$. O segundo é que eles deixam buracos, que contêm 31% da massa da priori. Da $\mathrm{KL}(q \,\|\, p)$, que é a que entra no ELBO, como se verá abaixo, menos de um terço vem dos buracos; da $\mathrm{KL}(p \,\|\, q)$, mais da metade. A razão está nos dois termos acima. Onde $q$ é um quarto de $p$, o primeiro vale $0{,}40$ vez $p$, e o segundo, $0{,}64$ vez; se $q$ diminui mais, o primeiro nunca passa de $p$, ao passo que o segundo cresce sem limite. (O lado de fora do anel e os buracos se sobrepõem um pouco, e nenhum dos dois inclui o que mais se vê na figura: a sobra no centro cheio.)
+# **São dois defeitos, e as duas divergências lhes dão pesos diferentes.** O primeiro é que os códigos transbordam: 19% da massa de $q$ está fora do anel que contém 95% da priori, e neste modelo vem dali mais da metade da $\mathrm{KL}(q \,\|\, p)$. O segundo é que eles deixam buracos, que contêm 31% da massa da priori. Da $\mathrm{KL}(q \,\|\, p)$, que é a que entra no ELBO, como se verá abaixo, menos de um terço vem dos buracos; da $\mathrm{KL}(p \,\|\, q)$, mais da metade. A razão está nos integrandos das duas divergências. Onde $q$ é um quarto de $p$, o da primeira vale $0{,}40$ vez $p$, e o da segunda, $0{,}64$ vez; se $q$ diminui mais, aquele nunca passa de $p$, ao passo que este cresce sem limite. (O lado de fora do anel e os buracos se sobrepõem um pouco, e nenhum dos dois inclui o que mais se vê na figura: a sobra no centro cheio.)
 #
 # E quanto isso custa? Trocar a priori por $q(z)$, sem mudar mais nada, pouparia exatamente $\mathrm{KL}(q \,\|\, p)$ nats por imagem (a decomposição abaixo mostra por quê). É menos de meio nat, num custo de mais de 150, e só uma parte disso vem dos buracos. Ou seja, o ELBO mal os enxerga.
 #
-# Agora podemos terminar a seção 5. Tome a região formada pelos pontos em que $q$ é maior, até completar 99% da massa. À temperatura $T$, que fração dos sorteios cai fora dela? Com $T = 1$, pouco mais de um em cada cem, como é, por construção, nos sorteios de $q$; com $T = 2$, um quinto. (Os buracos, portanto, são mais ralos que vazios: a maior parte deles fica dentro dessa região.)
+# Agora podemos terminar a seção 5. Tome os pontos do maior para o menor valor de $q$, até que a região contenha 99% da massa de $q$. À temperatura $T$, que fração dos sorteios cai fora dela? Com $T = 1$, pouco mais de um em cada cem, como é, por construção, nos sorteios de $q$; com $T = 2$, um quinto. (Os buracos, portanto, são mais ralos que vazios: a maior parte deles fica dentro dessa região.)
 
 # %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
@@ -632,7 +632,7 @@ assert beyond[3] > 0.1 or not on_mnist
 #
 # $$\underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, p(z))}_{\text{o termo KL}} = \underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, q(z))}_{\text{informação mútua}} + \mathrm{KL}(q(z) \,\|\, p(z)).$$
 #
-# A primeira parte é a informação mútua entre o código e a imagem: o que um informa sobre o outro. Só a segunda é discrepância. A identidade é pura álgebra, e a entropia de $q(z)$, que está nas duas partes, se cancela na soma. Por isso, quando a célula soma as partes e encontra o lado esquerdo, que vem da fórmula fechada da KL, isso só mostra que a grade é fina o bastante para calcular bem a média de $\log p(z)$. O teste é chegar à informação mútua por outro caminho. Na grade, ela é a entropia de $q(z)$ menos a entropia média das nuvens; com 500 sorteios, nos quais a mistura é calculada exatamente, o resultado precisa ser o mesmo, a menos do erro do sorteio.
+# A primeira parte é a informação mútua entre o código e a imagem: o que um informa sobre o outro. Só a segunda é discrepância. A identidade é pura álgebra, e a entropia de $q(z)$, que está nas duas partes, se cancela na soma. Por isso, o fato de a soma das partes, na próxima célula, coincidir com o lado esquerdo, que vem da fórmula fechada da KL, só mostra que a grade é fina o bastante para calcular bem a média de $\log p(z)$. O teste é chegar à informação mútua por outro caminho. Na grade, ela é a entropia de $q(z)$ menos a entropia média das nuvens; com 500 sorteios, nos quais a mistura é calculada exatamente, o resultado precisa ser o mesmo, a menos do erro do sorteio.
 
 # %% key="decomposition"
 kl = densities.kl_to_standard_normal(mu, logvar).mean().item()  # from its formula
@@ -718,7 +718,7 @@ rows[say("latents-holes")] = m[spaced(order)]
 figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 
 # %% [markdown] key="holes-noticed"
-# **O cinza não denuncia os buracos.** Neste modelo, as imagens dos buracos são, em média, mais nítidas que as dos lugares cheios, e os vizinhos delas concordam mais entre si. (Os pontos da figura foram espalhados pelo plano; por isso, a diferença se lê nos números impressos acima, e não nas imagens da figura.) Os códigos se acumulam onde vários tipos de dígito se encontram, e ali o decodificador aprendeu a tirar a média. Num buraco, menos imagens corrigiram o decodificador. Além disso, no MNIST, três quartos das imagens dos 10% mais vazios estão mais perto do 1 que de qualquer outro dígito, e o 1 tem pouca tinta. Qual das duas coisas torna os buracos mais nítidos, não medimos. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum e, mesmo assim, não estão borradas. Os vizinhos dizem qual é o dígito mais próximo, mas não avisam quando nenhum está perto.
+# **O cinza não denuncia os buracos.** Neste modelo, as imagens dos buracos são, em média, mais nítidas que as dos lugares cheios, e os vizinhos delas concordam mais entre si. (As imagens da figura vêm de pontos escolhidos longe uns dos outros; por isso, a diferença se lê nos números impressos acima, e não nas imagens da figura.) Os códigos se acumulam onde vários tipos de dígito se encontram, e ali o decodificador aprendeu a tirar a média. Num buraco, menos imagens corrigiram o decodificador. Além disso, no MNIST, três quartos das imagens dos 10% mais vazios estão mais perto do 1 que de qualquer outro dígito, e o 1 tem pouca tinta. Qual das duas coisas torna mais nítidas as imagens dos buracos, não medimos. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum e, mesmo assim, não estão borradas. Os vizinhos dizem qual é o dígito mais próximo, mas não avisam quando nenhum está perto.
 #
 # Isso vale sempre? Um único modelo não basta para responder: meça no seu. Os buracos também se notam no conjunto dos sorteios. Dentro do anel, segundo o mesmo critério, os sorteios da priori deste modelo dão o dígito 1 com mais frequência do que ele aparece nos dados.
 
@@ -949,7 +949,7 @@ ax.set(xlabel=say("latents-coordinate"))
 figure
 
 # %% [markdown] key="attribute-text"
-# **Aritmética com atributos.** Um significado pode estar numa direção que não é a de um eixo. Tome o código médio das imagens com muita tinta e subtraia o das imagens com pouca tinta: o resultado é uma direção associada à tinta. Mas um 0 tem mais tinta que um 1; por isso, a direção calculada com *todas* as imagens também aponta "do 1 para o 0". Calculamos então uma segunda direção: primeiro uma dentro de cada dígito, depois a média das dez. Partimos de 2.000 códigos de teste, andamos no sentido oposto ao de cada direção, rumo a menos tinta, e verificamos quanta tinta a imagem perdeu e se o dígito ainda é o mesmo. Para decidir qual é o dígito, codificamos uma amostra da imagem, e os 15 códigos mais próximos votam. Como controle, sorteamos uma direção para cada imagem, com o mesmo comprimento da segunda.
+# **Aritmética com atributos.** Um significado pode estar numa direção que não é a de um eixo. Tome o código médio das imagens com muita tinta e subtraia o das imagens com pouca tinta: o resultado é uma direção associada à tinta. Mas um 0 tem mais tinta que um 1; por isso, a direção calculada com *todas* as imagens também aponta "do 1 para o 0". Calculamos então uma segunda direção: primeiro uma dentro de cada dígito, depois a média das dez. Partimos de 2.000 códigos de teste, andamos no sentido oposto ao de cada direção, rumo a menos tinta, e verificamos quanta tinta a imagem perdeu e se o dígito ainda é o mesmo. Para decidir qual é o dígito, codificamos uma amostra da imagem, e os 15 códigos mais próximos votam. Como controle, sorteamos, para cada imagem, um vetor de mesmo comprimento que o da segunda direção.
 
 # %% key="attribute"
 count = 20_000
@@ -1004,12 +1004,12 @@ gain = kept["same"] - kept["every"]  # (2000,) paired
 assert gain.mean() > 4 * train.standard_error(gain) or not on_mnist
 
 # %% [markdown] key="attribute-noticed"
-# As duas direções tiram tinta. A que foi calculada com todas as imagens troca o dígito em mais da metade dos casos; a que foi calculada dentro de cada dígito, em cerca de um quarto. Se dois atributos andam juntos nos dados, andam juntos também nos códigos, e mexer num deles arrasta o outro. Às vezes, um passo do mesmo comprimento numa direção ao acaso também troca o dígito: qualquer passo longo pode sair da região onde estão os códigos.
+# Andar contra qualquer das duas direções tira tinta. A que foi calculada com todas as imagens troca o dígito em mais da metade dos casos; a que foi calculada dentro de cada dígito, em cerca de um quarto. Se dois atributos andam juntos nos dados, andam juntos também nos códigos, e mexer num deles arrasta o outro. Às vezes, um passo do mesmo comprimento numa direção ao acaso também troca o dígito: qualquer passo longo pode sair da região onde estão os códigos.
 
 # %% [markdown] key="pca-text"
 # Por fim, **uma projeção no plano**: usamos um par de dimensões ou os dois primeiros componentes principais dos códigos (PCA), que são as direções em que eles mais se espalham. A próxima figura põe as duas projeções lado a lado. Não conte com a separação do mapa da seção 7: duas direções em 30 conservam só uma pequena parte da dispersão.
 #
-# Com os mesmos códigos, um mapa feito por t-SNE ou UMAP costuma mostrar ilhas bem separadas. Leia esses mapas com cuidado. Eles procuram manter os *vizinhos* juntos; por isso, pontos da mesma ilha costumam ser vizinhos de fato, embora uma ilha também possa ser só efeito dos hiperparâmetros. Já o tamanho das ilhas, a distância entre elas e os espaços vazios não medem nada no espaço latente, e mudam com a semente e com os hiperparâmetros. Buracos e distâncias se medem no próprio espaço latente, como na seção 7.
+# Com os mesmos códigos, um mapa feito por t-SNE ou UMAP costuma mostrar ilhas bem separadas. Leia esses mapas com cuidado. Eles procuram manter os *vizinhos* juntos; por isso, pontos da mesma ilha costumam ser vizinhos de fato, embora uma ilha também possa ser só efeito dos hiperparâmetros. Já o tamanho das ilhas, a distância entre elas e os espaços vazios não medem nada no espaço latente e mudam com a semente e com os hiperparâmetros. Buracos e distâncias se medem no próprio espaço latente, como na seção 7.
 
 # %% key="pca" jupyter={"source_hidden": true} tags=["hide-input"]
 points = wide_mu.cpu()  # (10000, 30)
@@ -1034,7 +1034,7 @@ for ax, (key, flat) in zip(plots, views.items(), strict=True):
 figure
 
 # %% [markdown] key="sliders-text"
-# **Trinta controles deslizantes.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle move uma coordenada: as setas mudam o valor em passos de 0,1, e as teclas *Home* e *End* levam às pontas. Comece no zero, que é o centro da priori e onde a imagem é uma névoa cinza: quase nenhum sorteio cai ali, como vimos na seção 8. Mova uma coordenada de KL alta e, depois, uma morta; a figura dos percursos, acima, indica algumas de cada tipo. Por fim, tente transformar um dígito em outro com um único controle.
+# **Trinta controles deslizantes.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle move uma coordenada: as setas mudam o valor em passos de 0,1, e as teclas *Home* e *End* levam às pontas. Comece no zero, o centro da priori. Ali a imagem é uma névoa cinza, pois quase nenhum sorteio cai por perto, como vimos na seção 8. Mova uma coordenada de KL alta e, depois, uma morta; a figura dos percursos, acima, indica algumas de cada tipo. Por fim, tente transformar um dígito em outro com um único controle.
 
 # %% key="sliders"
 handles = sliders.latent_sliders(wide)
@@ -1053,7 +1053,7 @@ assert sliders.sweep(handles) > 2 * int(
 #
 # - Encontre uma fronteira entre dois dígitos e atravesse-a o mais devagar que puder. Há um momento em que a imagem não é nem um nem outro?
 # - Vá até um buraco, onde há poucos códigos por perto. Dá para perceber isso pela imagem? Depois, troque *média* por *amostra de pixels*. Com qual das duas os dados se parecem?
-# - Grave um caminho que escreva o seu ano preferido e percorra-o.
+# - Grave um caminho que passe, em ordem, pelos algarismos do seu ano preferido e percorra-o.
 
 # %% key="explorer"
 explorer = LatentExplorer(model, train_images, neighbours=False)
@@ -1097,9 +1097,9 @@ print(say("latents-fact-map", information=information, distance=distance, kl=kl)
 print(say("latents-fact-hole", empty=empty, overspill=overspill))
 
 # %% [markdown] key="answer-moral"
-# **Em resumo:** o modelo aprendeu a gastar uns poucos nats por imagem para dizer *de que tipo* ela é. Faz isso tão bem que o dígito pode ser lido no código com muito mais acertos do que ao acaso, embora nenhum rótulo tenha sido mostrado. Aprendeu a preencher a priori, mas não com exatidão: os códigos transbordam do anel e deixam buracos, em que caem sorteios demais. Medimos as duas coisas. E o que a latente não consegue dizer vira média.
+# **Em resumo:** o modelo aprendeu a gastar uns poucos nats por imagem para dizer *de que tipo* ela é. Faz isso tão bem que o dígito pode ser lido no código com muito mais acertos do que ao acaso, embora nenhum rótulo tenha sido mostrado. Aprendeu a cobrir a massa da priori, mas não com exatidão: os códigos transbordam do anel e deixam buracos, em que caem sorteios demais. Medimos as duas coisas. E o que a latente não consegue dizer vira média.
 #
-# **Para ler.** Kingma e Welling (2013) desenharam a variedade dos dígitos (em inglês, *manifold*) numa grade feita com a inversa da função de distribuição normal. Hoffman e Johnson (2016) dividiram a KL em informação e discrepância; Alemi et al. (2018) e Chen et al. (2018) partem daí. A lição 06 mede o que o próprio $q(z \mid x)$ deixa escapar; a lição 08 pergunta quando uma latente morre e se é possível fazer com que uma coordenada signifique uma coisa só.
+# **Para ler.** Kingma e Welling (2013) desenharam a variedade (em inglês, *manifold*) dos dígitos numa grade feita com a inversa da função de distribuição normal. Hoffman e Johnson (2016) dividiram a KL em informação e discrepância; Alemi et al. (2018) e Chen et al. (2018) partem daí. A lição 06 mede o que o próprio $q(z \mid x)$ deixa escapar; a lição 08 pergunta quando uma latente morre e se é possível fazer com que uma coordenada signifique uma coisa só.
 
 # %% [markdown] key="exercises"
 # ## Exercícios
@@ -1129,7 +1129,7 @@ verdict
 # %% [markdown] key="exercise-tiles-text"
 # ### 2. Encontre o erro
 #
-# Muitas figuras de variedades já publicadas foram feitas com um código como o de `published_tiles`. A função `decode` leva `(B, 2)` a `(B, D)`; `points` está em ordem crescente e serve para os dois eixos. Os ladrilhos são devolvidos com a forma `(n, n, D)`, para o `imshow`. O texto ao lado da figura diz que $z_1$ cresce para a direita e $z_2$, para cima. Encontre o erro e escreva `my_tiles` sem ele.
+# Muitas figuras de variedades já publicadas foram feitas com uma função como `published_tiles`. A função `decode` leva `(B, 2)` a `(B, D)`; `points` está em ordem crescente e serve para os dois eixos. Os ladrilhos são devolvidos com a forma `(n, n, D)`, para o `imshow`. O texto ao lado da figura diz que $z_1$ cresce para a direita e $z_2$, para cima. Encontre o erro e escreva `my_tiles` sem ele.
 
 # %% key="exercise-tiles" tags=["nbval-check-output"]
 def published_tiles(decode, points):
@@ -1185,7 +1185,7 @@ verdict
 # %% [markdown] key="exercise-walk-text"
 # ### 4. Um caminho que não sai da casca
 #
-# `start` e `end` são sorteios independentes da priori, ambos de forma `(S, L)`, e `t` é um número de 0 a 1. Escreva uma combinação dos dois que valha `start` em $t = 0$ e `end` em $t = 1$, varie sem saltos e tenha *exatamente* a distribuição $\mathcal{N}(0, I)$ para todo $t$. Os pesos só podem depender de $t$. Há mais de uma resposta, e a verificação aceita todas.
+# `start` e `end` são sorteados da priori, um independentemente do outro, ambos de forma `(S, L)`, e `t` é um número de 0 a 1. Escreva uma combinação dos dois que valha `start` em $t = 0$ e `end` em $t = 1$, varie sem saltos e tenha *exatamente* a distribuição $\mathcal{N}(0, I)$ para todo $t$. Os pesos só podem depender de $t$. Há mais de uma resposta, e a verificação aceita todas.
 #
 # Para pensar: o caminho esférico não é uma dessas respostas. Por que não? E por que ele chega tão perto de ser uma quando $L$ é grande?
 
