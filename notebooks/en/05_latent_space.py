@@ -1129,7 +1129,7 @@ verdict
 # %% [markdown] key="exercise-tiles-text"
 # ### 2. Find the bug
 #
-# `published_tiles` has drawn many a published manifold. `decode` takes `(B, 2)` to `(B, D)`; `points` ascend, and serve both axes. The function returns the tiles as `(n, n, D)`, for `imshow`. The text beside the picture says that $z_1$ runs right and $z_2$ runs up. Find the bug, and write `my_tiles` without it.
+# `published_tiles` runs without an error and draws a fine picture. `decode` takes `(B, 2)` to `(B, D)`; `points` ascend, and serve both axes. The function returns the tiles as `(n, n, D)`, for `imshow`. The text beside the picture says that $z_1$ runs right and $z_2$ runs up. Find the bug, and write `my_tiles` without it.
 
 # %% key="exercise-tiles" tags=["nbval-check-output"]
 def published_tiles(decode, points):

@@ -1129,7 +1129,7 @@ verdict
 # %% [markdown] key="exercise-tiles-text"
 # ### 2. Encontre o erro
 #
-# Muitas figuras de variedades já publicadas foram feitas com uma função como `published_tiles`. A função `decode` leva `(B, 2)` a `(B, D)`; `points` está em ordem crescente e serve para os dois eixos. Os ladrilhos são devolvidos com a forma `(n, n, D)`, para o `imshow`. O texto ao lado da figura diz que $z_1$ cresce para a direita e $z_2$, para cima. Encontre o erro e escreva `my_tiles` sem ele.
+# A função `published_tiles` roda sem nenhum erro e desenha uma bela figura. A função `decode` leva `(B, 2)` a `(B, D)`; `points` está em ordem crescente e serve para os dois eixos. Os ladrilhos são devolvidos com a forma `(n, n, D)`, para o `imshow`. O texto ao lado da figura diz que $z_1$ cresce para a direita e $z_2$, para cima. Encontre o erro e escreva `my_tiles` sem ele.
 
 # %% key="exercise-tiles" tags=["nbval-check-output"]
 def published_tiles(decode, points):

@@ -130,6 +130,16 @@ def test_the_whole_message_in_both_languages(answer, english, portuguese):
         assert verdict.message == message
 
 
+def test_of_a_single_number_nothing_is_said_about_its_shape():
+    cases = [(torch.tensor([0.0, 1.0, -2.0]),)]
+    for language, start in (("en", "It is a number, but"), ("pt", "É um número, mas")):
+        use_language(language)
+        verdict = compare(
+            lambda x: x.sum(), lambda x: x.sum() + 1, {}, cases, right="tour-mass-right"
+        )
+        assert verdict.message.startswith(start)
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii", "utf-8"])
 def test_a_verdict_can_be_printed_on_any_console(encoding, monkeypatch):
     console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
