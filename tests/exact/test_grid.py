@@ -7,90 +7,30 @@ import sys
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from scipy import integrate, special, stats
-from sklearn.decomposition import PCA
+from planes import (
+    PRIOR,
+    condition,
+    density,
+    joint_on,
+    line,
+    lit,
+    points_of,
+    random_bits,
+    random_vae,
+    rulers,
+    two_modes,
+)
+from scipy import integrate, stats
 from torch.distributions import Normal, kl_divergence
 
 from vae_teach import data, exact, models, train
-from vae_teach.bounds import importance_weighted
-from vae_teach.exact import gaussian
 from vae_teach.exact import grid as grid_module
 from vae_teach.nets import VAE
 from vae_teach.words import use_language
 
-PRIOR = Normal(0.0, 1.0)
-
-
-def random_vae(seed=3, pixels=6, scale=2.0, latents=2):
-    torch.manual_seed(seed)
-    model = VAE(input_dim=pixels, hidden_dim=8, latent_dim=latents).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(scale)  # so that the latent matters
-    return model
-
-
-def random_bits(count, pixels=6, seed=0):
-    stream = torch.Generator().manual_seed(seed)
-    return (torch.rand(count, pixels, generator=stream) < 0.5).double()
-
 
 def all_images(pixels):
     return (torch.arange(2**pixels)[:, None] >> torch.arange(pixels) & 1).double()
-
-
-def rulers(sharpness, thresholds, fold=False):
-    """A VAE whose pixels are lit as z1, or |z1|, and z2 pass a row of thresholds."""
-    count = len(thresholds)
-    model = VAE(input_dim=2 * count, hidden_dim=4, latent_dim=2).double()
-    back = 1.0 if fold else -1.0
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-        model.decoder_hidden.weight.copy_(
-            torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-        )  # the rectified parts of z1 and of z2
-        model.decoder_logits.weight[:count, :2] = torch.tensor([1.0, back])
-        model.decoder_logits.weight[count:, 2:] = torch.tensor([1.0, -1.0])
-        model.decoder_logits.weight.mul_(sharpness)
-        model.decoder_logits.bias.copy_(-sharpness * thresholds.repeat(2))
-    return model
-
-
-def lit(thresholds, places):
-    """The images that thresholds show for places (B, 2)."""
-    places = torch.as_tensor(places, dtype=torch.float64)
-    return (thresholds < places[..., None]).double().flatten(1)
-
-
-def two_modes():
-    thresholds = torch.linspace(0.1, 4, 12, dtype=torch.float64)
-    return rulers(4.0, thresholds, fold=True), lit(thresholds, [[2.5, 1.0], [3, 0.5]])
-
-
-def line(pixels=5, latents=2, seed=0, variance=0.5, scale=1.0):
-    torch.manual_seed(seed)
-    weight = scale * torch.randn(pixels, latents, dtype=torch.float64)
-    bias = torch.randn(pixels, dtype=torch.float64)
-    return exact.LinearGaussian(weight, bias, variance)
-
-
-def points_of(model, count, seed=1):
-    """Draws from a LinearGaussian, in NumPy."""
-    rng = np.random.default_rng(seed)
-    weight, bias = model.weight.numpy(), model.bias.numpy()
-    z = rng.standard_normal((count, weight.shape[1]))
-    noise = rng.standard_normal((count, len(bias)))
-    return torch.from_numpy(z @ weight.T + bias + math.sqrt(model.variance) * noise)
-
-
-def joint_on(model, x, z):
-    """Return log p(x, z) for images (B, D) at points (G, 2), by PyTorch: (B, G)."""
-    with torch.no_grad():
-        logits = model.decode_logits(z)
-        likelihood = x @ logits.T - F.softplus(logits).sum(1)
-    return likelihood + PRIOR.log_prob(z).sum(1)
 
 
 def whole_grid(model, x, grid, extent):
@@ -103,19 +43,6 @@ def whole_grid(model, x, grid, extent):
 
 
 # --- log_likelihood ---------------------------------------------------------------
-
-
-def density(model, image):
-    """Return p(x|z) p(z) as a function of z1 and z2, in NumPy from the weights."""
-    w1, b1 = (p.detach().numpy() for p in model.decoder_hidden.parameters())
-    w2, b2 = (p.detach().numpy() for p in model.decoder_logits.parameters())
-
-    def joint(z2, z1):
-        logits = w2 @ np.maximum(w1 @ (z1, z2) + b1, 0) + b2
-        likelihood = special.expit(np.where(image > 0, logits, -logits)).prod()
-        return likelihood * math.exp(-(z1 * z1 + z2 * z2) / 2) / (2 * math.pi)
-
-    return joint
 
 
 @pytest.mark.filterwarnings("ignore::scipy.integrate.IntegrationWarning")  # the kinks
@@ -442,18 +369,6 @@ def test_posterior_has_the_moments_of_the_closed_form():
         assert share.sum(0) @ (side - second) ** 2 == pytest.approx(covariance[1, 1])
 
 
-def condition(model, image):
-    """Condition the joint Gaussian of (z, x) on x by its blocks, in NumPy."""
-    weight, bias = model.weight.numpy(), model.bias.numpy()
-    latents = weight.shape[1]
-    every = np.vstack([np.eye(latents), weight])
-    joint = every @ every.T
-    joint[latents:, latents:] += model.variance * np.eye(len(bias))
-    gain = joint[:latents, latents:] @ np.linalg.inv(joint[latents:, latents:])
-    covariance = joint[:latents, :latents] - gain @ joint[latents:, :latents]
-    return gain @ (image - bias), covariance
-
-
 def test_posterior_has_the_moments_of_scipy():
     model, x = random_vae(), random_bits(1)
     joint = density(model, x[0].numpy())
@@ -478,264 +393,6 @@ def test_first_axis_is_z1():
     row, column = divmod(table.argmax().item(), 101)
     side = np.linspace(-5, 5, 101)
     assert (side[row], side[column]) == pytest.approx((2, -1))
-
-
-# --- the best Gaussian ------------------------------------------------------------
-
-
-def elbo_of(model, image, mu, spread, grid=161, extent=5.0):
-    """The ELBO of a Gaussian q for one image, (D,), by the sum over a grid."""
-    side = torch.linspace(-extent, extent, grid, dtype=image.dtype)
-    z = torch.stack(torch.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
-    q = Normal(mu, spread)
-    share = q.log_prob(z).sum(1).exp() * (2 * extent / (grid - 1)) ** 2
-    likelihood = joint_on(model, image[None], z)[0] - PRIOR.log_prob(z).sum(1)
-    return (share @ likelihood - kl_divergence(q, PRIOR).sum()).item()
-
-
-def test_best_gaussian_is_the_mean_field_optimum():
-    """Same mean, and the inverse of the precisions (Bishop 2006, 10.1.2)."""
-    model = line(variance=2.0)
-    x = points_of(model, 2)
-    best = exact.best_gaussian(model, x, grid=161, extent=6)
-    for i, image in enumerate(x.numpy()):
-        mean, covariance = condition(model, image)
-        assert abs(covariance[0, 1]) > 0.015
-        precisions = np.linalg.inv(covariance).diagonal()
-        assert best.mu[i].tolist() == pytest.approx(mean, abs=1e-4)
-        assert best.logvar[i].exp().tolist() == pytest.approx(1 / precisions, abs=1e-4)
-        # What is missing is KL(q || posterior) between two Gaussians.
-        missing = 0.5 * (np.log(precisions).sum() + np.linalg.slogdet(covariance)[1])
-        log_p = evidence(model, image)
-        assert best.elbo[i].item() == pytest.approx(log_p - missing, abs=1e-4)
-
-
-def evidence(model, image):
-    weight = model.weight.numpy()
-    covariance = weight @ weight.T + model.variance * np.eye(len(weight))
-    return stats.multivariate_normal.logpdf(image, model.bias.numpy(), covariance)
-
-
-def test_best_gaussian_lies_between_other_gaussians_and_the_evidence():
-    model, x = random_vae(), random_bits(2, seed=4)
-    best = exact.best_gaussian(model, x, grid=161)
-    log_p = exact.log_likelihood(model, x)
-    mu, logvar = model.encode(x)
-    torch.manual_seed(0)
-    for i, image in enumerate(x):
-        top = best.elbo[i].item()
-        assert top <= log_p[i].item()
-        spread = (best.logvar[i] / 2).exp()
-        assert top == pytest.approx(elbo_of(model, image, best.mu[i], spread), abs=1e-5)
-        assert top >= elbo_of(model, image, mu[i], (logvar[i] / 2).exp()) - 1e-9
-        for size in torch.logspace(-3, 0, 200):
-            moved = best.mu[i] + size * torch.randn(2).double()
-            other = spread * (size * torch.randn(2)).exp()
-            if moved.abs().max() < 3 and other.min() > 0.15 and other.max() < 1.5:
-                assert top >= elbo_of(model, image, moved, other) - 1e-6
-
-
-def test_best_gaussian_takes_one_of_two_modes():
-    model, x = two_modes()
-    best = exact.best_gaussian(model, x, grid=161)
-    assert (best.mu[:, 0].abs() - torch.tensor([2.5, 3.0])).abs().max() < 0.5
-    assert (best.logvar[:, 0] < -2).all()
-    missing = exact.log_likelihood(model, x) - best.elbo  # KL to the two is log 2
-    assert (missing > math.log(2) - 1e-6).all()
-    assert (missing < math.log(2) + 0.1).all()
-
-
-def test_first_guesses_are_the_moments_and_the_peak():
-    model = line(variance=2.0)
-    x = points_of(model, 1)
-    mean, covariance = condition(model, x[0].numpy())
-    density = exact.posterior(model, x, grid=281, extent=7)[0].flatten()
-    z = torch.cartesian_prod(*[torch.linspace(-7, 7, 281).double()] * 2)
-    by_moments, by_peak = (guess.numpy() for guess in gaussian._moments(density, z))
-    spread = np.log(covariance.diagonal())
-    assert np.allclose(by_moments, [*mean, *spread], atol=1e-6)
-    assert np.allclose(by_peak[:2], mean, atol=0.026)  # half the spacing
-    # The round Gaussian as high as this one, whose peak is 1 / (2 pi sqrt(det)).
-    height = np.linalg.slogdet(covariance)[1] / 2
-    assert np.allclose(by_peak[2:], height, atol=0.01)
-
-
-class Mixture(torch.nn.Module):
-    """p(x, z) is a sum of Gaussians far apart: (place, width, mass) of each.
-
-    A q that fits one of them has the ELBO log mass, so the best has the largest mass.
-    """
-
-    def __init__(self, parts, start):
-        super().__init__()
-        self.parts, self.start = parts, torch.tensor(start, dtype=torch.float64)
-
-    def encode(self, x):
-        return self.start[None, :2], self.start[None, 2:]
-
-    def log_conditional(self, x, z):
-        parts = [
-            math.log(mass) + Normal(torch.tensor(place).to(z), width).log_prob(z).sum(1)
-            for place, width, mass in self.parts
-        ]
-        joint = torch.stack(parts).logsumexp(0)
-        return joint - PRIOR.log_prob(z).sum(1) + 0 * x.sum(-1)
-
-
-@pytest.mark.parametrize(
-    ("parts", "start"),
-    [
-        # the encoder's q lies at the largest mass, the peak and the mean elsewhere
-        (
-            [([-4, 0], 0.4, 0.4), ([1.5, 0], 0.5, 0.3), ([4.5, 0], 0.1, 0.3)],
-            [-4, 0, -1.8, -1.8],
-        ),
-        # the peak lies there, the encoder's q and the mean elsewhere
-        (
-            [([-3, 2], 0.15, 0.4), ([3, -3], 0.5, 0.3), ([4, 3], 0.5, 0.3)],
-            [3, -3, -1.4, -1.4],
-        ),
-        # the mean lies there, the encoder's q and the peak elsewhere
-        (
-            [([0.5, 0], 0.6, 0.6), ([-4, 3], 0.1, 0.2), ([4, 3], 0.3, 0.2)],
-            [4, 3, -2.4, -2.4],
-        ),
-    ],
-    ids=["encoder", "peak", "moments"],
-)
-def test_best_gaussian_starts_where_the_mass_may_be(parts, start):
-    model, x = Mixture(parts, start), torch.zeros(1, 1, dtype=torch.float64)
-    best = exact.best_gaussian(model, x, grid=201, extent=6)
-    place, width, mass = max(parts, key=lambda part: part[2])
-    assert best.elbo.item() == pytest.approx(math.log(mass), abs=1e-3)
-    assert best.mu[0].tolist() == pytest.approx(place, abs=0.02)
-    assert (best.logvar[0] / 2).exp().tolist() == pytest.approx([width] * 2, rel=0.02)
-
-
-# --- the linear Gaussian model ----------------------------------------------------
-
-
-def test_linear_log_likelihood_is_that_of_scipy():
-    model = line(pixels=7, latents=3)
-    x = points_of(model, 6)
-    oracle = [evidence(model, image) for image in x.numpy()]
-    assert model.log_likelihood(x).tolist() == pytest.approx(oracle, abs=1e-10)
-
-
-def test_linear_posterior_is_the_conditioned_joint():
-    model = line(pixels=7, latents=3)
-    x = points_of(model, 4)
-    means, covariance = model.posterior(x)
-    for image, mean in zip(x.numpy(), means, strict=True):
-        oracle_mean, oracle_covariance = condition(model, image)
-        assert np.allclose(mean, oracle_mean, atol=1e-10)
-        assert np.allclose(covariance, oracle_covariance, atol=1e-10)
-
-
-def test_linear_encoder_has_the_inverse_precisions():
-    model = line(pixels=7, latents=3)
-    x = points_of(model, 4)
-    mu, logvar = model.encode(x)
-    assert mu.shape == logvar.shape == (4, 3)
-    for image, mean, spread in zip(x.numpy(), mu, logvar, strict=True):
-        oracle, covariance = condition(model, image)
-        assert np.allclose(mean, oracle, atol=1e-10)
-        precisions = np.linalg.inv(covariance).diagonal()
-        assert np.allclose(spread.exp(), 1 / precisions, atol=1e-10)
-
-
-def test_quadrature_is_the_closed_form():
-    model = line(pixels=7)
-    x = points_of(model, 20)
-    ours = exact.log_likelihood(model, x, extent=6)
-    oracle = [evidence(model, image) for image in x.numpy()]
-    assert ours.tolist() == pytest.approx(oracle, abs=1e-6)
-
-
-def test_an_unlikely_image_among_likely_ones_has_its_closed_form():
-    """Eighty nats below the others, off the plane of W: no z explains it."""
-    model = line(pixels=7)
-    x = points_of(model, 3)
-    x[1] += 9 * torch.linalg.qr(model.weight, mode="complete")[0][:, -1]
-    oracle = [evidence(model, image) for image in x.numpy()]
-    assert oracle[1] < min(oracle[0], oracle[2]) - 50
-    ours = exact.log_likelihood(model, x, extent=6)
-    assert ours.tolist() == pytest.approx(oracle, abs=1e-6)
-
-
-def test_importance_weighting_reaches_the_closed_form():
-    model = line(pixels=7, latents=3)
-    x = points_of(model, 5)
-    torch.manual_seed(0)
-    ours = importance_weighted(model, x, k=10_000)
-    oracle = [evidence(model, image) for image in x.numpy()]
-    assert ours.tolist() == pytest.approx(oracle, abs=0.03)
-
-
-def test_linear_draws_have_the_moments_asked_for():
-    model = line()
-    mu = torch.tensor([1.0, -2.0]).expand(20_000, 2)
-    logvar = torch.tensor([0.5, -1.0]).expand(20_000, 2)
-    torch.manual_seed(0)
-    z = model.reparameterize(mu, logvar)
-    assert z.mean(0).tolist() == pytest.approx([1, -2], abs=0.04)
-    assert z.var(0).log().tolist() == pytest.approx([0.5, -1], abs=0.05)
-
-
-@pytest.mark.parametrize("pixels", [12, 40])
-def test_fit_of_data_without_a_direction_has_no_nan(pixels):
-    """The mean of equal eigenvalues may round above them: W is 0, no root of -1e-17."""
-    corners = torch.cat((torch.eye(pixels), -torch.eye(pixels))).double()
-    for size in torch.linspace(0.1, 3, 60).double():
-        model = exact.LinearGaussian.fit(size * corners, 1)
-        assert model.weight.abs().max() < 1e-7
-        assert model.variance == pytest.approx(size.item() ** 2 / pixels)
-
-
-@pytest.mark.parametrize("latents", [1, 2, 4])
-def test_fit_is_that_of_scikit_learn(latents):
-    x = points_of(line(pixels=6, latents=3), 200)
-    ours = exact.LinearGaussian.fit(x, latents)
-    oracle = PCA(latents).fit(x.numpy())
-    assert ours.bias.tolist() == pytest.approx(oracle.mean_.tolist())
-    # PCA divides by N - 1 where the likelihood asks for N.
-    assert ours.variance == pytest.approx(oracle.noise_variance_ * 199 / 200)
-    covariance = (ours.weight @ ours.weight.T).numpy() + ours.variance * np.eye(6)
-    assert np.allclose(covariance, oracle.get_covariance() * 199 / 200, atol=1e-10)
-    assert ours.log_likelihood(x).mean() >= oracle.score(x.numpy())
-
-
-@pytest.mark.parametrize(
-    ("make", "named"),
-    [
-        (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(4), 1.0), "bias"),
-        (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(3), 0.0),
-         "variance: got 0"),
-        (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(3), -1.0),
-         "variance: got -1"),
-        (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(3), math.nan),
-         "variance: got nan"),
-        (lambda: exact.LinearGaussian(torch.ones(3, 2), torch.ones(3), math.inf),
-         "variance: got inf"),
-        (lambda: exact.LinearGaussian(torch.ones(3), torch.ones(3), 1.0), "weight"),
-        (lambda: exact.LinearGaussian.fit(torch.ones(9, 3), 2), "variance: got 0"),
-        (lambda: exact.LinearGaussian.fit(torch.rand(9, 3), 3), "variance: got nan"),
-        (lambda: exact.LinearGaussian.fit(torch.rand(10, 30), 20),
-         r"got 0 .*varies along 9 directions, and latent_dim=20 leaves none"),
-        (lambda: exact.LinearGaussian.fit(torch.rand(10, 30), 9), "latent_dim=9"),
-        (lambda: exact.LinearGaussian.fit(torch.rand(9, 3), 0), "latent_dim: got 0"),
-        (lambda: exact.LinearGaussian.fit(torch.rand(9), 2), "x: got shape"),
-        (lambda: exact.LinearGaussian.fit(torch.rand(9, 3) / 0, 2), "x: .*finite"),
-    ],
-)  # fmt: skip
-def test_bad_lines_get_one_sentence(make, named):
-    with pytest.raises(ValueError, match=named):
-        make()
-
-
-def test_a_line_of_integers_is_told():
-    with pytest.raises(TypeError, match=r"weight: got torch\.int64"):
-        exact.LinearGaussian(torch.ones(3, 2).long(), torch.ones(3), 1.0)
 
 
 # --- bad input --------------------------------------------------------------------
@@ -953,23 +610,3 @@ def test_sentences_come_in_the_language_in_use():
     use_language("pt")
     with pytest.raises(ValueError, match=r"grid=21, o espaçamento 0,5 é grande demais"):
         exact.log_likelihood(model, x, grid=21)
-
-
-def test_the_fewest_images_that_determine_a_line():
-    assert exact.LinearGaussian.fit(torch.rand(10, 30), 8).variance > 0
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("sharpness", [1e2, 1e4])
-def test_the_best_gaussian_of_a_sharp_decoder_is_told_or_a_bound(sharpness, dtype):
-    """Its posterior is as narrow as the distance between two thresholds, or less."""
-    thresholds = torch.arange(-1.5, 1.5, 0.3 / sharpness**0.5, dtype=torch.float64)
-    model = rulers(sharpness, thresholds).to(dtype)
-    x = lit(thresholds, [[0.317, -0.713]]).to(dtype)
-    if sharpness > 1e3:
-        with pytest.raises(ValueError, match=r"too coarse for .*raise grid"):
-            exact.best_gaussian(model, x, grid=300, extent=2)
-    else:
-        best = exact.best_gaussian(model, x, grid=300, extent=2)
-        truth = exact.log_likelihood(model, x, grid=1000, extent=2)
-        assert truth - 0.5 < best.elbo <= truth + 0.01
