@@ -798,7 +798,7 @@ verdict
 # %% [markdown] key="exercise-latents-text"
 # ### 5. More latent dimensions
 #
-# Train a `nets.VAE` with ten latent dimensions for three epochs. Its test ELBO should be well above that of the lesson's model, which trained for fifteen epochs. The check compares the two, image by image, and demands a difference of at least four standard errors. What do you lose in exchange?
+# Train a `nets.VAE` with ten latent dimensions for three epochs. Its test ELBO should be well above that of the lesson's model, which trained for 15 epochs. The check compares the two, image by image, and demands a difference of at least four standard errors. What do you lose in exchange?
 
 # %% key="exercise-latents" tags=["nbval-check-output"]
 my_wide_model = ...

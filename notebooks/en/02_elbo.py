@@ -496,11 +496,11 @@ assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 # %% [markdown] key="two-modes"
 # ## 7. A posterior that no Gaussian fits
 #
-# The $q$ of each high peak stands on *one* hump of B and ignores the other. Why does stretching over both not pay? Write $p$ for the posterior $p(z \mid x)$ here. $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ averages over $q$. Where $q$ puts mass and the posterior has next to none, the price is enormous; where the posterior has mass and $q$ has none, the average does not notice. With a valley as deep as B's, the best $q$ retreats into a single hump: it is *mode-seeking*. The best one, not every one: the middle peak covers both.
+# The $q$ of each high peak stands on *one* hump of B and ignores the other. Why does stretching over both not pay? Write $p$ for the posterior $p(z \mid x)$ here. $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ averages over $q$. Where $q$ puts mass and the posterior has next to none, the price is enormous; where the posterior has mass and $q$ has none, the average does not notice. With a valley as deep as B's, the best $q$ retreats into a single hump: it is *mode-seeking*. That holds for the best $q$, but not every peak is like that: at the middle one, $q$ covers both humps.
 #
 # The price of ignoring half can be guessed. Inside its hump, $q$ is about twice the posterior, which costs $\log 2 = 0.693$ nats. The rest of the 0.70 is that the hump is not quite Gaussian.
 #
-# Turn the divergence around, and what it asks for turns around too. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ averages over the posterior: wherever *it* has mass, $q$ must have some. Its best $q$ is *mass-covering*: set the derivatives of $\mathbb{E}_p[\log q]$ to zero, and it has the mean and the variance of the posterior. The next cell climbs to it and compares. In the picture, the dotted curve is the other mode-seeking solution.
+# Turn the divergence around, and what it asks for turns around too. $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ averages over the posterior: wherever *it* has mass, $q$ must have some. Its best $q$ is *mass-covering*: set the derivatives of $\mathbb{E}_p[\log q]$ to zero, and it has the mean and the variance of the posterior. The next cell climbs to it and compares. In the picture, the dotted curve is the mirrored solution, which seeks the other mode.
 
 # %% key="two-modes-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 posterior = log_posterior(x).exp()  # (Z,)
@@ -640,7 +640,7 @@ assert place[0] < peak[0] - 0.05
 figure
 
 # %% [markdown] key="theta-noticed"
-# The ELBO rises in every turn. $\log p$ rises at first and then **falls**: the last turns gain by narrowing the gap. After twelve turns the climb with Gaussians stands at another $a$, 0.005 nats per observation below where the climb with exact posteriors ended. Little here; what matters is the direction.
+# The ELBO rises in every turn. $\log p$ rises at first and then **falls**: the last turns gain by narrowing the gap. After twelve turns the climb with Gaussians stands at another $a$, where $\log p$ is 0.005 nats per observation below the value that exact posteriors reach. Little here; what matters is the direction: at the end, $\log p$ falls while the ELBO rises.
 #
 # ### The whole data set at once
 #
@@ -689,7 +689,7 @@ print(say("elbo-data", name=train_images.name, device=device.type))
 del train_images
 
 # %% [markdown] key="digit-many"
-# First the whole test set. `exact.log_likelihood` gives $\log p(x)$ on a grid of 600 × 600 points; if the sum of an image moved by a nat or more on a grid three times as coarse, it would be done again on a finer one. For the ELBO we sum the reconstruction over 8 × 8 points of $q$ (Gauss-Hermite quadrature, made for averages over a Gaussian), so that no random draws blur the gap; 64 points may miss a few hundredths of a nat. `bounds.elbo`, which draws, must give the same mean on the first 500 images, up to the error of its draws. The picture counts the test images by their gap, on a logarithmic horizontal axis.
+# First the whole test set. `exact.log_likelihood` gives $\log p(x)$ on a grid of 600 × 600 points; if the $\log p(x)$ of an image moves by a nat or more on a grid three times as coarse, it is computed again on a finer one. For the ELBO we sum the reconstruction over 8 × 8 points of $q$ (Gauss-Hermite quadrature, made for averages over a Gaussian), so that no random draws blur the gap; 64 points may miss a few hundredths of a nat. `bounds.elbo`, which draws, must give the same mean on the first 500 images, up to the error of its draws. The picture counts the test images by their gap, on a logarithmic horizontal axis.
 
 # %% key="digit-gaps"
 nodes, weights = map(torch.from_numpy, hermegauss(8))

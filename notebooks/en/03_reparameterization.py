@@ -364,11 +364,11 @@ for name in ("score", "baseline"):
 #
 # Now move $\mu$, $\sigma$ and $\varepsilon$ yourself. On the left are the bell curve $q$, the point $z = \mu + \sigma\varepsilon$ and the slope of $f$ there. The arrow along the bottom is the step $\sigma\varepsilon$ from $\mu$ to $z$. On the right is the gradient that arrives: at $\mu$, since $\partial z/\partial \mu = 1$, the slope itself; at $\sigma$ (here $\sigma$ itself, not its logarithm), since $\partial z / \partial \sigma = \varepsilon$, the slope times $\varepsilon$. The diamonds are the exact averages, which no single draw can be trusted to show. (The bell is not to scale.)
 #
-# Three things to try. With $\varepsilon = 0$, what reaches $\sigma$? Change the sign of $\varepsilon$: if $f$ were a straight line (think, this one has no slider), which of the two arrows would change sides? And with $\sigma$ at its smallest, try several $\varepsilon$: does the upper arrow stay closer to its diamond than with $\sigma$ at its largest?
+# Three things to try. With $\varepsilon = 0$, what reaches $\sigma$? Change the sign of $\varepsilon$: if $f$ were a straight line (think, this one has no slider), which of the two arrows on the right would change sides? And with $\sigma$ at its smallest, try several $\varepsilon$: does the upper arrow stay closer to its diamond than with $\sigma$ at its largest?
 #
 # <details><summary>Answers</summary>
 #
-# Nothing, since the slope is multiplied by zero. Only the lower one: the slope of a straight line is the same everywhere. On the whole closer, because $f'$ changes less within a narrow $q$.
+# Nothing, since the slope is multiplied by zero. Of the two, only that of $\sigma$: the slope of a straight line is the same everywhere. On the whole closer, because $f'$ changes less within a narrow $q$.
 #
 # </details>
 

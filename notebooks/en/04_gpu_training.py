@@ -354,7 +354,7 @@ if device.type in ("cpu", "cuda"):
     print(say("training-scaler", scale=scale, skipped=round(np.log2(65_536 / scale))))
 
 # %% [markdown] key="compile-and-graphs"
-# The first steps of a run in float16 only look for the scale. Prefer bfloat16 to float16 where there is a choice. (Both may be slower than float32 on a processor that has no units for them; for bfloat16 the table shows what yours does.)
+# The first steps of a run in float16 only look for the scale. Prefer bfloat16 to float16 where there is a choice. (Both may be slower than float32 on a processor that has no units for them; for bfloat16 the table of section 5 shows what yours does.)
 #
 # ### `torch.compile` and CUDA graphs
 #

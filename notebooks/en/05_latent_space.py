@@ -278,7 +278,7 @@ rows = {say("sample-means"): m[:10], say("sample-pixels"): bits[:10]}
 figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 
 # %% [markdown] key="samples-by-hand"
-# How far apart should they be? A pixel drawn with probability $m_d$ misses its mean by $1 - m_d$ with probability $m_d$, and by $m_d$ with probability $1 - m_d$. The square of that is, on average, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Summed over the pixels,
+# How far apart should they be? With probability $m_d$ the pixel is 1, and misses its mean by $1 - m_d$; with probability $1 - m_d$ it is 0, and misses it by $m_d$. The square of that is, on average, $m_d (1 - m_d)^2 + (1 - m_d)\, m_d^2 = m_d (1 - m_d)$. Summed over the pixels,
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
@@ -606,7 +606,7 @@ assert overspill > 0.1 or not on_mnist
 #
 # And what does it cost? To put $q(z)$ in place of the prior, and change nothing else, would save exactly $\mathrm{KL}(q \,\|\, p)$ nats per image (the split below shows why): less than half a nat out of a cost of more than 150, and the holes only part of that. The ELBO hardly sees them.
 #
-# Now section 5 can be finished. We take the region that holds 99% of $q$, from its densest points down. How many draws at temperature $T$ fall outside it? At $T = 1$ it is a little over one in a hundred, as it is by construction for draws from $q$; at $T = 2$ it is a fifth. (So the holes are thin rather than empty: most of them lie inside that region.)
+# Now section 5 can be finished. We take points from the highest value of $q$ down, until the region holds 99% of $q$. How many draws at temperature $T$ fall outside it? At $T = 1$ it is a little over one in a hundred, as it is by construction for draws from $q$; at $T = 2$ it is a fifth. (So the holes are thin rather than empty: most of them lie inside that region.)
 
 # %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
@@ -720,7 +720,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 # %% [markdown] key="holes-noticed"
 # **Grey does not warn of a hole.** In this model the holes are, on average, sharper than the crowded places, and the neighbours agree more. (The picture spreads its choices over the plane: the difference is in the means above, not in these ten images.) Codes crowd where several kinds of digit meet, and there the decoder learnt to average. In a hole fewer images have corrected it. And on MNIST three quarters of the emptiest 10% are nearest to a 1, which has little ink. Which of the two makes the holes sharper we have not measured. Look at the lower row: some of these pictures are no digit, and they are not blurred. Neighbours tell which digit is nearest; they do not tell that none is near.
 #
-# Is this a rule? One model cannot tell: measure it in yours. A hole also shows in the draws as a whole. Inside the ring, by the same judge, draws from this model's prior are 1s more often than the training images are.
+# Is this a rule? One model cannot tell: measure it in yours. A hole also shows in the draws as a whole. Inside the ring, by the same judge, draws from this model's prior show the digit 1 more often than the training images do.
 
 # %% [markdown] key="walks-text"
 # ## 8. From one digit to another

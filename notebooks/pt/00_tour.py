@@ -791,7 +791,7 @@ verdict
 # %% [markdown] key="solution-mass-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# Com $a = 2$, 91% da massa da priori fica dentro do quadrado de duas dimensões, mas só 39% dentro da caixa de vinte. Em 20 dimensões, a grade que parecia generosa deixa de fora a maior parte da priori.
+# Com $a = 2$, 91% da massa da priori fica dentro do quadrado de duas dimensões, mas só 39% dentro da caixa de vinte. Em vinte dimensões, a grade que parecia generosa deixa de fora a maior parte da priori.
 #
 # </details>
 
