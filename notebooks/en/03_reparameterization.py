@@ -805,7 +805,7 @@ figure
 # - **Baseline** and **path** tie, within the errors, with 2 latents. The trick is not magic: with a good baseline and four times the decoding, the old way works.
 # - With 20 latents the path leads with a quarter of the decoding, in every pair that shares its seed (the line printed last of the pairs). All curves still rise; a longer run might narrow the lead.
 #
-# The last three lines repeat the ratio of section 9 in the three small VAEs of 2 latents trained by the path, on 100 images each. In these too its median is in the thousands or above.
+# The last three lines repeat the ratio of section 9 in the three small VAEs of 2 latents trained by the path, on the same 100 images. In these too its median is in the thousands or above.
 
 # %% [markdown] key="logvar-text"
 # ## 11. Why the log-variance
@@ -887,7 +887,7 @@ assert poisson_ways["next"].var() < poisson_ways["score"].var()
 # %% [markdown] key="gumbel-text"
 # The fourth answer is to **relax the draw**. Add to each logit a Gumbel noise, $-\log(-\log u)$ with $u$ uniform, each of its own, and keep the index of the largest: that is an exact draw from the categorical. Put a softmax of temperature $\tau$ in place of "the largest", $y = \mathrm{softmax}((\text{logits} + \text{noise}) / \tau)$, and there is a path: the *Gumbel-softmax* (Jang, Gu and Poole, 2017; Maddison, Mnih and Teh, 2017). The price: the draw is no longer a category, but a mixture of them, and the gradient is that of another problem. It is **biased**. As $\tau$ falls, the bias shrinks and the variance grows.
 #
-# Its sibling, the **straight-through** estimator, gives $f$ the hard category and pretends, on the way back, that it was the soft one. In code: `hard + soft - soft.detach()`. The decoder then sees real categories. But the gradient is that of neither the hard problem nor the soft one.
+# Its sibling, the **straight-through** estimator, gives $f$ the hard category and pretends, on the way back, that it was the soft one. In code: `largest + soft - soft.detach()`. The decoder then sees real categories. But the gradient is that of neither the hard problem nor the soft one.
 #
 # With three categories, enumeration gives the exact gradient. The folded cell compares each temperature with it.
 

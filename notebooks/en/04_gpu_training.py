@@ -258,7 +258,7 @@ def from_disk(images):
 # 3. **Logits.** From the logit $\ell = \log \frac{p}{1 - p}$ the loss of a pixel is $\log(1 + e^\ell) - x \ell$, with no sigmoid. This formula is shorter, and it is also the *right* one. Take a pixel that is off, while the decoder is sure that it is on, with a logit of 20. The exact price is $\log(1 + e^{20})$ nats. Through the sigmoid, the probability rounds to 1, and PyTorch limits to 100 a price that would be infinite.
 # 4. **Fused Adam.** Adam updates ten tensors, each by a series of small operations. `fused=True` reads each number once. The last cell of the three counts.
 #
-# The package's `fit` also brings the gradient of the log-likelihood with respect to the logits, $x - \mathrm{sigmoid}(\ell)$, written by hand in `densities.log_bernoulli`: autograd need not find it. That is only a part of this rung. The rest is what `fit` does in another way; section 9 shows some of its steps one by one.
+# The package's `fit` also brings the gradient of the log-likelihood with respect to the logits, $x - \mathrm{sigmoid}(\ell)$, written by hand in `densities.log_bernoulli`: autograd need not find it. That is only a part of this rung. The rest is what `fit` does otherwise than the loops written by hand.
 
 # %% key="rung-climbed"
 def from_logits(x, logits, mu, logvar):
@@ -786,7 +786,7 @@ print(say("training-adam-asks", **reads))
 # %% [markdown] key="stored"
 # ## 9. The same table, measured at leisure
 #
-# A few turns are enough to see the ladder, not to quote it. The course's benchmark climbs nearly the same rungs with all 60,000 images, for several epochs and seeds. Speeds are medians; times and shares are medians of the ratios within each turn. The limit there is that of the faster library. The table dates from when `fit` still chose the library itself, by the rung of oneDNN, and is to be measured again. The usual loop draws noise of its own: its pairs share only the first weights. With errors of that size the table does not decide the rule of half a nat: it is quoted for its speeds. Section 5 decides, by pairs that share their noise.
+# A few turns are enough to see the ladder, not to quote it. The course's benchmark climbs nearly the same rungs with all 60,000 images, for several epochs and seeds. Speeds are medians; times and shares are medians of the ratios within each turn. The limit there is that of the faster library. The table dates from when `fit` still chose the library itself (the row of oneDNN shows that change on its own), and is to be measured again. The usual loop draws noise of its own: its pairs share only the first weights. With errors of that size the table does not decide the rule of half a nat: it is quoted for its speeds. Section 5 decides, by pairs that share their noise.
 
 # %% key="stored-table" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_stored(kind):

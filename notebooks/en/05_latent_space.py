@@ -606,7 +606,7 @@ assert overspill > 0.1 or not on_mnist
 #
 # And what does it cost? To put $q(z)$ in place of the prior, and change nothing else, would save exactly $\mathrm{KL}(q \,\|\, p)$ nats per image (the split below shows why): less than half a nat out of a cost of more than 150, and the holes only part of that. The ELBO hardly sees them.
 #
-# Now section 5 can be finished. We take points from the highest value of $q$ down, until the region holds 99% of $q$. How many draws at temperature $T$ fall outside it? At $T = 1$ it is a little over one in a hundred, as it is by construction for draws from $q$; at $T = 2$ it is a fifth. (So the holes are thin rather than empty: most of them lie inside that region.)
+# Now section 5 can be finished. We take points from the highest value of $q$ down, until the region holds 99% of $q$. How many draws at temperature $T$ fall outside it? At $T = 1$ it is a little over one in a hundred (for draws from $q$ it would be exactly one, by construction); at $T = 2$ it is a fifth. (So the holes are thin rather than empty: most of them lie inside that region.)
 
 # %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
@@ -720,7 +720,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 # %% [markdown] key="holes-noticed"
 # **Grey does not warn of a hole.** In this model the holes are, on average, sharper than the crowded places, and the neighbours agree more. (The picture spreads its choices over the plane: the difference is in the means above, not in these ten images.) Codes crowd where several kinds of digit meet, and there the decoder learnt to average. In a hole fewer images have corrected it. And on MNIST three quarters of the emptiest 10% are nearest to a 1, which has little ink. Which of the two makes the holes sharper we have not measured. Look at the lower row: some of these pictures are no digit, and they are not blurred. Neighbours tell which digit is nearest; they do not tell that none is near.
 #
-# Is this a rule? One model cannot tell: measure it in yours. A hole also shows in the draws as a whole. Inside the ring, by the same judge, draws from this model's prior show the digit 1 more often than the training images do.
+# Is this a rule? One model cannot tell: measure it in yours. A hole also shows in the draws as a whole. Inside the ring, by the most common digit of the 15 neighbours, draws from this model's prior show the digit 1 more often than the training images do.
 
 # %% [markdown] key="walks-text"
 # ## 8. From one digit to another
@@ -751,7 +751,7 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# In any number of dimensions, the middle of two draws lies nearer to the origin than the average of their norms. In the plane there are many draws there as well; in many dimensions there are hardly any. The norm of a draw from the prior has a known distribution, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, for example, around 4.4, and practically none near the origin, where the density of the prior (not of the norm) is highest.
+# In any number of dimensions, the norm of the middle of two draws is below the average of their norms. In the plane there are many draws at that distance as well; in many dimensions there are hardly any. The norm of a draw from the prior has a known distribution, the *chi* ($\chi$) with $L$ degrees of freedom. Its mean grows like $\sqrt{L}$; its standard deviation hardly changes. So the draws lie in a shell that is thin *beside its radius*: with $L = 20$, for example, around 4.4, and practically none near the origin, where the density of the prior (not of the norm) is highest.
 #
 # The point halfway between two draws has distribution $\mathcal{N}(0, I/2)$, so its norm is a chi divided by $\sqrt{2}$. The next picture compares the two distributions: steps are 20,000 measured norms, curves are the formula.
 
@@ -1034,7 +1034,7 @@ for ax, (key, flat) in zip(plots, views.items(), strict=True):
 figure
 
 # %% [markdown] key="sliders-text"
-# **Thirty sliders.** `latent_sliders` takes a model of any latent size. Each slider is a coordinate; the arrows move it by 0.1, Home and End go to the ends. Start at zero, the centre of the prior, where the picture is a grey haze: hardly a draw falls there, as section 8 found. Move one that has a large KL, then a dead one: the picture of the traversals names some of each. Then try to turn one digit into another with a single slider.
+# **Thirty sliders.** `latent_sliders` takes a model of any latent size. Each slider is a coordinate; the arrows move it by 0.1, Home and End go to the ends. Start at zero, the centre of the prior, where the picture is a grey haze, and hardly a draw falls, as section 8 found. Move one that has a large KL, then a dead one: the picture of the traversals names some of each. Then try to turn one digit into another with a single slider.
 
 # %% key="sliders"
 handles = sliders.latent_sliders(wide)

@@ -107,7 +107,7 @@ print(
 )
 
 # %% [markdown] key="average-seen"
-# À esquerda da figura estão $f$ e duas curvas em sino; à direita, a média de $f$ à medida que a curva desliza. A média aplaina as ondas: resta cerca de um terço da altura delas e, à direita de $\mu = 0$, vê-se apenas uma leve ondulação. A reta tracejada é tangente à curva no valor de $\mu$ que escolhemos. Sua inclinação é a derivada em relação a $\mu$ que a célula acima imprimiu.
+# À esquerda da figura estão $f$ e duas curvas em sino; à direita, a média de $f$ à medida que a curva desliza. A média aplaina as ondas: resta cerca de um terço da altura delas e, à direita de $\mu = 0$, vê-se apenas uma leve ondulação. A reta tracejada é tangente ao gráfico da média no valor de $\mu$ que escolhemos. Sua inclinação é a derivada em relação a $\mu$ que a célula acima imprimiu.
 
 # %% key="average-picture" jupyter={"source_hidden": true} tags=["hide-input"]
 q_color, f_color = figures.COLORS["q"], figures.COLORS["reconstruction"]
@@ -435,7 +435,7 @@ assert math.isclose(width.grad, arriving * -1.2, rel_tol=1e-5)
 # %% [markdown] key="waves-text"
 # ## 8. A trajetória ganha sempre?
 #
-# Costuma-se dizer que sim, mas não é verdade. Tome $f(z) = \sin(a z + \varphi)$ e calcule a variância de cada estimador, em média sobre todas as fases $\varphi$. O termo da função escore nunca passa, em módulo, de $|\varepsilon|/\sigma$, por mais depressa que $f$ oscile. O da trajetória é a inclinação, que cresce com $a$. Vejamos a derivada em relação a $\mu$. Sobre todas as fases, $\sin^2$ e $\cos^2$ têm média $\frac{1}{2}$, e $\mathbb{E}[\varepsilon^2] = 1$; logo, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$. Como os dois termos têm a mesma média, as variâncias são iguais onde as médias dos quadrados o são. **As curvas da figura no fim desta seção se cruzam exatamente em $a\sigma = 1$**, isto é, onde a fase de $f$ avança um radiano em um desvio padrão de $q$. A primeira célula chega ao mesmo ponto por quadratura.
+# Costuma-se dizer que sim, mas não é verdade. Tome $f(z) = \sin(a z + \varphi)$ e calcule a variância de cada estimador, em média sobre todas as fases $\varphi$. O termo da função escore nunca passa, em módulo, de $|\varepsilon|/\sigma$, por mais depressa que $f$ oscile. O da trajetória é a inclinação, que cresce com $a$. Vejamos a derivada em relação a $\mu$. Na média sobre todas as fases, $\sin^2$ e $\cos^2$ valem $\frac{1}{2}$, e $\mathbb{E}[\varepsilon^2] = 1$; logo, as médias dos quadrados são $\frac{1}{2\sigma^2}$ e $\frac{a^2}{2}$. Como os dois termos têm a mesma média, as variâncias são iguais onde as médias dos quadrados o são. **As curvas da figura no fim desta seção se cruzam exatamente em $a\sigma = 1$**, isto é, onde a fase de $f$ avança um radiano em um desvio padrão de $q$. A primeira célula chega ao mesmo ponto por quadratura.
 #
 # A segunda célula testa o caso extremo, um degrau: $f(z) = 1$ se $z > 0$, e $0$ caso contrário. A inclinação é zero em todo ponto onde existe. Por isso, o autograd manda zero pela trajetória em toda amostra: um resultado sem ruído algum, mas errado. A média é $P(z > 0) = \Phi(\mu / \sigma)$, e a derivada dela em relação a $\mu$ é $q(0)$. A função escore a encontra, assim como quem desloca $\mu$ e observa a média.
 
@@ -570,7 +570,7 @@ for i, name in enumerate(("mu_1", "mu_2", "logvar_1", "logvar_2")):
 # %% [markdown] key="vae-estimators-text"
 # Os dois números de cada linha vêm de somas diferentes e concordam tanto quanto se pode esperar de somas em grades; a pequena diferença vem das ReLUs do decodificador, que produzem vincos. (Um vinco não é um salto: a trajetória continua sem viés.)
 #
-# Vamos aos estimadores, com 2.000 grupos de quatro amostras. A parte do gradiente que vem da KL tem fórmula e é comum a todos; só o termo de reconstrução é estimado. De novo, a média de cada estimador tem de ficar a menos de quatro erros padrão do gradiente exato, em cada um dos quatro números. Antes de executar a célula, arrisque um palpite: de quantas amostras cada estimador precisa para que o ruído em $\mu$ não seja maior que o próprio gradiente? Nas seções 2 a 7, a média de $f$ ficava perto de 1. Aqui, $f$ é a log-probabilidade de 784 pixels e fica dezenas ou centenas de nats abaixo de zero. Para o gradiente, porém, só importa quanto ela varia dentro de $q$, e ela varia *poucos* nats.
+# Vamos aos estimadores, com 2.000 grupos de quatro amostras. A parte do gradiente que vem da KL tem fórmula e é comum a todos; só o termo de reconstrução é estimado. De novo, a média de cada estimador tem de ficar a menos de quatro erros padrão do gradiente exato, em cada um dos quatro números. Antes de executar a célula, arrisque um palpite: de quantas amostras cada estimador precisa para que o ruído em $\mu$ não seja maior que o próprio gradiente? Nas seções 2 a 7, a média de $f$ ficava perto de 1. Aqui, $f$ é a log-verossimilhança, uma soma sobre 784 pixels, e fica dezenas ou centenas de nats abaixo de zero. Para o gradiente, porém, só importa quanto ela varia dentro de $q$, e ela varia *poucos* nats.
 
 # %% key="vae-estimators"
 torch.manual_seed(1)
@@ -799,13 +799,13 @@ figure
 # %% [markdown] key="training-noticed"
 # As três linhas de um mesmo tipo correspondem às três sementes, e cada painel tem a própria escala. Repare em cinco coisas.
 #
-# - O modo **bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador, porém, só recebe o gradiente da KL e, com isso, torna todas as distribuições $q(z \mid x)$ praticamente iguais à distribuição a priori. A KL desse modelo confirma isso: quase nada da imagem passa.
+# - O modo **bloqueado** aprende, e aí está a armadilha. O decodificador melhora; o codificador, porém, só recebe o gradiente da KL e, com isso, torna todas as distribuições $q(z \mid x)$ praticamente iguais à distribuição a priori. A KL desse modo confirma isso: quase nada da imagem passa.
 # - A **função escore** sem linha de base termina perto do **bloqueado**, mas não pela mesma razão: compare a KL dos dois. Agora o codificador recebe também o gradiente da reconstrução, mas gasta nats em códigos que ajudam pouco.
 # - **Quatro amostras** fazem pouca diferença. O que ajuda, portanto, é a linha de base, e não as decodificações a mais.
 # - Com 2 latentes, a **linha de base** e a **trajetória** empatam, dentro da margem de erro. O truque não é mágica: com uma boa linha de base e o quádruplo de decodificações, o jeito antigo funciona.
 # - Com 20 latentes, a trajetória fica à frente com um quarto das decodificações, em todos os pares de mesma semente (veja, na saída, a última linha que compara pares). Todas as curvas ainda estão subindo, e um treinamento mais longo poderia reduzir a vantagem.
 #
-# As três últimas linhas da saída recalculam a razão da seção 9 nos três VAEs pequenos de 2 latentes treinados com a trajetória, em 100 imagens cada um. Também neles, a mediana fica na casa dos milhares ou acima.
+# As três últimas linhas da saída recalculam a razão da seção 9 nos três VAEs pequenos de 2 latentes treinados com a trajetória, nas mesmas 100 imagens. Também neles, a mediana fica na casa dos milhares ou acima.
 
 # %% [markdown] key="logvar-text"
 # ## 11. Por que usar a log-variância
@@ -887,7 +887,7 @@ assert poisson_ways["next"].var() < poisson_ways["score"].var()
 # %% [markdown] key="gumbel-text"
 # A quarta resposta é **relaxar o sorteio**. Some a cada logit um ruído de Gumbel independente, $-\log(-\log u)$ com $u$ uniforme, e fique com o índice da maior soma: ele é uma amostra exata da distribuição categórica. Troque essa escolha da maior soma por uma *softmax* de temperatura $\tau$, $y = \mathrm{softmax}((\text{logits} + \text{ruído}) / \tau)$, e aparece uma trajetória: é a *Gumbel-softmax* (Jang, Gu e Poole, 2017; Maddison, Mnih e Teh, 2017). Isso tem um preço: a amostra já não é uma categoria, e sim uma mistura de categorias, e o gradiente é o de outro problema. Ele é **viesado**. À medida que $\tau$ diminui, o viés diminui também, mas a variância cresce.
 #
-# Um parente próximo, o **estimador direto** (*straight-through*), entrega a $f$ a categoria sorteada e, na volta, finge que entregou a versão suavizada. Em código: `hard + soft - soft.detach()`. Assim, o decodificador recebe categorias de verdade. Mas o gradiente não é o de nenhum dos dois problemas: nem o do categórico, nem o do suavizado.
+# Um parente próximo, o **estimador direto** (*straight-through*), entrega a $f$ a categoria sorteada e, na volta, finge que entregou a versão suavizada. Em código: `largest + soft - soft.detach()`. Assim, o decodificador recebe categorias de verdade. Mas o gradiente não é o de nenhum dos dois problemas: nem o do categórico, nem o do suavizado.
 #
 # Com três categorias, a enumeração dá o gradiente exato. A célula recolhida compara os dois estimadores com ele, em cada temperatura.
 

@@ -254,11 +254,11 @@ def from_disk(images):
 # Quatro mudanças levam do laço usual a um laço rápido, e cada uma é um degrau:
 #
 # 1. **Os dados ficam no dispositivo.** Com um byte por pixel, 60.000 imagens ocupam 47 MB. Para montar um lote, basta uma única operação, `index_select`. Se os seus dados não couberem, fique com o carregador acima.
-# 2. **Ninguém pergunta nada no meio do passo.** Para entregar o valor de `loss.item()`, o dispositivo precisa terminar tudo o que já lhe foi pedido. *Numa GPU*, isso esvazia a fila de ordens a cada passo. Acumule, então, a soma no próprio dispositivo e peça o valor só no fim. Numa CPU, este degrau rende pouco.
+# 2. **Ninguém pergunta nada no meio do passo.** Para entregar o valor de `loss.item()`, o dispositivo precisa terminar tudo o que já lhe foi pedido. *Numa GPU*, isso esvazia a fila de ordens a cada passo. Acumule, então, a soma das perdas no próprio dispositivo e peça o valor só no fim. Numa CPU, este degrau rende pouco.
 # 3. **Logits.** Calculada com o logit $\ell = \log \frac{p}{1 - p}$, a perda de um pixel é $\log(1 + e^\ell) - x \ell$, sem sigmoide. Essa fórmula é mais curta e, além disso, é a *certa*. Tome um pixel apagado, mas que o decodificador dá como certamente aceso, com logit 20. A perda exata é $\log(1 + e^{20})$ nats. Pela sigmoide, a probabilidade é arredondada para 1, e o PyTorch limita a 100 uma perda que seria infinita.
 # 4. **Adam fundido.** O Adam atualiza dez tensores, cada um com uma série de operações pequenas. Com `fused=True`, cada número é lido uma vez só. A última das três células a seguir conta as operações.
 #
-# O pacote traz mais um degrau, já pronto: o `fit`. Nele, o gradiente da log-verossimilhança em relação aos logits, $x - \mathrm{sigmoid}(\ell)$, está escrito à mão em `densities.log_bernoulli`, e o autograd não precisa deduzi-lo. Isso é só uma parte do degrau. O restante vem do que o `fit` faz de modo diferente dos laços escritos à mão; a seção 9 mostra algumas dessas mudanças em separado.
+# O pacote traz mais um degrau, já pronto: o `fit`. Nele, o gradiente da log-verossimilhança em relação aos logits, $x - \mathrm{sigmoid}(\ell)$, está escrito à mão em `densities.log_bernoulli`, e o autograd não precisa deduzi-lo. Isso é só uma parte do degrau. O restante vem do que o `fit` faz de modo diferente dos laços escritos à mão.
 
 # %% key="rung-climbed"
 def from_logits(x, logits, mu, logvar):
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### A tabela
 #
-# As três primeiras colunas de números trazem quantas imagens se processam por segundo, quantas vezes isso é a velocidade do laço usual e que fração é do limite em float32 (o da última linha). Depois vêm o ELBO de teste e a diferença dele para o do laço usual; o ± indica o dobro do erro padrão das diferenças pareadas. As suas velocidades serão diferentes das guardadas aqui. Numa máquina ocupada, o `fit` ganha também por acompanhar os núcleos livres (seção 13). Os grandes saltos devem aparecer onde as imagens deixam de ser tratadas uma a uma e no Adam fundido. Um carregador com processo auxiliar pode empatar com os dados no dispositivo, porque trabalha em paralelo com o treinamento. Qual degrau não passa? No painel direito da figura, a faixa cinza é a da regra, de −0,5 a 0,5 nat; fora dela, o eixo é logarítmico.
+# As três primeiras colunas de números trazem o número de imagens processadas por segundo, a razão entre essa velocidade e a do laço usual e a fração do limite em float32 (a última linha) que ela alcança. Depois vêm o ELBO de teste e a diferença dele para o do laço usual; o ± indica o dobro do erro padrão das diferenças pareadas. As suas velocidades serão diferentes das guardadas aqui. Numa máquina ocupada, o `fit` ganha também por acompanhar os núcleos livres (seção 13). Os grandes saltos devem aparecer onde as imagens deixam de ser tratadas uma a uma e no Adam fundido. Um carregador com processo auxiliar pode empatar com os dados no dispositivo, porque trabalha em paralelo com o treinamento. Qual degrau não passa? No painel direito da figura, a faixa cinza é a da regra, de −0,5 a 0,5 nat; fora dela, o eixo é logarítmico.
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -605,7 +605,7 @@ assert far - error > 10
 print(say("training-rate-gain", rate=best[128], base=1e-3, far=far, error=error))
 
 # %% [markdown] key="time-to-elbo"
-# A última linha compara o lote de 128 com ele mesmo: só a mudança de taxa já vale mais de dez nats. E, mesmo quando cada tamanho de lote usa a sua melhor taxa, o modelo treinado com lotes de 512 aprende menos que o treinado com lotes de 128, ainda que por duas épocas. A célula acima não diz quem venceria em tempo igual.
+# A última linha compara o lote de 128 com ele mesmo: só a mudança de taxa já vale mais de dez nats. E, mesmo quando cada tamanho de lote usa a sua melhor taxa, o modelo treinado com lotes de 512, mesmo por duas épocas, aprende menos que o treinado com lotes de 128 por uma só. A célula acima não diz quem venceria em tempo igual.
 #
 # Mas um treinamento de 50 passos é curto. O que interessa é o **tempo até um ELBO**: em quantos segundos se chega a um dado ELBO de teste? O programa de medição do curso faz essa pergunta com todas as 60.000 imagens. Ele ajusta a taxa de cada tamanho de lote e depois treina com todos os tamanhos, em rodadas. O alvo de cada semente é o ELBO que os lotes de 128 alcançam na metade das épocas. Na saída desse programa, o ± indica um erro padrão, e não o dobro.
 
@@ -786,7 +786,7 @@ print(say("training-adam-asks", **reads))
 # %% [markdown] key="stored"
 # ## 9. A mesma tabela, medida com calma
 #
-# Poucas rodadas bastam para ver a escada, mas não para citar os seus números. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; as colunas *vezes* e *do limite* trazem medianas das razões calculadas em cada rodada. O limite, ali, é o da biblioteca mais rápida. A tabela é do tempo em que o próprio `fit` escolhia a biblioteca, pelo degrau da oneDNN, e será medida de novo. Nesse programa, o laço usual sorteia um ruído só dele e, portanto, só tem em comum com os outros degraus os pesos iniciais. Por isso, os erros da última coluna são grandes demais para que se aplique a regra do meio nat. Desta tabela, cite só as velocidades. Quem decide é a seção 5, com comparações pareadas e sob o mesmo ruído.
+# Poucas rodadas bastam para ver a escada, mas não para citar os números dela. O programa de medição do curso sobe quase os mesmos degraus com as 60.000 imagens, por várias épocas e com várias sementes. As velocidades são medianas; as colunas *vezes* e *do limite* trazem medianas das razões calculadas em cada rodada. O limite, ali, é o da biblioteca mais rápida. A tabela é da época em que o próprio `fit` escolhia a biblioteca (a linha da oneDNN mostra essa mudança em separado) e será medida de novo. Nesse programa, o laço usual sorteia um ruído só dele e, portanto, só tem em comum com os outros degraus os pesos iniciais. Por isso, os erros da última coluna são grandes demais para que se aplique a regra do meio nat. Desta tabela, cite só as velocidades. Quem decide é a seção 5, com comparações pareadas e sob o mesmo ruído.
 
 # %% key="stored-table" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_stored(kind):

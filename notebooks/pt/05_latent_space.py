@@ -112,7 +112,7 @@ assert abs(grey(chosen) - differing / 4) < 0.4
 print(say("latents-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).item()))
 
 # %% [markdown] key="trial-text"
-# Passemos ao modelo. Há dois suspeitos: a KL, que põe um preço na informação que o código carrega, e o número de latentes. Vamos mudar um de cada vez, com uma ressalva: ao tirar a KL, tiramos também o ruído do código; portanto, o que chamamos de efeito da KL é o efeito dos dois juntos. Treinamos um VAE e um *autocodificador* com 2 latentes, e outro par com 30. O autocodificador não tem KL nem ruído, e nele cada imagem vira um ponto. Os quatro modelos veem as mesmas imagens por 15 épocas, uma vez cada um: na tabela, o ± se refere às imagens de teste, e não a outras sementes.
+# Passemos ao modelo. Há dois suspeitos: a KL, que põe um preço na informação que o código carrega, e o número de latentes. Vamos mudar um de cada vez, com uma ressalva: ao tirar a KL, tiramos também o ruído do código; portanto, o que chamamos de efeito da KL é o efeito dos dois juntos. Treinamos um VAE e um *autocodificador* com 2 latentes, e outro par com 30. O autocodificador não tem KL nem ruído, e nele cada imagem vira um ponto. Os quatro modelos veem as mesmas imagens por 15 épocas, e cada um foi treinado com uma só semente: na tabela, o ± se refere às imagens de teste, e não a outras sementes.
 
 # %% key="trial"
 def plain(model, x):
@@ -282,7 +282,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-samples"))
 #
 # $$\mathbb{E}\,\lVert x - m \rVert^2 = \sum_d m_d\,(1 - m_d) = G(m).$$
 #
-# É o cinza da seção 2. A próxima célula exige que, nas 4.000 amostras, o quadrado da distância difira do cinza, em média, em menos de quatro erros padrão. O que diz, então, a quase coincidência do cinza e do erro na tabela, no caso de duas latentes? Que, nessa medida (o erro quadrático), as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes, isso faz diferença. O decodificador foi treinado com códigos ruidosos, e seu cinza inclui a incerteza que vem desse ruído; sem o ruído, o erro fica menor que o cinza. Com o ruído de volta, os dois quase coincidem, como mostra a última linha que a célula imprime.
+# É o cinza da seção 2. A próxima célula exige que, nas 4.000 amostras, o quadrado da distância difira do cinza, em média, em menos de quatro erros padrão. O que diz, então, a quase coincidência entre o cinza e o erro na tabela, no caso de duas latentes? Que, nessa medida (o erro quadrático), as *imagens de teste* se comportam quase como amostras das reconstruções do próprio modelo. A tabela usa só a média do código, sem o ruído. Com 30 latentes, isso faz diferença. O decodificador foi treinado com códigos ruidosos, e seu cinza inclui a incerteza que vem desse ruído; sem o ruído, o erro fica menor que o cinza. Com o ruído de volta, os dois quase coincidem, como mostra a última linha que a célula imprime.
 
 # %% key="samples-measured"
 distances = (bits - m).square().sum(-1)  # (4000,)
@@ -606,7 +606,7 @@ assert overspill > 0.1 or not on_mnist
 #
 # E quanto isso custa? Trocar a priori por $q(z)$, sem mudar mais nada, pouparia exatamente $\mathrm{KL}(q \,\|\, p)$ nats por imagem (a decomposição abaixo mostra por quê). É menos de meio nat, num custo de mais de 150, e só uma parte disso vem dos buracos. Ou seja, o ELBO mal os enxerga.
 #
-# Agora podemos terminar a seção 5. Tome os pontos do maior para o menor valor de $q$, até que a região contenha 99% da massa de $q$. À temperatura $T$, que fração dos sorteios cai fora dela? Com $T = 1$, pouco mais de um em cada cem, como é, por construção, nos sorteios de $q$; com $T = 2$, um quinto. (Os buracos, portanto, são mais ralos que vazios: a maior parte deles fica dentro dessa região.)
+# Agora podemos terminar a seção 5. Tome os pontos do maior para o menor valor de $q$, até que a região formada por eles contenha 99% da massa de $q$. À temperatura $T$, que fração dos sorteios cai fora dela? Com $T = 1$, pouco mais de um em cada cem (nos sorteios de $q$, por construção, seria exatamente um); com $T = 2$, um quinto. (Os buracos, portanto, são mais ralos que vazios: a maior parte deles fica dentro dessa região.)
 
 # %% key="outside" jupyter={"source_hidden": true} tags=["hide-input"]
 order = q.flatten().sort(descending=True)  # the densest points first
@@ -632,7 +632,7 @@ assert beyond[3] > 0.1 or not on_mnist
 #
 # $$\underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, p(z))}_{\text{o termo KL}} = \underbrace{\tfrac{1}{N} \textstyle\sum_n \mathrm{KL}(q(z \mid x_n) \,\|\, q(z))}_{\text{informação mútua}} + \mathrm{KL}(q(z) \,\|\, p(z)).$$
 #
-# A primeira parte é a informação mútua entre o código e a imagem: o que um informa sobre o outro. Só a segunda é discrepância. A identidade é pura álgebra, e a entropia de $q(z)$, que está nas duas partes, se cancela na soma. Por isso, o fato de a soma das partes, na próxima célula, coincidir com o lado esquerdo, que vem da fórmula fechada da KL, só mostra que a grade é fina o bastante para calcular bem a média de $\log p(z)$. O teste é chegar à informação mútua por outro caminho. Na grade, ela é a entropia de $q(z)$ menos a entropia média das nuvens; com 500 sorteios, nos quais a mistura é calculada exatamente, o resultado precisa ser o mesmo, a menos do erro do sorteio.
+# A primeira parte é a informação mútua entre o código e a imagem: o que um informa sobre o outro. Só a segunda é discrepância. A identidade é pura álgebra, e a entropia de $q(z)$, que está nas duas partes, se cancela na soma. Na próxima célula, a soma das partes coincide com o lado esquerdo, que vem da fórmula fechada da KL. Por isso, essa coincidência só mostra que a grade é fina o bastante para calcular bem a média de $\log p(z)$. O teste é chegar à informação mútua por outro caminho. Na grade, ela é a entropia de $q(z)$ menos a entropia média das nuvens; com 500 sorteios, nos quais a mistura é calculada exatamente, o resultado precisa ser o mesmo, a menos do erro do sorteio.
 
 # %% key="decomposition"
 kl = densities.kl_to_standard_normal(mu, logvar).mean().item()  # from its formula
@@ -720,7 +720,7 @@ figures.gallery(rows, columns=10, alt=say("latents-alt-holes"))
 # %% [markdown] key="holes-noticed"
 # **O cinza não denuncia os buracos.** Neste modelo, as imagens dos buracos são, em média, mais nítidas que as dos lugares cheios, e os vizinhos delas concordam mais entre si. (As imagens da figura vêm de pontos escolhidos longe uns dos outros; por isso, a diferença se lê nos números impressos acima, e não nas imagens da figura.) Os códigos se acumulam onde vários tipos de dígito se encontram, e ali o decodificador aprendeu a tirar a média. Num buraco, menos imagens corrigiram o decodificador. Além disso, no MNIST, três quartos das imagens dos 10% mais vazios estão mais perto do 1 que de qualquer outro dígito, e esse dígito tem pouca tinta. Qual das duas coisas torna mais nítidas as imagens dos buracos, não medimos. Olhe a linha de baixo: algumas dessas imagens não são dígito nenhum e, mesmo assim, não estão borradas. Os vizinhos dizem qual é o dígito mais próximo, mas não avisam quando nenhum está perto.
 #
-# Isso vale sempre? Um único modelo não basta para responder: meça no seu. Os buracos também se notam no conjunto dos sorteios. Dentro do anel, segundo o mesmo critério, os sorteios da priori deste modelo dão o dígito 1 com mais frequência do que ele aparece nos dados.
+# Isso vale sempre? Um único modelo não basta para responder: meça no seu. Os buracos também se notam no conjunto dos sorteios. Dentro do anel, pelo dígito mais comum entre os 15 vizinhos, os sorteios da priori deste modelo dão o dígito 1 com mais frequência do que ele aparece nos dados.
 
 # %% [markdown] key="walks-text"
 # ## 8. De um dígito a outro
@@ -751,7 +751,7 @@ middle = straight(a, b, 0.5).norm().item(), spherical(a, b, 0.5).norm().item()
 print(say("latents-middle", straight=middle[0], spherical=middle[1]))
 
 # %% [markdown] key="shell-text"
-# Em qualquer número de dimensões, o ponto médio entre dois sorteios fica mais perto da origem do que a média das duas normas. No plano, ali também há muitos sorteios; em muitas dimensões, quase não há nenhum. A norma de um sorteio da priori tem uma distribuição conhecida, a *qui* ($\chi$) com $L$ graus de liberdade. A média dela cresce como $\sqrt{L}$, enquanto o desvio padrão quase não muda. Por isso, os sorteios ficam numa casca que é fina *em comparação com o raio*. Com $L = 20$, por exemplo, as normas ficam em torno de 4,4, e praticamente nenhum sorteio cai perto da origem, embora ali a densidade da priori (não a da norma) seja máxima.
+# Em qualquer número de dimensões, a norma do ponto médio entre dois sorteios é menor que a média das duas normas. No plano, a essa distância da origem também há muitos sorteios; em muitas dimensões, não há quase nenhum. A norma de um sorteio da priori tem uma distribuição conhecida, a *qui* ($\chi$) com $L$ graus de liberdade. A média dela cresce como $\sqrt{L}$, enquanto o desvio padrão quase não muda. Por isso, os sorteios ficam numa casca que é fina *em comparação com o raio*. Com $L = 20$, por exemplo, as normas ficam em torno de 4,4, e praticamente nenhum sorteio cai perto da origem, embora ali a densidade da priori (não a da norma) seja máxima.
 #
 # O ponto médio entre dois sorteios tem distribuição $\mathcal{N}(0, I/2)$; logo, a norma dele é uma qui dividida por $\sqrt{2}$. A próxima figura compara as duas distribuições: os degraus vêm de 20.000 normas medidas; as curvas, da fórmula.
 
@@ -1034,7 +1034,7 @@ for ax, (key, flat) in zip(plots, views.items(), strict=True):
 figure
 
 # %% [markdown] key="sliders-text"
-# **Trinta controles deslizantes.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle move uma coordenada: as setas mudam o valor em passos de 0,1, e as teclas *Home* e *End* levam às pontas. Comece no zero, o centro da priori. Ali a imagem é uma névoa cinza, pois quase nenhum sorteio cai por perto, como vimos na seção 8. Mova uma coordenada de KL alta e, depois, uma morta; a figura dos percursos, acima, indica algumas de cada tipo. Por fim, tente transformar um dígito em outro com um único controle.
+# **Trinta controles deslizantes.** `latent_sliders` aceita um modelo com qualquer número de latentes. Cada controle move uma coordenada: as setas mudam o valor em passos de 0,1, e as teclas *Home* e *End* levam às pontas. Comece no zero, o centro da priori. Ali a imagem é uma névoa cinza e, como vimos na seção 8, quase nenhum sorteio cai por perto. Mova uma coordenada de KL alta e, depois, uma morta; a figura dos percursos, acima, indica algumas de cada tipo. Por fim, tente transformar um dígito em outro com um único controle.
 
 # %% key="sliders"
 handles = sliders.latent_sliders(wide)
@@ -1053,7 +1053,7 @@ assert sliders.sweep(handles) > 2 * int(
 #
 # - Encontre uma fronteira entre dois dígitos e atravesse-a o mais devagar que puder. Há um momento em que a imagem não é nem um nem outro?
 # - Vá até um buraco, onde há poucos códigos por perto. Dá para perceber isso pela imagem? Depois, troque *média* por *amostra de pixels*. Com qual das duas os dados se parecem?
-# - Grave um caminho que passe, em ordem, pelos algarismos do seu ano preferido e percorra-o.
+# - Grave um caminho que passe, em ordem, pelos algarismos do seu ano preferido. Depois, percorra-o.
 
 # %% key="explorer"
 explorer = LatentExplorer(model, train_images, neighbours=False)
@@ -1185,7 +1185,7 @@ verdict
 # %% [markdown] key="exercise-walk-text"
 # ### 4. Um caminho que não sai da casca
 #
-# `start` e `end` são sorteados da priori, um independentemente do outro, ambos de forma `(S, L)`, e `t` é um número de 0 a 1. Escreva uma combinação dos dois que valha `start` em $t = 0$ e `end` em $t = 1$, varie sem saltos e tenha *exatamente* a distribuição $\mathcal{N}(0, I)$ para todo $t$. Os pesos só podem depender de $t$. Há mais de uma resposta, e a verificação aceita todas.
+# `start` e `end` são sorteados da priori, um independentemente do outro, ambos com a forma `(S, L)`, e `t` é um número de 0 a 1. Escreva uma combinação dos dois que valha `start` em $t = 0$ e `end` em $t = 1$, varie sem saltos e tenha *exatamente* a distribuição $\mathcal{N}(0, I)$ para todo $t$. Os pesos só podem depender de $t$. Há mais de uma resposta, e a verificação aceita todas.
 #
 # Para pensar: o caminho esférico não é uma dessas respostas. Por que não? E por que ele chega tão perto de ser uma quando $L$ é grande?
 
