@@ -773,7 +773,7 @@ assert many[0].median() > 3 * many[1].median() > 300
 assert missed > 0.1  # 5% if q were right
 
 # %% [markdown] key="digit-balance"
-# For most images the mixture is far cheaper, and still asks for many draws. Why, when the median gap is only about a nat and a half? The third line says how much of the posterior lies outside the ellipse that holds 95% of $q$. Out there, nearly all draws of the mixture come from its prior half, and they are few. And for about one image in five $q$ misses the posterior by so much that half of the draws are wasted, and the mixture costs up to twice as much as the prior.
+# For most images the mixture is far cheaper, and still asks for many draws. Why, when the median gap is only about a nat and a half? The third line says how much of the posterior lies outside the ellipse that holds 95% of $q$. Out there, nearly all draws of the mixture come from its prior half, and few of them fall where the posterior has mass. And for about one image in five $q$ misses the posterior by so much that half of the draws are wasted, and the mixture costs up to twice as much as the prior.
 #
 # Now a single digit, chosen by a rule and not by eye: among the 500, the one nearest to the middle in its gap, in the draws it needs and in $\log p(x)$. That the balance closes is again algebra on one grid; so the folded cell checks $\log p(x)$ another way, by 200,000 draws from the mixture.
 

@@ -20,7 +20,7 @@
 #
 # **Tempo:** 35 minutos de leitura; cerca de dois minutos de processamento em dois núcleos. Na primeira vez, acrescente até um minuto, porque a seção 9 treina o VAE da lição 00 e o salva. Os gráficos e algumas verificações estão em células recolhidas, que você pode pular.
 #
-# Na lição 00, você queria maximizar $\log p(x)$, mas maximizou o ELBO, que fica abaixo dele. Se a distância entre os dois é desprezível, ou é a mesma para todos os modelos, nada se perde. Caso contrário, o modelo de maior ELBO pode não ser o melhor. **Qual é essa distância?** No fim, você terá a resposta para um VAE treinado, imagem por imagem, em nats (a unidade do logaritmo natural). O número depois do sinal ± é um erro padrão.
+# Na lição 00, você queria maximizar $\log p(x)$, mas maximizou o ELBO, que fica abaixo dele. Se a distância entre os dois é desprezível, ou é a mesma para todos os modelos, nada se perde. Caso contrário, o modelo de maior ELBO pode não ser o melhor. **Qual é essa distância?** No fim, você terá a resposta para um VAE treinado, imagem por imagem, em nats (a unidade do logaritmo natural). Nos resultados impressos, o número depois do sinal ± é um erro padrão.
 
 # %% key="setup"
 import copy
@@ -496,11 +496,11 @@ assert torch.allclose(ends, wanted, rtol=0, atol=0.005)
 # %% [markdown] key="two-modes"
 # ## 7. Uma posteriori que nenhuma gaussiana imita
 #
-# Em cada pico alto, o $q$ fica sobre *uma* das corcovas de B e ignora a outra. Por que não compensa cobrir as duas? Aqui, $p$ abrevia a posteriori, $p(z \mid x)$. A divergência $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Se $q$ põe massa onde a posteriori quase não tem nenhuma, o preço é enorme. Se a posteriori tem massa onde $q$ não tem, isso nem entra na média. Com um vale fundo como o de B, o melhor $q$ se concentra numa corcova só: ele *busca uma moda*. Isso vale para o melhor $q$, mas nem todo pico é assim: no pico do meio, $q$ cobre as duas corcovas.
+# Em cada pico lateral, o $q$ fica sobre *uma* das corcovas de B e ignora a outra. Por que não compensa cobrir as duas? Aqui, $p$ abrevia a posteriori, $p(z \mid x)$. A divergência $\mathrm{KL}(q \,\|\, p) = \mathbb{E}_q[\log q - \log p]$ é uma média em relação a $q$. Se $q$ põe massa onde a posteriori quase não tem nenhuma, o preço é enorme. Se a posteriori tem massa onde $q$ não tem, isso nem entra na média. Com um vale fundo como o de B, o melhor $q$ se concentra numa corcova só: ele *busca uma moda*. Isso vale para o melhor $q$, mas nem todo pico é assim: no pico do meio, $q$ cobre as duas corcovas.
 #
 # Dá para prever o preço de ignorar metade da massa. Na corcova em que está, $q$ é mais ou menos o dobro da posteriori, o que custa $\log 2 = 0{,}693$ nat. O resto dos 0,70 se deve à forma da corcova, que não é exatamente gaussiana.
 #
-# Se invertemos a divergência, a exigência também se inverte. Agora, $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média em relação à posteriori: onde *ela* tem massa, $q$ precisa ter alguma. Segundo esse critério, o melhor $q$ *cobre a massa*: anulando as derivadas de $\mathbb{E}_p[\log q]$, vemos que ele tem a média e a variância da posteriori. A próxima célula sobe até ele e compara as duas soluções. Na figura, a curva pontilhada é a solução espelhada, que busca a outra moda.
+# Se invertemos a divergência, a exigência também se inverte. Agora, $\mathrm{KL}(p \,\|\, q) = \mathbb{E}_p[\log p - \log q]$ é uma média em relação à posteriori: onde *ela* tem massa, $q$ precisa ter alguma. Segundo esse critério, o melhor $q$ *cobre a massa*: anulando as derivadas de $\mathbb{E}_p[\log q]$, vemos que ele tem a média e a variância da posteriori. A próxima célula chega a ele por gradiente ascendente e compara as duas soluções. Na figura, a curva pontilhada é a solução espelhada, que busca a outra moda.
 
 # %% key="two-modes-checked" jupyter={"source_hidden": true} tags=["hide-input", "nbval-check-output"]
 posterior = log_posterior(x).exp()  # (Z,)
@@ -640,7 +640,7 @@ assert place[0] < peak[0] - 0.05
 figure
 
 # %% [markdown] key="theta-noticed"
-# O ELBO sobe em todas as rodadas. Já $\log p$ sobe no começo e depois **desce**: nas últimas rodadas, o ELBO só aumenta porque a lacuna diminui. Depois de doze rodadas, a subida com gaussianas chegou a outro $a$, no qual $\log p$ fica 0,005 nat por observação abaixo do valor alcançado com posterioris exatas. Aqui a diferença é pequena, mas o que importa é o sentido da mudança: no fim, $\log p$ desce enquanto o ELBO sobe.
+# O ELBO sobe em todas as rodadas. Já $\log p$ sobe no começo e depois **desce**: nas últimas rodadas, o ELBO aumenta apenas porque a lacuna diminui. Depois de doze rodadas, a subida com gaussianas chegou a outro $a$, no qual $\log p$ fica 0,005 nat por observação abaixo do valor alcançado com posterioris exatas. Aqui a diferença é pequena, mas o que importa é o sentido da mudança: no fim, $\log p$ desce enquanto o ELBO sobe.
 #
 # ### O conjunto de dados inteiro
 #
@@ -773,7 +773,7 @@ assert many[0].median() > 3 * many[1].median() > 300
 assert missed > 0.1  # 5% se q fosse exato
 
 # %% [markdown] key="digit-balance"
-# Para a maioria das imagens, a mistura precisa de muito menos amostras que a priori, mas ainda precisa de muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha impressa diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Fora dela, quase todas as amostras da mistura vêm da metade que cabe à priori, e essas são poucas. E, em cerca de uma de cada cinco imagens, $q$ cobre tão mal a posteriori que metade das amostras se perde. Nesses casos, a mistura chega a exigir o dobro das amostras da priori.
+# Para a maioria das imagens, a mistura precisa de muito menos amostras que a priori, mas ainda precisa de muitas. Por quê, se a lacuna mediana é de cerca de um nat e meio? A terceira linha impressa diz quanto da posteriori fica fora da elipse que contém 95% de $q$. Fora dela, quase todas as amostras da mistura vêm da metade que cabe à priori, e poucas delas caem onde a posteriori tem massa. E, em cerca de uma de cada cinco imagens, $q$ cobre tão mal a posteriori que metade das amostras se perde. Nesses casos, a mistura chega a exigir o dobro das amostras da priori.
 #
 # Agora, vejamos um único dígito, escolhido por uma regra, e não a olho. Entre os 500, ele é o que fica mais perto da mediana, ao mesmo tempo, na lacuna, no número de amostras necessárias e em $\log p(x)$. De novo, o balanço fecha por pura álgebra, já que a grade é a mesma; por isso, a célula recolhida confere $\log p(x)$ por outro caminho, com 200.000 amostras da mistura.
 
@@ -829,7 +829,7 @@ print(say("elbo-digit-sampled", value=sampled, error=error))
 assert abs(sampled - packaged) < 4 * error < gap / 2
 
 # %% [markdown] key="digit-before"
-# Como essa lacuna aparece no plano? A próxima figura mostra, à esquerda, o dígito. No meio, está o plano latente: os círculos pontilhados contêm 50% e 95% da priori, e a posteriori é a região pequena em verde. À direita, essa região aparece ampliada, com as regiões que contêm 50% e 95% de cada distribuição: as da posteriori, em verde; as do $q$ do codificador, em laranja, tracejadas; e as da gaussiana de coordenadas independentes com o maior ELBO, em preto, pontilhadas. A parte da lacuna que sobra mesmo com essa gaussiana se deve à forma da posteriori. O resto se deve ao codificador, que adivinhou outra gaussiana.
+# Como essa lacuna aparece no plano? A próxima figura mostra, à esquerda, o dígito. No meio, está o plano latente: os círculos pontilhados contêm 50% e 95% da priori, e a posteriori é a região pequena em verde. À direita, esse trecho do plano aparece ampliado, com as regiões que contêm 50% e 95% de cada distribuição: as da posteriori, em verde; as do $q$ do codificador, em laranja, tracejadas; e as da gaussiana de coordenadas independentes com o maior ELBO, em preto, pontilhadas. A parte da lacuna que sobra mesmo com essa gaussiana se deve à forma da posteriori. O resto se deve ao codificador, que adivinhou outra gaussiana.
 
 # %% key="digit-best"
 best = exact.best_gaussian(double, x, grid=300)
@@ -1018,6 +1018,6 @@ verdict
 # %% [markdown] key="solution-mixture-text"
 # <details><summary>Resposta às perguntas</summary>
 #
-# A função pôs ali uma moda. A densidade que ela devolve é o produto de duas misturas unidimensionais: cada coordenada escolhe um centro sem levar em conta a outra. Essa densidade tem quatro modas de mesma altura, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. O certo é primeiro somar sobre as coordenadas, em cada componente, e só depois misturar. O treinamento não acusa o erro, porque a integral dessa densidade também é 1.
+# A função pôs ali uma moda. A densidade que ela devolve é o produto de duas misturas unidimensionais: cada coordenada escolhe um centro sem levar em conta a outra. Essa densidade tem quatro modas de mesma altura, em $(\pm 3, \pm 3)$, duas das quais ninguém pediu. O certo é primeiro somar as log-densidades das coordenadas, em cada componente, e só depois misturar. O treinamento não acusa o erro, porque a integral dessa densidade também é 1.
 #
 # </details>
