@@ -276,7 +276,7 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 #
 # The *number* is what suffers. A Bernoulli gives a grey pixel no probability at all. Nor is $p^x (1 - p)^{1 - x}$ a density of grey levels: the area under it, from 0 to 1, would have to be 1, and the next cell finds half of that or less. What comes out is not the logarithm of any density of greys, and it bounds nothing for the grey image. It only says something of the mean $\log p$ over the draws of bits, which is another quantity.
 #
-# The cell also prints the average entropy of the bits once the greys are known. Even someone who knew the greys would be left with that uncertainty; that of someone who does not know them, the whole entropy of the bits, is at least as large. And the mean $\log p(x)$ of a model never exceeds minus the whole entropy. So this number is a *floor* for any model's loss on the bits.
+# The cell also prints the average entropy of the bits once the greys are known. Even someone who knew the greys would be left with that uncertainty; that of someone who does not know them, the marginal entropy of the bits, is at least as large. And the mean $\log p(x)$ of a model never exceeds minus the marginal entropy. So this number is a *floor* for any model's loss on the bits.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)

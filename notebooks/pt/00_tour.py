@@ -130,7 +130,7 @@ axes[0].set_ylim(-3, 3)
 figure
 
 # %% [markdown] key="naive-noticed"
-# Não é azar. Em cada direção, a posteriori é cerca de catorze vezes mais estreita que a priori (a próxima célula imprime a largura). Com uma latente, alguns em cada cem sorteios caem dentro dela. Com vinte, ela ocupa cerca de $10^{-23}$ do volume da priori, e nenhum dos dez mil sorteios chega perto. **Falta alguém que nos diga onde procurar.**
+# Não é azar. Em cada direção, a posteriori é cerca de catorze vezes mais estreita que a priori (a próxima célula imprime a largura). Com uma latente, uns poucos sorteios em cada cem caem dentro dela. Com vinte, ela ocupa cerca de $10^{-23}$ do volume da priori, e nenhum dos dez mil sorteios chega perto. **Falta alguém que nos diga onde procurar.**
 #
 # Suponha que esse alguém exista e nos entregue uma distribuição $q(z)$. Podemos, então, amostrar de $q$, e não da priori, desde que cada sorteio receba o peso que compensa a troca:
 #
@@ -258,7 +258,7 @@ assert train_images.pixels.nbytes == 60_000 * 784  # 47 MB
 print(say("tour-data", name=train_images.name, train=shape, device=device.type))
 
 # %% [markdown] key="why-binary"
-# **Por que preto e branco?** O decodificador dirá qual é a probabilidade de cada pixel acender. Trata-se, em cada pixel, de uma distribuição de Bernoulli, que só gera zeros e uns. Um cinza de 0,5 não é um valor possível; nós o lemos como a probabilidade de sair 1. Por isso, sorteamos cada pixel com essa probabilidade. No treinamento, o sorteio se repete a cada lote; no conjunto de teste, é feito uma única vez. Assim, `train_images.pixels` guarda níveis de cinza, e `test_images.pixels`, bits. Dado $z$, os pixels são independentes: $p(x \mid z) = \prod_d p_d^{x_d} (1 - p_d)^{1 - x_d}$, em que $p_d$ é a probabilidade de o pixel $d$ acender. (Na seção 2, só usamos ruído gaussiano porque ele permite uma resposta exata.)
+# **Por que preto e branco?** O decodificador dirá qual é a probabilidade de cada pixel acender. Isso define, em cada pixel, uma distribuição de Bernoulli, que só gera zeros e uns. Um cinza de 0,5 não é um valor possível; nós o lemos como a probabilidade de sair 1. Por isso, sorteamos cada pixel com essa probabilidade. No treinamento, o sorteio se repete a cada lote; no conjunto de teste, é feito uma única vez. Assim, `train_images.pixels` guarda níveis de cinza, e `test_images.pixels`, bits. Dado $z$, os pixels são independentes: $p(x \mid z) = \prod_d p_d^{x_d} (1 - p_d)^{1 - x_d}$, em que $p_d$ é a probabilidade de o pixel $d$ acender. (Na seção 2, só usamos ruído gaussiano porque ele permite uma resposta exata.)
 #
 # A figura traz dez imagens em tons de cinza e dois sorteios de cada uma. Repare que os dígitos são os mesmos e que só as bordas mudam.
 
@@ -274,9 +274,9 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 # %% [markdown] key="grey-floor"
 # Há quem use os níveis de cinza diretamente na Bernoulli. A fórmula $x \log p + (1 - x) \log(1 - p)$ os aceita, e isso não prejudica o decodificador: como a fórmula é linear em $x$, seu valor no nível de cinza é a média dos valores que assume nos sorteios dos bits.
 #
-# O problema está no *número* que sai da fórmula. Uma Bernoulli não atribui probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ também não é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, mas a célula abaixo encontra metade disso ou menos. Portanto, o valor da fórmula não é o logaritmo de nenhuma densidade dos níveis de cinza nem serve de limite para a log-densidade da imagem em tons de cinza. Ele só diz algo sobre a média de $\log p$ nos sorteios dos bits, que é outra grandeza.
+# O problema está no *número* que sai da fórmula. Uma Bernoulli não atribui probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ também não é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, mas a célula abaixo encontra metade disso ou menos. Portanto, o valor da fórmula não é o logaritmo de nenhuma densidade dos níveis de cinza nem serve de limite para a log-densidade da imagem em tons de cinza. Ele só diz algo sobre a média de $\log p$ dos bits nos sorteios deles, que é outra grandeza.
 #
-# A célula imprime também a entropia média dos bits quando se conhecem os níveis de cinza. Essa incerteza restaria mesmo para quem os conhecesse. Para quem não os conhece, a incerteza é a entropia total dos bits, que nunca é menor. Além disso, em qualquer modelo, a média de $\log p(x)$ nunca passa da entropia total com o sinal trocado. Portanto, essa entropia média, que a célula imprime, é um *piso* para a perda de qualquer modelo dos bits.
+# A célula imprime também a entropia média dos bits quando se conhecem os níveis de cinza: a incerteza que resta mesmo para quem os conhece. Para quem não os conhece, a incerteza é a entropia marginal dos bits, que nunca é menor que a primeira. Além disso, em qualquer modelo, a média de $\log p(x)$ nunca passa da entropia marginal com o sinal trocado. Portanto, essa entropia média, que a célula imprime, é um *piso* para a perda de qualquer modelo dos bits.
 
 # %% key="grey-floor-measured"
 greys = data.load(test_images.name, "test", binarize=False).pixels  # (10000, 784)
@@ -586,7 +586,7 @@ figures.samples(model, count=10, generator=torch.Generator().manual_seed(0))
 # %% [markdown] key="manifold"
 # ## 10. A variedade
 #
-# Quando $z$ percorre o plano, as imagens decodificadas formam uma superfície de duas dimensões no espaço de todas as imagens de 784 pixels. Ela se chama *variedade*. Como são dois números por imagem, dá para vê-la *de uma só vez*: basta decodificar uma grade de pontos $z$. Mas qual grade? Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori do que os das pontas. Por isso, em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um, que é o valor da inversa da função de distribuição normal em $(i + \frac{1}{2}) / 20$, com $i$ de 0 a 19.
+# Quando $z$ percorre o plano, as imagens decodificadas formam uma superfície de duas dimensões no espaço de todas as imagens de 784 pixels. Ela se chama *variedade*. Como são dois números por imagem, dá para vê-la *de uma só vez*: basta decodificar uma grade de pontos $z$. Mas qual grade? A cada ponto corresponde um ladrilho do plano. Com passos iguais, os ladrilhos do centro teriam muito mais massa da priori do que os das bordas. Por isso, em cada eixo, cortamos a normal em vinte pedaços de mesma massa e ficamos com a mediana de cada um, que é o valor da inversa da função de distribuição normal em $(i + \frac{1}{2}) / 20$, com $i$ de 0 a 19.
 
 # %% key="manifold-grid" tags=["nbval-check-output"]
 n = 20
@@ -610,7 +610,7 @@ with torch.no_grad():
 figures.manifold(model, n)
 
 # %% [markdown] key="map-before"
-# E onde ficam as imagens de verdade? Na figura abaixo, cada ponto representa uma de 5.000 imagens de teste: ele fica no centro da nuvem da imagem e tem a cor do dígito. Cada disco numerado marca, aproximadamente, a mediana dos pontos de um dígito; quando esses pontos formam dois grupos, o disco pode ficar entre os dois. Os dois círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que ultrapassam o círculo externo.
+# E onde ficam as imagens de verdade? Na figura abaixo, cada ponto representa uma dentre 5.000 imagens de teste: ele fica no centro da nuvem da imagem e tem a cor do dígito. Cada disco numerado marca, aproximadamente, a mediana dos pontos de um dígito; quando esses pontos formam dois grupos, o disco pode ficar entre os dois. Os dois círculos contêm 50% e 95% da massa da priori. Repare que os grupos se tocam em volta do centro e que dígitos parecidos são vizinhos. Repare também nos grupos que ultrapassam o círculo externo.
 
 # %% key="map-picture"
 figures.latent_map(model, test_images)
@@ -844,6 +844,6 @@ verdict
 # %% [markdown] key="solution-dataset-text"
 # <details><summary>Resposta à pergunta</summary>
 #
-# As regiões acompanham o que varia nos dígitos desenhados, a começar pelo próprio dígito. As fronteiras ficam em outros lugares, porque aqui os dígitos parecidos são outros. Uma coisa não muda: continua havendo regiões, com mudanças lentas dentro delas e fronteiras entre elas.
+# As regiões acompanham o que varia nos desenhos, a começar por qual dígito foi desenhado. As fronteiras ficam em outros lugares, porque aqui os dígitos parecidos são outros. Uma coisa não muda: continua havendo regiões, com mudanças lentas dentro delas e fronteiras entre elas.
 #
 # </details>
