@@ -14,7 +14,7 @@
 # %% [markdown] key="title"
 # # A variational autoencoder, end to end
 #
-# **By the end you will be able to** say what a VAE adds to an autoencoder, where the ELBO comes from and what each of its two terms favours, why the reparameterization trick is needed, and train a model that invents digits. Wherever an exact answer exists, you will have checked the claims against it.
+# **By the end you will be able to** say what a VAE adds to an autoencoder, where the ELBO comes from and what each of its two terms favours, why the reparameterization trick is needed, and train a model that invents digits. Where an exact answer is at hand, you will have checked the claims against it.
 #
 # **You need** linear algebra, probability and a little PyTorch.
 #
@@ -136,7 +136,7 @@ figure
 #
 # $$p(x) = \int \frac{p(x, z)}{q(z)}\, q(z)\, dz = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right], \qquad p(x, z) = p(x \mid z)\, p(z).$$
 #
-# This is **importance sampling**, and it works with any $q$ that is positive wherever $p(x, z)$ is. The help need not be perfect. The next cell stays with the model of twenty latents. Its posterior is normal too, with precision $I + W^\top W / s^2$. The $q$ has the centre of the posterior, a width (standard deviation) 20% too large, and ignores how the latents depend on each other. A thousand draws from $q$ end within half a nat of the exact answer, where ten thousand from the prior missed by hundreds.
+# This is **importance sampling**. The equation holds for any $q$ that is positive wherever $p(x, z)$ is; how many draws it takes depends on $q$. The help need not be perfect. The next cell stays with the model of twenty latents. Its posterior is normal too, with precision $I + W^\top W / s^2$. The $q$ has the centre of the posterior, a width (standard deviation) 20% too large, and ignores how the latents depend on each other. A thousand draws from $q$ end within half a nat of the exact answer, where ten thousand from the prior missed by hundreds.
 
 # %% key="posterior-knows"
 def true_posterior(weights, x):
@@ -274,7 +274,7 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 # %% [markdown] key="grey-floor"
 # Some people give the greys to the Bernoulli as they are. Its formula $x \log p + (1 - x) \log(1 - p)$ accepts them, and for the decoder that does no harm: the formula is a straight line in $x$, so its value at the grey level is its average over the draws of bits.
 #
-# The *number* is what suffers. A Bernoulli gives a grey pixel no probability at all. Nor is $p^x (1 - p)^{1 - x}$ a density of grey levels: the area under it, from 0 to 1, would have to be 1, and the next cell finds half of that or less. What comes out is not the logarithm of any density of greys, and it bounds nothing for the grey image. It only says something of the mean $\log p$ over the draws of bits, which is another quantity.
+# The *number* is what suffers. A Bernoulli gives a grey pixel no probability at all. Nor is $p^x (1 - p)^{1 - x}$ a density of grey levels: the area under it, from 0 to 1, would have to be 1, and the next cell finds half of that or less. What comes out is not the logarithm of a density of greys. It only says something of the mean $\log p$ over the draws of bits, which is another quantity.
 #
 # The cell also prints the average entropy of the bits once the greys are known. Even someone who knew the greys would be left with that uncertainty; that of someone who does not know them, the marginal entropy of the bits, is at least as large. And the mean $\log p(x)$ of a model never exceeds minus the marginal entropy. So this number is a *floor* for any model's loss on the bits.
 

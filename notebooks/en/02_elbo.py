@@ -18,7 +18,7 @@
 #
 # **You need** lesson 00, integrals and logarithms.
 #
-# **Time:** 35 minutes of reading; about two minutes of computing on two cores. The first time, add up to a minute: section 9 trains the VAE of lesson 00 and keeps it. Plots and some checks are in folded cells, which you may skip.
+# **Time:** 35 minutes of reading; about two minutes of computing on two cores. The first time, add one to three minutes: section 9 trains the VAE of lesson 00 and keeps it. Plots and some checks are in folded cells, which you may skip.
 #
 # In lesson 00 you wanted to maximize $\log p(x)$. You maximized the ELBO, which lies below it. If the distance is tiny, or the same for every model, no harm is done. If not, the best ELBO may belong to a model that is not the best. **How far below does it lie?** At the end you will have the answer for a trained VAE, in nats (the unit of the natural logarithm), image by image. After a ± stands one standard error.
 
@@ -170,7 +170,7 @@ figure
 #
 # $$\frac{\mathrm{Var}[\hat p(x)]}{p(x)^2} = \frac{\rho}{n}, \qquad \rho = \int \frac{p(z \mid x)^2}{p(z)}\, dz - 1.$$
 #
-# This $\rho$ is the *chi-square divergence* from the posterior to the density that we draw from. It is large for a posterior that is narrow, or far from the prior. A typical (root-mean-square) error of 10% in $p(x)$, about 0.1 nats in $\log p(x)$, takes $n = \rho / 0.1^2$ draws.
+# This $\rho$ is the *chi-square divergence* from the posterior to the density that we draw from. It is large for a posterior that is narrow, or far from the prior. A root-mean-square error of 10% in $p(x)$, about 0.1 nats in $\log p(x)$, takes $n = \rho / 0.1^2$ draws.
 
 # %% key="naive-cost" tags=["nbval-check-output"]
 def log_normal(z, mu, logvar):
@@ -193,7 +193,7 @@ for name, x in observed.items():
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
-# Let $g$ be a Gaussian with its centre on the needle. With $\sigma = 0.3$ it is twice as wide as the needle, and still fails beyond all measure, **because far out its tails are thinner than the posterior's**. There the first coordinate of $f(z)$ is $z$ plus a bounded term, and the second is bounded, so the posterior falls like a Gaussian of width $1 / \sqrt{1 + 1 / 0.4^2} = 0.37$: both are tiny, but $g$ is so much tinier that the ratio explodes. A wide one ($\sigma = 0.8$) does well. When in doubt, **let the prior propose half of the draws**, $q = \frac{1}{2} g + \frac{1}{2} p$. Then $q \ge \frac{1}{2} p$, and no weight exceeds $2\, p(x \mid z)$. For each $q$ the cell prints $\rho$, now with $q$ in the denominator.
+# Let $g$ be a Gaussian with its centre on the needle. With $\sigma = 0.3$ it is twice as wide as the needle, and still its $\rho$ is beyond all measure, **because far out its tails are thinner than the posterior's**. There the first coordinate of $f(z)$ is $z$ plus a bounded term, and the second is bounded, so the posterior falls like a Gaussian of width $1 / \sqrt{1 + 1 / 0.4^2} = 0.37$: both are tiny, but $g$ is so much tinier that the ratio explodes. (A run would hardly notice: its draws never visit those places. But it would not notice a missed hump either, and no error bar computed from the draws tells the two cases apart.) A wide one ($\sigma = 0.8$) does well. When in doubt, **let the prior propose half of the draws**, $q = \frac{1}{2} g + \frac{1}{2} p$. Then $q \ge \frac{1}{2} p$, and no weight exceeds $2\, p(x \mid z)$. For each $q$ the cell prints $\rho$, now with $q$ in the denominator.
 
 # %% key="importance-price" tags=["nbval-check-output"]
 x = observed["C"]
@@ -234,7 +234,7 @@ for kind in ("prior", "half"):
     assert abs(error - predicted) < 4 * train.standard_error(squared) < predicted
 
 # %% [markdown] key="importance-noticed"
-# The folded cell measured 500 estimates from 1,024 draws each: the errors are as predicted, up to what 500 estimates can tell. A good $q$ leaves the $1/\sqrt n$ as it is and lowers the factor in front of it: here the prior alone would need some eighty times more draws. $\rho$ says how good a $q$ is, but it takes the exact posterior. We need a number that draws of $q$ alone can estimate, and that a gradient can climb.
+# The folded cell measured 500 estimates from 1,024 draws each: the errors are as predicted, up to what 500 estimates can tell. A good $q$ leaves the $1/\sqrt n$ as it is and lowers the factor in front of it: here the prior alone would need some eighty times more draws. $\rho$ says how good a $q$ is, but computing it takes the exact posterior, and an estimate of it hangs on the rarest draws. We need a number that draws of $q$ alone estimate well, and that a gradient can climb.
 
 # %% [markdown] key="jensen"
 # ## 3. The first route: Jensen

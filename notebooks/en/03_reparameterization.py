@@ -697,7 +697,7 @@ assert middles[1].max() < 20
 #
 # Noise in a gradient costs training steps. The cell below trains small VAEs (100 hidden units, 4,800 images, three epochs of batches of 64) that differ only in how the **encoder** gets its gradient, and in the number of draws per image. The decoder needs no trick: no draw depends on it. Three seeds each; a seed gives all of them the same initial weights.
 #
-# - **blocked**: `sample`, without a path, as in section 1. No error is raised, because the KL still has a gradient for the encoder. Something is learnt, but not what you want.
+# - **blocked**: `sample`, without a path, as in section 1. No error is raised: the loss still has a gradient for the decoder and, by the KL, for the encoder. Something is learnt, but not what you want.
 # - **score function**: one draw.
 # - **score, four draws**: the same with the mean of four draws per image, as a control.
 # - **score, baseline**: four draws per image and leave-one-out.

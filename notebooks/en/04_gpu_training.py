@@ -253,7 +253,7 @@ def from_disk(images):
 #
 # Four changes lead from the usual loop to a fast one, each a rung of its own:
 #
-# 1. **The data are on the device.** 60,000 images, a byte per pixel, take 47 MB. A batch is one operation, `index_select`. If your data do not fit, stay with the loader above.
+# 1. **The data are on the device.** 60,000 images, a byte per pixel, take 47 MB. A batch takes an operation or two, `index_select` first. If your data do not fit, stay with the loader above.
 # 2. **Nobody asks anything in the middle of a step.** To hand you `loss.item()`, the device has to finish everything it was asked for. *On a GPU*, the queue of orders runs empty in every step. On a CPU this rung is worth little. So add up where the numbers are, and ask at the end.
 # 3. **Logits.** From the logit $\ell = \log \frac{p}{1 - p}$ the loss of a pixel is $\log(1 + e^\ell) - x \ell$, with no sigmoid. This formula is shorter, and it is also the *right* one. Take a pixel that is off, while the decoder is sure that it is on, with a logit of 20. The exact price is $\log(1 + e^{20})$ nats. Through the sigmoid, the probability rounds to 1, and PyTorch limits to 100 a price that would be infinite.
 # 4. **Fused Adam.** Adam updates ten tensors, each by a series of small operations. `fused=True` reads each number once. The last cell of the three counts.
@@ -508,7 +508,7 @@ print(say("training-ruler", spread=first.std().item(), turns=turns))
 # %% [markdown] key="table"
 # ### The table
 #
-# Images per second; as a multiple of the usual loop; as a share of the limit in float32, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the standard error of the paired differences. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Expect the large jumps where images stop being handled one by one, and at fused Adam. A loader with a worker may tie with data on the device, because it works beside the training. Which rung does not pass? In the right panel of the picture, the grey band is that of the rule, from −0.5 to 0.5 nats; beyond it the axis is logarithmic.
+# Images per second; as a multiple of the usual loop; as a share of the limit in float32, the last row. Then the test ELBO and its difference from the usual loop; after the ± stands twice the standard error of the paired differences. Your speeds will differ from those stored here; on a busy machine `fit` also gains by following the free cores (section 13). Expect the large jumps where images stop being handled one by one, and at fused Adam. `fit` may stand a little below fused Adam: section 7 counts the operations that it has more. A loader with a worker may tie with data on the device, because it works beside the training. Which rung does not pass? In the right panel of the picture, the grey band is that of the rule, from −0.5 to 0.5 nats; beyond it the axis is logarithmic.
 
 # %% key="table-printed" jupyter={"source_hidden": true} tags=["hide-input"]
 def print_row(name, speed, times, share, elbo=None, far=None, error=None):
@@ -1116,7 +1116,7 @@ else:
 #
 # PyTorch takes a thread for each core, whoever else is at work. At the end of each operation its threads wait for each other, and they wait by *spinning*: they look again and again whether the others are done. If four readers of this course share two cores, a spinning thread may hold the very core that the thread it waits for needs.
 #
-# The course tells waiting threads to sleep soon (`GOMP_SPINCOUNT`, for GNU's OpenMP). And the package's long loops look four times a second how many cores are free, and take as many threads; `OMP_NUM_THREADS` switches that off. *Work* is what all readers do per second, as a share of what one alone does; *wait* is the time of a piece of work, divided by what it would take if each reader got a fair share of the machine. For both, 1 is a fair division of the machine. Work above 1 and a wait below 1 are possible, because one reader alone does not keep the cores busy all the time.
+# The course tells waiting threads to sleep soon (`GOMP_SPINCOUNT`, for GNU's OpenMP). And the package's long loops look four times a second how many cores are free, and take as many threads; `OMP_NUM_THREADS` switches that off. *Work* is what all readers do per second, as a share of what one alone does; *wait* is the time of a piece of work, divided by what it would take if each reader got a fair share of the machine. A wait of 1 is a fair division of the machine, and work of 1 says that sharing loses nothing. Work above 1 and a wait below 1 are possible, because one reader alone does not keep the cores busy all the time.
 
 # %% key="crowd-measured" jupyter={"source_hidden": true} tags=["hide-input"]
 measured = read("crowd")

@@ -14,7 +14,7 @@
 # %% [markdown] key="title"
 # # Um autocodificador variacional, de ponta a ponta
 #
-# **Ao final, você saberá** dizer o que um VAE acrescenta a um autocodificador, de onde vem o ELBO, o que cada um de seus dois termos favorece e por que o truque da reparametrização é necessário. Saberá também treinar um modelo que inventa dígitos. Sempre que houver uma resposta exata, vamos usá-la para conferir o que se afirma.
+# **Ao final, você saberá** dizer o que um VAE acrescenta a um autocodificador, de onde vem o ELBO, o que cada um de seus dois termos favorece e por que o truque da reparametrização é necessário. Saberá também treinar um modelo que inventa dígitos. Onde houver uma resposta exata à mão, vamos usá-la para conferir o que se afirma.
 #
 # **Você precisa de** álgebra linear, probabilidade e um pouco de PyTorch.
 #
@@ -136,7 +136,7 @@ figure
 #
 # $$p(x) = \int \frac{p(x, z)}{q(z)}\, q(z)\, dz = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right], \qquad p(x, z) = p(x \mid z)\, p(z).$$
 #
-# Essa é a **amostragem por importância**. Ela vale para qualquer $q$ que seja positivo onde $p(x, z)$ também é. E a ajuda não precisa ser perfeita. A célula abaixo continua com o modelo de vinte latentes, cuja posteriori também é normal, com precisão $I + W^\top W / s^2$. Escolhemos um $q$ que tem o centro da posteriori e largura (desvio padrão) 20% maior, mas que ignora a dependência entre as latentes. Com mil sorteios de $q$, as quatro estimativas ficam a menos de meio nat da resposta exata. Com dez mil sorteios da priori, o erro era de centenas de nats.
+# Essa é a **amostragem por importância**. A igualdade vale para qualquer $q$ que seja positivo onde $p(x, z)$ também é; o número de sorteios necessários depende de $q$. E a ajuda não precisa ser perfeita. A célula abaixo continua com o modelo de vinte latentes, cuja posteriori também é normal, com precisão $I + W^\top W / s^2$. Escolhemos um $q$ que tem o centro da posteriori e largura (desvio padrão) 20% maior, mas que ignora a dependência entre as latentes. Com mil sorteios de $q$, as quatro estimativas ficam a menos de meio nat da resposta exata. Com dez mil sorteios da priori, o erro era de centenas de nats.
 
 # %% key="posterior-knows"
 def true_posterior(weights, x):
@@ -274,7 +274,7 @@ figures.gallery(rows, columns=10, alt=say("tour-alt-bits"))
 # %% [markdown] key="grey-floor"
 # Há quem use os níveis de cinza diretamente na Bernoulli. A fórmula $x \log p + (1 - x) \log(1 - p)$ os aceita, e isso não prejudica o decodificador: como a fórmula é linear em $x$, seu valor no nível de cinza é a média dos valores que assume nos sorteios dos bits.
 #
-# O problema está no *número* que sai da fórmula. Uma Bernoulli não atribui probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ também não é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, mas a célula abaixo encontra metade disso ou menos. Portanto, o valor da fórmula não é o logaritmo de nenhuma densidade dos níveis de cinza nem serve de limite para a log-densidade da imagem em tons de cinza. Ele só diz algo sobre a média de $\log p$ dos bits nos sorteios deles, que é outra grandeza.
+# O problema está no *número* que sai da fórmula. Uma Bernoulli não atribui probabilidade nenhuma a um pixel cinza. E $p^x (1 - p)^{1 - x}$ também não é uma densidade dos níveis de cinza: a área sob a curva, de 0 a 1, teria de ser 1, mas a célula abaixo encontra metade disso ou menos. Portanto, o valor da fórmula não é o logaritmo de uma densidade dos níveis de cinza. Ele só diz algo sobre a média de $\log p$ dos bits nos sorteios deles, que é outra grandeza.
 #
 # A célula imprime também a entropia média dos bits quando se conhecem os níveis de cinza: a incerteza que resta mesmo para quem os conhece. Para quem não os conhece, a incerteza é a entropia marginal dos bits, que nunca é menor que a primeira. Além disso, em qualquer modelo, a média de $\log p(x)$ nunca passa da entropia marginal com o sinal trocado. Portanto, essa entropia média, que a célula imprime, é um *piso* para a perda de qualquer modelo dos bits.
 

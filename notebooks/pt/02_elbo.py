@@ -18,7 +18,7 @@
 #
 # **Você precisa da** lição 00, de integrais e de logaritmos.
 #
-# **Tempo:** 35 minutos de leitura; cerca de dois minutos de processamento em dois núcleos. Na primeira vez, acrescente até um minuto, porque a seção 9 treina o VAE da lição 00 e o salva. Os gráficos e algumas verificações estão em células recolhidas, que você pode pular.
+# **Tempo:** 35 minutos de leitura; cerca de dois minutos de processamento em dois núcleos. Na primeira vez, acrescente de um a três minutos, porque a seção 9 treina o VAE da lição 00 e o salva. Os gráficos e algumas verificações estão em células recolhidas, que você pode pular.
 #
 # Na lição 00, você queria maximizar $\log p(x)$, mas maximizou o ELBO, que fica abaixo dele. Se a distância entre os dois é desprezível, ou é a mesma para todos os modelos, nada se perde. Caso contrário, o modelo de maior ELBO pode não ser o melhor. **Qual é essa distância?** No fim, você terá a resposta para um VAE treinado, imagem por imagem, em nats (a unidade do logaritmo natural). Nos resultados impressos, o número depois do sinal ± é um erro padrão.
 
@@ -170,7 +170,7 @@ figure
 #
 # $$\frac{\mathrm{Var}[\hat p(x)]}{p(x)^2} = \frac{\rho}{n}, \qquad \rho = \int \frac{p(z \mid x)^2}{p(z)}\, dz - 1.$$
 #
-# Esse $\rho$ é a *divergência qui-quadrado* da posteriori em relação à densidade da qual amostramos. Ele é grande quando a posteriori é estreita ou fica longe da priori. Para que o erro típico (a raiz do erro quadrático médio) seja de 10% em $p(x)$, o que dá cerca de 0,1 nat em $\log p(x)$, são necessárias $n = \rho / 0{,}1^2$ amostras.
+# Esse $\rho$ é a *divergência qui-quadrado* da posteriori em relação à densidade da qual amostramos. Ele é grande quando a posteriori é estreita ou fica longe da priori. Para que a raiz do erro quadrático médio seja de 10% em $p(x)$, o que dá cerca de 0,1 nat em $\log p(x)$, são necessárias $n = \rho / 0{,}1^2$ amostras.
 
 # %% key="naive-cost" tags=["nbval-check-output"]
 def log_normal(z, mu, logvar):
@@ -193,7 +193,7 @@ for name, x in observed.items():
 #
 # $$p(x) = \mathbb{E}_{q(z)}\!\left[\frac{p(x, z)}{q(z)}\right].$$
 #
-# Seja $g$ uma gaussiana centrada na agulha. Com $\sigma = 0{,}3$, ela tem o dobro da largura da agulha e, mesmo assim, fracassa por completo, **porque, longe dali, suas caudas são mais leves que as da posteriori**. Nas caudas, a primeira coordenada de $f(z)$ é $z$ mais um termo limitado, e a segunda é limitada; por isso, a posteriori cai como uma gaussiana de largura $1 / \sqrt{1 + 1 / 0{,}4^2} = 0{,}37$. As duas densidades são minúsculas, mas $g$ fica tantas ordens de grandeza abaixo da posteriori que o quociente entre as duas explode. Já uma gaussiana larga ($\sigma = 0{,}8$) funciona bem. Na dúvida, o mais seguro é **tirar da priori metade das amostras**, com $q = \frac{1}{2} g + \frac{1}{2} p$. Assim, $q \ge \frac{1}{2} p$, e nenhum peso passa de $2\, p(x \mid z)$. Para cada $q$, a célula imprime $\rho$, agora com esse $q$ no denominador.
+# Seja $g$ uma gaussiana centrada na agulha. Com $\sigma = 0{,}3$, ela tem o dobro da largura da agulha e, mesmo assim, seu $\rho$ é enorme, **porque, longe dali, suas caudas são mais leves que as da posteriori**. Nas caudas, a primeira coordenada de $f(z)$ é $z$ mais um termo limitado, e a segunda é limitada; por isso, a posteriori cai como uma gaussiana de largura $1 / \sqrt{1 + 1 / 0{,}4^2} = 0{,}37$. As duas densidades são minúsculas, mas $g$ fica tantas ordens de grandeza abaixo da posteriori que o quociente entre as duas explode. (Uma execução mal notaria isso: as amostras nunca visitam esses lugares. Mas também não notaria uma corcova esquecida, e nenhuma barra de erro calculada com as amostras distingue os dois casos.) Já uma gaussiana larga ($\sigma = 0{,}8$) funciona bem. Na dúvida, o mais seguro é **tirar da priori metade das amostras**, com $q = \frac{1}{2} g + \frac{1}{2} p$. Assim, $q \ge \frac{1}{2} p$, e nenhum peso passa de $2\, p(x \mid z)$. Para cada $q$, a célula imprime $\rho$, agora com esse $q$ no denominador.
 
 # %% key="importance-price" tags=["nbval-check-output"]
 x = observed["C"]
@@ -234,7 +234,7 @@ for kind in ("prior", "half"):
     assert abs(error - predicted) < 4 * train.standard_error(squared) < predicted
 
 # %% [markdown] key="importance-noticed"
-# A célula recolhida mediu o erro de 500 estimativas, cada uma com 1.024 amostras. Os erros medidos batem com os previstos, até onde 500 estimativas permitem ver. Um bom $q$ não altera o $1/\sqrt n$, e sim o fator que o multiplica: aqui, a priori sozinha precisaria de umas oitenta vezes mais amostras. O valor de $\rho$ diz quão bom é um $q$, mas calculá-lo exige a posteriori exata. Precisamos de um número que possa ser estimado só com amostras de $q$ e que possamos aumentar seguindo um gradiente.
+# A célula recolhida mediu o erro de 500 estimativas, cada uma com 1.024 amostras. Os erros medidos batem com os previstos, até onde 500 estimativas permitem ver. Um bom $q$ não altera o $1/\sqrt n$, e sim o fator que o multiplica: aqui, a priori sozinha precisaria de umas oitenta vezes mais amostras. O valor de $\rho$ diz quão bom é um $q$, mas calculá-lo exige a posteriori exata, e uma estimativa dele depende das amostras mais raras. Precisamos de um número que possa ser bem estimado só com amostras de $q$ e que possamos aumentar seguindo um gradiente.
 
 # %% [markdown] key="jensen"
 # ## 3. O primeiro caminho: Jensen

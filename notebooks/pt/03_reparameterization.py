@@ -697,7 +697,7 @@ assert middles[1].max() < 20
 #
 # Um gradiente ruidoso exige mais passos de treinamento. A célula abaixo treina VAEs pequenos (100 unidades ocultas, 4.800 imagens, três épocas em lotes de 64) que só diferem no modo como o **codificador** recebe o gradiente e no número de amostras por imagem. O decodificador não precisa de truque, pois nenhum sorteio depende dele. Treinamos cada modo com três sementes; com a mesma semente, todos partem dos mesmos pesos iniciais.
 #
-# - **bloqueado**: uma amostra de `sample`, sem trajetória, como na seção 1. Nenhuma mensagem de erro aparece, porque a KL ainda dá um gradiente ao codificador. Alguma coisa se aprende, mas não o que você quer.
+# - **bloqueado**: uma amostra de `sample`, sem trajetória, como na seção 1. Nenhuma mensagem de erro aparece: a perda ainda tem gradiente em relação ao decodificador e, pela KL, em relação ao codificador. Alguma coisa se aprende, mas não o que você quer.
 # - **função escore**: uma amostra.
 # - **escore, quatro amostras**: o mesmo estimador, com a média de quatro amostras por imagem, para servir de controle.
 # - **escore, linha de base**: quatro amostras por imagem e *leave-one-out*.
