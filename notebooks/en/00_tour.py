@@ -18,7 +18,7 @@
 #
 # **You need** linear algebra, probability and a little PyTorch.
 #
-# **Time:** 40 minutes of reading; one to three minutes of computing on two cores, without the exercises.
+# **Time:** 45 minutes of reading; one to three minutes of computing on two cores, without the exercises.
 #
 # The model, the loss and the training loop are written out in this notebook and checked against the package `vae_teach`. The package loads the data, draws the pictures, and has the phrases that cells print: `say("tour-latents", count=2)` is a phrase by its name, in the language of the notebook, with the numbers that the cell computed. An `assert` stops the notebook where a claim does not hold. Drawing code is folded.
 

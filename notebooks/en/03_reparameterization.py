@@ -20,7 +20,7 @@
 #
 # **You need** lesson 00.
 #
-# **Time:** 40 minutes of reading; about a minute of computing, and up to a minute more if the trained model is not in the cache yet. Cells that check, draw or only gather numbers are folded. `say` returns a sentence of the course.
+# **Time:** 45 minutes of reading; about a minute of computing, and up to a minute more if the trained model is not in the cache yet. Cells that check, draw or only gather numbers are folded. `say` returns a sentence of the course.
 
 # %% key="setup"
 import copy

@@ -20,7 +20,7 @@
 #
 # **You need** lesson 00.
 #
-# **Time:** 45 minutes of reading; about a minute of computing. The first time, up to four minutes more, while four models are trained.
+# **Time:** 50 minutes of reading; about a minute of computing. The first time, up to four minutes more, while four models are trained.
 
 # %% key="setup"
 import math

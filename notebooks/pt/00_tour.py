@@ -18,7 +18,7 @@
 #
 # **Você precisa de** álgebra linear, probabilidade e um pouco de PyTorch.
 #
-# **Tempo:** 40 minutos de leitura; de um a três minutos de processamento em dois núcleos, sem os exercícios.
+# **Tempo:** 45 minutos de leitura; de um a três minutos de processamento em dois núcleos, sem os exercícios.
 #
 # O modelo, a perda e o laço de treinamento estão escritos neste caderno e são comparados com os do pacote `vae_teach`. O pacote carrega os dados, desenha as figuras e guarda as frases que as células imprimem: `say("tour-latents", count=2)` devolve a frase que tem esse nome, na língua do caderno e com os números da célula. Um `assert` interrompe a execução quando uma afirmação não se confirma. O código que serve só para desenhar está recolhido.
 

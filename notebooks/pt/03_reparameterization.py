@@ -20,7 +20,7 @@
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 40 minutos de leitura; cerca de um minuto de processamento, e até um minuto a mais se o modelo treinado ainda não estiver no cache. As células que apenas fazem verificações, desenham figuras ou reúnem números estão recolhidas. A função `say` devolve uma frase do curso.
+# **Tempo:** 45 minutos de leitura; cerca de um minuto de processamento, e até um minuto a mais se o modelo treinado ainda não estiver no cache. As células que apenas fazem verificações, desenham figuras ou reúnem números estão recolhidas. A função `say` devolve uma frase do curso.
 
 # %% key="setup"
 import copy

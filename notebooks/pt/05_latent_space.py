@@ -20,7 +20,7 @@
 #
 # **Você precisa da** lição 00.
 #
-# **Tempo:** 45 minutos de leitura; cerca de um minuto de processamento. Na primeira vez, são até quatro minutos a mais, para treinar quatro modelos.
+# **Tempo:** 50 minutos de leitura; cerca de um minuto de processamento. Na primeira vez, são até quatro minutos a mais, para treinar quatro modelos.
 
 # %% key="setup"
 import math

@@ -207,8 +207,8 @@ def test_the_switch_names_the_other_language_to_eyes_and_ears(
     assert [said[f"search-{kind}"] for kind in ("none", "one", "many")] == {
         "pt": [
             "Nada encontrado para “{query}”.",
-            "Um lugar fala de “{query}”.",
-            "{count} lugares falam de “{query}”.",
+            "Um resultado para “{query}”.",
+            "{count} resultados para “{query}”.",
         ],
         "en": [
             "Nothing found for “{query}”.",
