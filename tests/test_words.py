@@ -27,7 +27,6 @@ ALIKE = {"bar-elbo", "column-elbo", "column-kl", "explorer-across", "explorer-up
 ALIKE |= {"elbo-answer-elbo", "elbo-digit-elbo", "copy-failed", "growth-threads"}
 ALIKE |= {"rung-compiled", "rung-fit-highest", "rung-fit-high"}
 FOREIGN = {("switch", "en"), ("other", "pt"), ("other", "en")}  # name the other one
-FOREIGN |= {("training-stored-fit-high", "pt")}  # two names, "fit, TF32"
 NOT_IN_CODE = {"command-several", "training-stored-fit-2048"}  # a port; a benchmark
 NOT_IN_CODE |= {"latents-alt-shell"}  # where two curves have their peaks
 BARE = {"gradients-ratio"}  # its {a} is an interval, that of another phrase a number
@@ -296,7 +295,7 @@ def test_the_explorers_help_says_what_its_code_does():
     masses = stats.norm.cdf([0.0, *lines])
     assert np.diff(masses) == pytest.approx(0.10, abs=1e-4)
     for language, larger, origin in (
-        ("pt", "Shift dá passos maiores", "Home volta à origem"),
+        ("pt", "a tecla Shift dá passos maiores", "e Home volta à origem"),
         ("en", "Shift takes larger steps", "Home goes to the origin"),
     ):
         assert f"; {larger}, {origin}." in CATALOGUE["explorer-help"][language]

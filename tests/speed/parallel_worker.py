@@ -18,6 +18,9 @@ from vae_teach.bounds import Bound
 from vae_teach.data import Images
 from vae_teach.densities import kl_to_standard_normal, log_bernoulli
 from vae_teach.speed.processes import Team, processes
+from vae_teach.words import use_language
+
+use_language("en")
 
 
 def own_noise(model, x):

@@ -103,6 +103,8 @@ import json, os, pathlib, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 import test_checkpoints
+from vae_teach.words import use_language
+use_language("en")
 torch.optim.Adam([torch.zeros(1)]).zero_grad()  # imports all that training needs, once
 for name in ("kill", "fill_the_disk", "forbid"):
     if (child := os.fork()) == 0:

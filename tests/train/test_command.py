@@ -17,7 +17,16 @@ from vae_teach.train import History
 from vae_teach.train import __main__ as command
 from vae_teach.words import current_language
 
-SMALL = ("--data", "strokes", "--hidden-dim", "8", "--device", "cpu")
+SMALL = (
+    "--language",
+    "en",
+    "--data",
+    "strokes",
+    "--hidden-dim",
+    "8",
+    "--device",
+    "cpu",
+)
 
 
 def load_few(name, split):
@@ -222,7 +231,7 @@ def test_torchrun_trains_and_the_first_process_alone_speaks(tmp_path):
 
 def test_torchrun_tells_a_bad_setting_and_closes_with_it(tmp_path):
     """Also where torchrun ends the first process before it could speak."""
-    arguments = ("-m", "vae_teach.train", "--device", "abacus")
+    arguments = ("-m", "vae_teach.train", "--language", "en", "--device", "abacus")
     done = launch(*arguments, cwd=tmp_path, status=1)
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
@@ -238,7 +247,7 @@ def test_of_several_processes_the_first_alone_explains_the_options(monkeypatch, 
         monkeypatch.setenv("RANK", rank)
         for arguments in (["--epochs", "many"], ["--help"]):
             with pytest.raises(SystemExit):
-                command.main(arguments)
+                command.main([*arguments, "--language", "en"])
             told = capsys.readouterr()
             assert (told.out + told.err).count("usage: ") == times
 
