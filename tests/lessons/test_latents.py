@@ -250,7 +250,7 @@ IN_PORTUGUESE = {
     "as if it were area": "como se fosse área",
     "straight line": "segmento de reta",
     "fell to 0.79": "caiu para 0,79",
-    "runs backwards": "está ao contrário",
+    "runs backwards": "caminho está ao contrário",
     "reach end": "chegar a end",
     "weights that depend on t alone": "pesos que só dependem de t",
     "standard deviation is 0.57, not 1": "desvio padrão é 0,57, e não 1",

@@ -299,7 +299,7 @@ IN_PORTUGUESE = {
     "logarithm of tau entered with": "logaritmo de tau entrou com o sinal",
     "entered once only": "entrou uma única vez",
     "You summed over the batch; each": "Você somou sobre o lote, mas cada imagem",
-    "into one number": "num único número",
+    "into one number": "num número só",
     "You averaged everything": "média de tudo",
     "averaged over the batch; the": "média sobre o lote, mas a função",
     "are still apart": "Falta reunir",

