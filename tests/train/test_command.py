@@ -208,6 +208,13 @@ def test_help_speaks_the_language_and_shows_torchrun(language, capsys):
     assert "--nnodes" in told
 
 
+def test_without_an_option_it_speaks_portuguese_as_the_whole_course(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    assert current_language() == "pt"
+    assert capsys.readouterr().out.startswith("uso: ")
+
+
 FEW = """
 import sys
 sys.path[:0] = [sys.argv.pop(1), sys.argv.pop(1)]
