@@ -10,10 +10,15 @@ import torch
 from scipy import integrate, special, stats
 from torch.distributions import Bernoulli, Normal
 
-from vae_teach.bounds import effective_sample_size, elbo, importance_weighted
+from vae_teach.bounds import (
+    effective_sample_size,
+    elbo,
+    importance_weighted,
+    reconstruction,
+)
 from vae_teach.densities import log_normal
 from vae_teach.exact import LinearGaussian
-from vae_teach.nets import VAE
+from vae_teach.nets import AE, VAE
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +270,7 @@ def test_memory_does_not_grow_with_k():
     code = """
 import resource, torch
 from vae_teach.bounds import effective_sample_size, importance_weighted
-from vae_teach.nets import VAE
+from vae_teach.nets import AE, VAE
 torch.set_num_threads(1)
 torch.manual_seed(0)
 model, x = VAE(), torch.bernoulli(torch.full((1, 784), 0.2))
@@ -318,3 +323,18 @@ def test_memory_does_not_grow_with_k_for_gradients_either(model, x, monkeypatch)
 def test_effective_sample_size_takes_a_positive_count(model, x, bad):
     with pytest.raises(ValueError, match="k: got"):
         effective_sample_size(model, x, bad)
+
+
+def test_reconstruction_is_the_bernoulli_at_the_code(model, x):
+    torch.manual_seed(0)
+    points = AE(input_dim=6, hidden_dim=8, latent_dim=2).double()
+    for network, codes in ((points, points.encode(x)), (model, model.encode(x)[0])):
+        torch.manual_seed(1)
+        found, again = reconstruction(network, x), reconstruction(network, x)
+        expected = Bernoulli(logits=network.decode_logits(codes)).log_prob(x).sum(-1)
+        assert torch.allclose(found.elbo, expected, atol=1e-12)
+        assert torch.equal(found.elbo, again.elbo)  # nothing is drawn
+        assert torch.equal(found.elbo, found.reconstruction)
+        assert torch.equal(found.kl, torch.zeros(4, dtype=torch.float64))
+    with pytest.raises(ValueError, match="0"):
+        reconstruction(points, x + 2)

@@ -66,6 +66,30 @@ def elbo(model: Any, x: Tensor, samples: int = 1) -> Bound:
     return Bound(check_sound(reconstruction - kl), reconstruction, kl)
 
 
+def reconstruction(model: Any, x: Tensor) -> Bound:
+    """What an autoencoder is trained on: log p(x|z) at the one code of each image.
+
+    There is no noise and no KL, so this is a bound on nothing; it has the form of a
+    ``Bound`` with a KL of zero, which ``train.fit`` takes as an objective.
+
+    Args:
+        model: an autoencoder, or whatever ``models.adapt`` takes; of a q(z|x), the mean
+            is the code.
+        x: (B, D) pixels in [0, 1].
+
+    Returns:
+        Bound of three (B,) tensors, in nats.
+
+    Raises:
+        TypeError: x is not floating.
+        ValueError: pixels outside [0, 1] or NaN, wrong shape.
+    """
+    model = adapt(model)
+    x = model.observed(x)
+    at_code = check_sound(model.log_conditional(x, model.codes(x)))  # (B,)
+    return Bound(at_code, at_code, torch.zeros_like(at_code))
+
+
 def draw(q: Any, shape: tuple[int, ...] = ()) -> Tensor:
     """Draw z from q(z|x), ``(*shape, B, L)``, along its path where q has one."""
     has_path = getattr(q, "has_rsample", True)

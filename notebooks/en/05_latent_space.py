@@ -32,7 +32,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from torch.distributions import Normal
 
 from vae_teach import data, densities, figures, nets, sliders, train
-from vae_teach.bounds import Bound
+from vae_teach.bounds import reconstruction
 from vae_teach.checks import latents as checks
 from vae_teach.explorer import LatentExplorer
 from vae_teach.words import say, use_language
@@ -115,17 +115,12 @@ print(say("latents-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).ite
 # Now the model. There are two suspects: the KL, which puts a price on what the code tells, and the number of latents. We change one at a time, with one reservation: without the KL the noise of the code goes too, and what we call the effect of the KL is that of both. A VAE and an *autoencoder* are trained with 2 latents, and again with 30. The autoencoder has no KL and no noise: each image becomes a point. All four see the same images for 15 epochs, one run each: the ± of the table is over test images, not over seeds.
 
 # %% key="trial"
-def plain(model, x):
-    r = densities.log_bernoulli(x, model(x))
-    return Bound(r, r, torch.zeros_like(r))
-
-
 wide, _ = train.trained(train_images, latent_dim=30)
 point_2, _ = train.trained(
-    train_images, make=partial(nets.AE, latent_dim=2), objective=plain
+    train_images, make=partial(nets.AE, latent_dim=2), objective=reconstruction
 )
 point_30, _ = train.trained(
-    train_images, make=partial(nets.AE, latent_dim=30), objective=plain
+    train_images, make=partial(nets.AE, latent_dim=30), objective=reconstruction
 )
 
 # %% [markdown] key="verdict-text"

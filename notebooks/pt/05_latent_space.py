@@ -32,7 +32,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from torch.distributions import Normal
 
 from vae_teach import data, densities, figures, nets, sliders, train
-from vae_teach.bounds import Bound
+from vae_teach.bounds import reconstruction
 from vae_teach.checks import latents as checks
 from vae_teach.explorer import LatentExplorer
 from vae_teach.words import say, use_language
@@ -115,17 +115,12 @@ print(say("latents-grey-toy", average=grey(chosen).item(), bar=grey(bars[0]).ite
 # Passemos ao modelo. Há dois suspeitos: a KL, que põe um preço na informação que o código carrega, e o número de latentes. Vamos mudar um de cada vez, com uma ressalva: ao tirar a KL, tiramos também o ruído do código; portanto, o que chamamos de efeito da KL é o efeito dos dois juntos. Treinamos um VAE e um *autocodificador* com 2 latentes, e outro par com 30. O autocodificador não tem KL nem ruído, e nele cada imagem vira um ponto. Os quatro modelos veem as mesmas imagens por 15 épocas, e cada um foi treinado com uma só semente: na tabela, o ± se refere às imagens de teste, e não a outras sementes.
 
 # %% key="trial"
-def plain(model, x):
-    r = densities.log_bernoulli(x, model(x))
-    return Bound(r, r, torch.zeros_like(r))
-
-
 wide, _ = train.trained(train_images, latent_dim=30)
 point_2, _ = train.trained(
-    train_images, make=partial(nets.AE, latent_dim=2), objective=plain
+    train_images, make=partial(nets.AE, latent_dim=2), objective=reconstruction
 )
 point_30, _ = train.trained(
-    train_images, make=partial(nets.AE, latent_dim=30), objective=plain
+    train_images, make=partial(nets.AE, latent_dim=30), objective=reconstruction
 )
 
 # %% [markdown] key="verdict-text"
