@@ -1,7 +1,7 @@
 """The later lessons in a real JupyterLab: each runs, and answers to the hand.
 
-In Portuguese: their code is the same in both languages, cell by cell, and CI runs the
-English ones by nbval.
+In Portuguese and without MNIST: their code is the same in both languages, cell by cell,
+and CI runs the English ones by nbval, with MNIST.
 """
 
 import shutil
@@ -43,8 +43,19 @@ FOLLOW = """() => {
 ANSWERED = "unanswered.size === 0"
 
 
+@pytest.fixture(scope="module")
+def nowhere(tmp_path_factory):
+    """Let no lesson find MNIST, and all of them share what the first one trains."""
+    folder = tmp_path_factory.mktemp("without-mnist")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAE_TEACH_DATA", str(folder / "nowhere"))
+        patch.setenv("VAE_TEACH_DOWNLOAD", "0")
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield
+
+
 @pytest.fixture(params=LESSONS)
-def lesson(browser, request, tmp_path):
+def lesson(browser, request, tmp_path, nowhere):
     """Yield a lesson, opened by ``lab``; at the end, nothing may have gone wrong."""
     path = f"my-notebooks/pt/{request.param}.ipynb"
     course = copy_course(tmp_path)
