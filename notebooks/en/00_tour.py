@@ -171,6 +171,8 @@ assert -23.5 < volume < -22.5
 
 # %% [markdown] key="naive-moral"
 # A neural decoder does not give us its posterior, nor a place to look. But we can *learn* an approximation, $q(z \mid x)$: a network reads $x$ and says where to look for $z$. That network is the **encoder**. One network serves all images, new ones too, in place of a search for each image. The cost of training it is shared by all, and so this is called *amortized* inference.
+#
+# Why not train with importance sampling itself, then? Its average estimates $p(x)$ without bias. But what we maximize is $\log p(x)$, and the logarithm of an average over few draws is too low on average. The next section takes the cheapest case, a single draw per image, and says by how much.
 
 # %% [markdown] key="elbo"
 # ## 3. The ELBO: a bound that can be computed

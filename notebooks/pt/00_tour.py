@@ -171,6 +171,8 @@ assert -23.5 < volume < -22.5
 
 # %% [markdown] key="naive-moral"
 # Um decodificador neural não nos dá a posteriori nem indica onde procurar. Mas podemos *aprender* uma aproximação, $q(z \mid x)$: uma rede lê $x$ e diz onde procurar $z$. Essa rede é o **codificador**. Uma única rede serve para todas as imagens, inclusive as novas, sem precisar de uma busca para cada uma. O custo do treinamento se divide entre todas elas; por isso se fala em inferência *amortizada*.
+#
+# E por que não treinar, então, com a própria amostragem por importância? A média dela estima $p(x)$ sem viés. Mas o que maximizamos é $\log p(x)$, e o logaritmo de uma média de poucos sorteios fica, em média, abaixo do valor certo. A próxima seção trata do caso mais barato, um único sorteio por imagem, e diz quanto se perde.
 
 # %% [markdown] key="elbo"
 # ## 3. O ELBO: um limite inferior que podemos calcular
