@@ -8,13 +8,13 @@
 const NEGLIGIBLE = 18; // nats below the highest point: e^-18 = 1.5e-8 of it is left out
 const STRIDE = 4; // lattice steps from scout to scout: 0.1
 const EDGE_SHARE = 0.01; // of the posterior that may lie within a scout of the edge: some 0.02 nats lie beyond
-const COARSE = 0.1; // nats that the sum moves at twice the spacing: more, and it is summed anew
-const FINER = 4; // times as many points along each axis, then
+const COARSE = 0.2; // nats that the sum moves at twice the spacing (it errs by a seventh of that): more, and it is summed anew
+const FINER = 2; // times as many points along each axis, then
 const MOST_POINTS = 20_000; // of such a sum
 const NARROW = 0.8; // steps of the lattice: sums over a narrower q take their own points
 const REACH = 6; // standard deviations of q that a sum over it covers
 
-const softplus = x => (x > 0 ? x : 0) + Math.log1p(Math.exp(-Math.abs(x)));
+const softplus = x => (x > 0 ? x + Math.log(1 + Math.exp(-x)) : Math.log(1 + Math.exp(x)));
 
 /** Layers [in, out, name] with their own pieces of the packed weights, W (out, in) and then b. */
 function layersOf(bytes, rows) {
@@ -157,13 +157,15 @@ function partitionAlongRow(model, z1, first, step, count) {
   const told = Array.from({ length: count }, () => []);
   unitsAlongRow(model, z1, first, step, count, (n, ...unit) => told[n].push(unit));
   for (let n = 0; n < count; n++) {
-    for (let d = 0; d < outputs; d++) {
-      for (const [k, up, turn] of told[n]) {
-        height[d] += W[d * inputs + k] * up;
-        slope[d] += W[d * inputs + k] * turn;
+    for (const [k, up, turn] of told[n]) {
+      for (let d = 0, w = k; d < outputs; d++, w += inputs) {
+        height[d] += W[w] * up;
+        slope[d] += W[w] * turn;
       }
-      row[n] += softplus(height[d] + slope[d] * n);
     }
+    let sum = 0;
+    for (let d = 0; d < outputs; d++) sum += softplus(height[d] + slope[d] * n);
+    row[n] = sum;
   }
   return row;
 }
@@ -320,6 +322,27 @@ function sampled(model, image, q, noise) {
   const highest = Math.max(...weights);
   const mean = weights.reduce((sum, w) => sum + Math.exp(w - highest), 0) / noise.length;
   return { bound: highest + Math.log(mean), fit: fits.reduce((sum, f) => sum + f, 0) / noise.length };
+}
+
+/** Decoder means at z = mu + sigma * eps: { z, mean }, each pixel's probability. */
+export function decodedAt(model, q, eps) {
+  const z = fromQ(q, eps);
+  return { z, mean: logits(model, z).map(sigmoid) };
+}
+
+/** How high log p(x, z) is, at least, where 50 % and 95 % of the posterior lie. */
+export function levelsOf({ values }, highest) {
+  const bins = 900, mass = new Float64Array(bins); // 0.02 nats each
+  for (const value of values) {
+    const bin = Math.floor(((highest - value) / NEGLIGIBLE) * bins);
+    if (bin < bins) mass[bin] += Math.exp(value - highest);
+  }
+  const total = mass.reduce((sum, m) => sum + m, 0);
+  return [0.5, 0.95].map(share => {
+    let sum = 0, bin = 0;
+    while (sum < share * total) sum += mass[bin++];
+    return highest - (bin / bins) * NEGLIGIBLE;
+  });
 }
 
 /** The ledger of an image: log_p = elbo + gap, elbo = reconstruction - kl. With a `problem` in place
