@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vae_teach.data import Images, draw_bits, grey
 from vae_teach.explorer import page
+from vae_teach.explorer.drawing import DrawingExplorer
 from vae_teach.explorer.layers import FOLLOWERS, at_rest, decoder_layers
 from vae_teach.explorer.page import half
 from vae_teach.figures import Pictured
@@ -25,6 +26,8 @@ from vae_teach.guards import check_width
 from vae_teach.models import Adapted, adapt
 from vae_teach.speed.threads import shares_cores
 from vae_teach.words import current_language, say
+
+__all__ = ["FOLLOWERS", "DrawingExplorer", "LatentExplorer"]
 
 MAP_IMAGES = 1_000
 """Codes behind the pad: enough to show the classes, few enough to repaint at once."""

@@ -154,7 +154,7 @@ function drawingParts(words, side, hasMap, uid) {
   const button = (kind, text) => `<button type="button" class="vd-${kind}">${text}</button>`;
   const picture = (kind, text) => `<figure><canvas class="vd-${kind}" role="img" width="${side}" height="${side}"
     aria-label="${text}"></canvas><figcaption aria-hidden="true">${text}</figcaption></figure>`;
-  const plot = (kind, title) => `<section class="vd-view vd-${kind}" ${hasMap ? "" : "hidden"}><h3>${title}</h3>
+  const plot = (kind, title) => `<section class="vd-view vd-${kind}" ${hasMap ? "" : "hidden"}><p class="vd-title">${title}</p>
     <div class="vd-plot" role="img"><canvas width="${PLOT}" height="${PLOT}"></canvas>
     <svg viewBox="0 0 ${PLOT} ${PLOT}" aria-hidden="true"><rect class="vd-frame" width="${PLOT}" height="${PLOT}"/>
     <g class="vd-still"/><g class="vd-moving"/></svg></div></section>`;
@@ -164,7 +164,7 @@ function drawingParts(words, side, hasMap, uid) {
   const sign = text => `<span class="vd-sign" aria-hidden="true">${text}</span>`;
   return `
     <section class="vd-draw">
-      <h3>${words.pad}</h3>
+      <p class="vd-title">${words.pad}</p>
       <div class="vd-pad" role="application" tabindex="0" aria-label="${words.pad}" aria-describedby="${uid}-help">
         <canvas width="${side}" height="${side}"></canvas>
         <svg viewBox="0 0 ${side} ${side}" aria-hidden="true"><circle class="vd-nib" r="1.4"/></svg>
@@ -180,7 +180,7 @@ function drawingParts(words, side, hasMap, uid) {
     <section class="vd-ledger">
       <p class="vd-sentence"></p>
       <p class="vd-said vd-q-said"></p>
-      <h3>${words.numbers}</h3>
+      <p class="vd-title">${words.numbers}</p>
       <dl class="vd-equation">${term("log-p", words["log-p"])}${sign("=")}${term("elbo", words.elbo)}${sign("+")}${term("gap", words.gap)}</dl>
       <dl class="vd-equation">${term("elbo", words.elbo)}${sign("=")}${term("reconstruction", words.reconstruction)}${sign("−")}${term("kl", words.kl)}</dl>
       <div class="vd-bars" role="img">

@@ -173,9 +173,13 @@ class DrawingExplorer(figures.Pictured, anywidget.AnyWidget):
                 "classes": bytes(images.labels[order.long()][spread].tolist()),
                 "drawings": np.packbits(x[:DRAWINGS].bool().cpu().numpy()).tobytes(),
             }
+        super().__init__(spec=spec, labels=self.words(), **packed)
+
+    @staticmethod
+    def words() -> dict[str, str]:
+        """Return the words of the page in the language in use, and which one it is."""
         labels = {key.removeprefix("drawing-"): say(key) for key in LABELS}
-        language = {"language": current_language()}
-        super().__init__(spec=spec, labels=labels | language, **packed)
+        return labels | {"language": current_language()}
 
     def __repr__(self) -> str:
         """Say what to do, where Jupyter shows text in place of an unknown widget."""
