@@ -280,9 +280,10 @@ export function mount(el, state) {
     if (!shown) return;
     const total = -shown.elbo, first = Math.min(-shown.reconstruction, -shown["log-p"]);
     const begin = Math.max(0, first - 0.4 * (total - first)), wide = value => `${(100 * value) / (total - begin)}%`;
-    for (const [whole, rest] of [["reconstruction", "kl"], ["log-p", "gap"]]) {
-      part(`vd-b-${whole}`).style.width = wide(-shown[whole] - begin);
-      part(`vd-b-${rest}`).style.width = wide(shown[rest]);
+    const lengths = { kl: shown.kl, gap: shown.gap, reconstruction: -shown.reconstruction - begin, "log-p": -shown["log-p"] - begin };
+    for (const [kind, length] of Object.entries(lengths)) {
+      part(`vd-b-${kind}`).style.width = wide(length);
+      part(`vd-b-${kind}`).classList.toggle("vd-thin", length < 0.12 * (total - begin)); // no room for its name
     }
     const step = [0.5, 1, 2, 5, 10, 20, 50, 100, 200].find(size => (total - begin) / size <= 7) ?? 500;
     const ticks = [];
