@@ -181,7 +181,7 @@ function drawingParts(words, side, hasMap, uid) {
       <p class="vd-sentence"></p>
       <p class="vd-said vd-q-said"></p>
       <p class="vd-title">${words.numbers}</p>
-      <dl class="vd-equation">${term("log-p", words["log-p"])}${sign("=")}${term("elbo", words.elbo)}${sign("+")}${term("gap", words.gap)}</dl>
+      <dl class="vd-equation">${term("log-p", words.evidence)}${sign("=")}${term("elbo", words.elbo)}${sign("+")}${term("gap", words.gap)}</dl>
       <dl class="vd-equation">${term("elbo", words.elbo)}${sign("=")}${term("reconstruction", words.reconstruction)}${sign("−")}${term("kl", words.kl)}</dl>
       <div class="vd-bars" role="img">
         <div class="vd-bar"><span class="vd-b-reconstruction">−${words.reconstruction}</span><span class="vd-b-kl">${words.kl}</span></div>
@@ -214,7 +214,8 @@ export function mount(el, state) {
     return { destroy() { root.remove(); } };
   }
   const { latents } = model, hasMap = latents === 2;
-  root.innerHTML = drawingParts(words, side, hasMap, `vae-drawing-${Math.random().toString(36).slice(2)}`);
+  const evidence = hasMap ? words["log-p"] : words.bound.replace("{k}", spec.samples);
+  root.innerHTML = drawingParts({ ...words, evidence }, side, hasMap, `vae-drawing-${Math.random().toString(36).slice(2)}`);
   const part = (kind, within = root) => within.querySelector(`.${kind}`);
   const pad = part("vd-pad"), lens = part("vd-lens"), plane = part("vd-plane");
   const examples = imagesOf(state.drawings, side * side), classes = [...asBytes(state.classes)];
@@ -298,7 +299,7 @@ export function mount(el, state) {
   /** What is seen, in a sentence or two. */
   function sentence(shown) {
     if (!shown) return words[ledger.problem].replace("{extent}", written(extent, 0));
-    const off = words[hasMap ? "off" : "off-bound"].replace("{gap}", written(shown.gap, 1));
+    const off = (hasMap ? words.off : words["off-bound"]).replace("{gap}", written(shown.gap, 1));
     const below = spec.percentiles.filter(value => value < shown["log-p"]).length; // of 99
     const share = below < 50 ? 100 - below - 1 : below;
     const rank = below === 0 ? words.least : below === 99 ? words.most : below < 50 ? words.less : words.more;

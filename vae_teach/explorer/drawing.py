@@ -85,7 +85,6 @@ LABELS = (
     "drawing-gap",
     "drawing-numbers",
     "drawing-bars",
-    "drawing-nats",
     "drawing-axis",
     "drawing-off",
     "drawing-off-bound",
@@ -214,6 +213,7 @@ class _Rounded:
     """A layer as the page has it: weights and biases in float16, and what follows."""
 
     def __init__(self, layer: nn.Linear, name: str) -> None:
+        self.name = name
         self.row = [layer.in_features, layer.out_features, name]
         self.packed = page.half(layer.weight) + page.half(layer.bias)
         self.weight = layer.weight.half().float().cpu()
@@ -234,7 +234,7 @@ def _partition(layers: list[_Rounded]) -> tuple[bytes, int]:
     for z1 in line.split(ROWS_AT_ONCE):
         h = plane(z1, line)
         for layer in layers[:-1]:
-            h = FOLLOWERS[layer.row[2]](F.linear(h, layer.weight, layer.bias))
+            h = FOLLOWERS[layer.name](F.linear(h, layer.weight, layer.bias))
         logits = F.linear(h, layers[-1].weight, layers[-1].bias)  # (G, D)
         rows.append(F.softplus(logits).sum(1, dtype=torch.float64))
     table = torch.cat(rows).reshape(count, count)  # z2 runs fastest
@@ -306,9 +306,9 @@ def _still(view: Adapted, x: Tensor) -> tuple[bytes, str, int]:
     right = axes[1]
     places = [(mu[k] + line).numpy() for k in (0, 1)]
     green, orange = figures.COLORS["posterior"], figures.COLORS["q"]
-    right.contourf(
-        *places, share, levels=[*levels, 1.0], colors=[f"{green}66", f"{green}cc"]
-    )
+    if levels[0] < levels[1] < 1:  # or it is a point of this grid
+        colors = [f"{green}66", f"{green}cc"]
+        right.contourf(*places, share, levels=[*levels, 1.0], colors=colors)
     angle = np.linspace(0, 2 * np.pi, 200)
     for mass, style in ((0.5, "-"), (0.95, "--")):
         radius = np.sqrt(-2 * np.log(1 - mass))

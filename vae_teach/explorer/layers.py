@@ -33,6 +33,7 @@ TRIED, CLOSE = 100, 1e-3
 """Points at which a decoder is watched; how far its numbers may lie from what would
 follow: less than a grey level, and more than what gelu loses by tanh."""
 
+
 @contextmanager
 def at_rest(model: Any) -> Iterator[None]:
     """Put a model in evaluation mode; afterwards each part is in its own mode again."""
