@@ -313,10 +313,13 @@ def test_numbers_bars_and_sentence_say_the_same(open_drawing, language):
 
 def test_ellipses_and_posterior_lie_where_the_numbers_say(open_drawing):
     """Centre and radii in the close-up, by its ticks; the green region's own mean."""
-    one = open_drawing()
-    for _ in range(3):
+    one, checked = open_drawing(), 0
+    while checked < 3:
         one.click("Another")
         ledger = one.ledger()
+        if ledger["gap"] > 0.5:
+            continue  # a posterior with a second mode, far from q
+        checked += 1
         found = one.page.evaluate(
             """() => {
               const view = document.querySelector(".vd-lens");
