@@ -20,7 +20,6 @@ from vae_teach.bounds import importance_weighted
 from vae_teach.data import Images, draw_bits, grey
 from vae_teach.densities import log_standard_normal
 from vae_teach.exact.grid import plane
-from vae_teach.explorer import page
 from vae_teach.explorer.layers import (
     FOLLOWERS,
     Encoder,
@@ -28,6 +27,7 @@ from vae_teach.explorer.layers import (
     decoder_layers,
     encoder_layers,
 )
+from vae_teach.explorer.page import code, half
 from vae_teach.guards import check_width
 from vae_teach.models import Adapted, adapt
 from vae_teach.speed.threads import shares_cores
@@ -126,7 +126,7 @@ class DrawingExplorer(figures.Pictured, anywidget.AnyWidget):
     Lesson 06 shows it.
     """
 
-    _esm, _css = page.code(Path(__file__).parent, "ledger", "drawing")
+    _esm, _css = code(Path(__file__).parent, "ledger", "drawing")
 
     spec = traitlets.Dict().tag(sync=True)  # sizes, plane, percentiles of log p(x)
     weights = traitlets.Bytes().tag(sync=True)  # of the decoder, float16
@@ -168,7 +168,7 @@ class DrawingExplorer(figures.Pictured, anywidget.AnyWidget):
                 "weights": b"".join(layer.packed for layer in rounded),
                 "encoder": _pack_encoder(found),
                 "partition": table,
-                "codes": page.half(view.codes(x[spread])),
+                "codes": half(view.codes(x[spread])),
                 "classes": bytes(images.labels[order.long()][spread].tolist()),
                 "drawings": np.packbits(x[:DRAWINGS].bool().cpu().numpy()).tobytes(),
             }
@@ -215,7 +215,7 @@ class _Rounded:
     def __init__(self, layer: nn.Linear, name: str) -> None:
         self.name = name
         self.row = [layer.in_features, layer.out_features, name]
-        self.packed = page.half(layer.weight) + page.half(layer.bias)
+        self.packed = half(layer.weight) + half(layer.bias)
         self.weight = layer.weight.half().float().cpu()
         self.bias = layer.bias.half().float().cpu()
 
@@ -260,8 +260,8 @@ def _pack_encoder(found: Encoder) -> bytes:
     """Pack hidden layers, then both heads as one: W (out, in), then b, by layer."""
     parts = []
     for layer, _ in found.hidden:
-        parts += [_fewer_bits(page.half(layer.weight)), page.half(layer.bias)]
-    parts += [page.half(found.weights), page.half(found.biases)]
+        parts += [_fewer_bits(half(layer.weight)), half(layer.bias)]
+    parts += [half(found.weights), half(found.biases)]
     return b"".join(parts)
 
 
