@@ -17,7 +17,6 @@ import itertools
 import math
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,11 +64,10 @@ def state() -> dict[str, Any]:
     count = explorer.MAP_IMAGES
     images = data.Images(torch.rand(count, 784), torch.arange(count) % 10)
     widget = explorer.LatentExplorer(nets.VAE(), images)
-    folder = Path(explorer.__file__).parent
     traits = {name: getattr(widget, name) for name in widget.keys if name[0] != "_"}
     return {
-        "source": coded((folder / "explorer.js").read_bytes()),
-        "style": (folder / "explorer.css").read_text(encoding="utf-8"),
+        "source": coded(widget._esm.encode()),
+        "style": widget._css,
         "plain": {k: v for k, v in traits.items() if isinstance(v, dict | list)},
         "bytes": {k: coded(v) for k, v in traits.items() if isinstance(v, bytes)},
     }

@@ -26,6 +26,7 @@ FOLDERS = ("vae_teach", "notebooks", "tools", "benchmarks")
 ALIKE = {"bar-elbo", "column-elbo", "column-kl", "explorer-across", "explorer-up"}
 ALIKE |= {"elbo-answer-elbo", "elbo-digit-elbo", "copy-failed", "growth-threads"}
 ALIKE |= {"rung-compiled", "rung-fit-highest", "rung-fit-high"}
+ALIKE |= {"drawing-elbo", "drawing-kl", "drawing-point"}
 FOREIGN = {("switch", "en"), ("other", "pt"), ("other", "en")}  # name the other one
 NOT_IN_CODE = {"command-several", "training-stored-fit-2048"}  # a port; a benchmark
 NOT_IN_CODE |= {"latents-alt-shell"}  # where two curves have their peaks

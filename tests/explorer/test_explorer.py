@@ -20,9 +20,8 @@ from vae_teach.explorer import FOLLOWERS, LABELS, LatentExplorer
 from vae_teach.nets import AE, VAE
 
 SOURCE = Path(explorer.__file__).parent
-JAVASCRIPT = (SOURCE / "explorer.js").read_text(encoding="utf-8")
+JAVASCRIPT, STYLE = LatentExplorer._esm, LatentExplorer._css
 CODE = re.sub(r"//.*|/\*\*[\s\S]*?\*/", "", JAVASCRIPT)  # without its comments
-STYLE = (SOURCE / "explorer.css").read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 from web_page import serving, watched
 
-from vae_teach import explorer, words
+from vae_teach import words
 from vae_teach.data import Images
 from vae_teach.explorer import FOLLOWERS, LatentExplorer
 from vae_teach.nets import AE, VAE
@@ -148,7 +147,6 @@ class Explorer:
 @pytest.fixture
 def open_explorer(browser, tmp_path):
     """Return a function that opens a widget on a bare page; no error may be left."""
-    source = Path(explorer.__file__).parent
     opened, closing = [], contextlib.ExitStack()
 
     def open_it(widget, **context_options):
@@ -156,8 +154,8 @@ def open_explorer(browser, tmp_path):
         folder.mkdir()
         (folder / "index.html").write_text(PAGE, encoding="utf-8")
         (folder / "state.json").write_text(json.dumps(state_of(widget)), "utf-8")
-        for name in ("explorer.js", "explorer.css"):
-            (folder / name).write_bytes((source / name).read_bytes())
+        (folder / "explorer.js").write_text(widget._esm, encoding="utf-8")
+        (folder / "explorer.css").write_text(widget._css, encoding="utf-8")
         origin = closing.enter_context(serving(folder))
         context = browser.new_context(**context_options)
         closing.callback(context.close)
@@ -701,8 +699,9 @@ mount(document.getElementById("here"), traits);
 
 def test_a_page_on_a_disk_is_alive(browser, tmp_path):
     """No server, no module: the same file without the word export, and plain bytes."""
-    source = Path(explorer.__file__).with_name("explorer.js").read_text("utf-8")
-    body = re.sub(r"^export (default .*$)?", "", source, flags=re.MULTILINE)
+    body = re.sub(
+        r"^export (default .*$)?", "", LatentExplorer._esm, flags=re.MULTILINE
+    )
     state = json.dumps(state_of(LatentExplorer(make_model(), make_images())))
     (tmp_path / "page.html").write_text(CLASSIC % (body, state), "utf-8")
     page, errors = watched(browser, tmp_path.as_uri())

@@ -7,26 +7,27 @@ that was never run and in a page on a disk.
 
 import io
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import torch
-import torch.nn.functional as F
 import traitlets
 from PIL import Image
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
+from torch import Tensor
 
 from vae_teach.data import Images, draw_bits, grey
-from vae_teach.figures import Pictured, side_of
+from vae_teach.explorer import page
+from vae_teach.explorer.drawing import DrawingExplorer
+from vae_teach.explorer.layers import FOLLOWERS, at_rest, decoder_layers
+from vae_teach.explorer.page import half
+from vae_teach.figures import Pictured
 from vae_teach.guards import check_width
 from vae_teach.models import Adapted, adapt
 from vae_teach.speed.threads import shares_cores
 from vae_teach.words import current_language, say
+
+__all__ = ["FOLLOWERS", "DrawingExplorer", "LatentExplorer"]
 
 MAP_IMAGES = 1_000
 """Codes behind the pad: enough to show the classes, few enough to repaint at once."""
@@ -34,22 +35,6 @@ KEPT_IMAGES = 200
 """Images kept for the nearest one: 78 kB of the state at four bits a pixel."""
 GRID, GREYS, ZOOM = 9, 16, 1.5
 """Of the picture without JavaScript: points a side, levels (12 kB), its enlargement."""
-FOLLOWERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "nothing": lambda h: h,
-    "relu": torch.relu,
-    "leaky_relu": F.leaky_relu,
-    "leaky_relu_0.2": partial(F.leaky_relu, negative_slope=0.2),
-    "elu": F.elu,
-    "silu": F.silu,
-    "gelu": partial(F.gelu, approximate="tanh"),
-    "softplus": F.softplus,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-}
-"""What may follow a layer of a decoder; the browser has the same, by these names."""
-TRIED, CLOSE = 100, 1e-3
-"""Points at which a decoder is watched; how far its numbers may lie from what would
-follow: less than a grey level, and more than what gelu loses by tanh."""
 LABELS = (
     "explorer-title",
     "explorer-pad",
@@ -106,8 +91,7 @@ class LatentExplorer(Pictured, anywidget.AnyWidget):
             z or on the path is not L finite numbers.
     """
 
-    _esm = Path(__file__).with_name("explorer.js")
-    _css = Path(__file__).with_name("explorer.css")
+    _esm, _css = page.code(Path(__file__).parent, "explorer")
 
     spec = traitlets.Dict().tag(sync=True)  # layers, side, extent, prior
     weights = traitlets.Bytes().tag(sync=True)  # float16: W (out, in), then b, by layer
@@ -129,11 +113,11 @@ class LatentExplorer(Pictured, anywidget.AnyWidget):
         if not 0 < extent < math.inf:
             raise ValueError(say("not-above-zero", name="extent", got=extent))
         view = adapt(model)
-        with torch.no_grad(), _at_rest(view.model):
-            layers = _decoder_layers(view, extent)
+        with torch.no_grad(), at_rest(view.model):
+            layers = decoder_layers(view, extent)
             latents, pixels = layers[0][0].in_features, layers[-1][0].out_features
             has_q = view.has_q(view.like.new_zeros(1, pixels))
-            weights = b"".join(_half(t) for a, _ in layers for t in (a.weight, a.bias))
+            weights = b"".join(half(t) for a, _ in layers for t in (a.weight, a.bias))
             self._plane = _plane(view, latents, extent)
             codes = {} if images is None else _codes(view, images, pixels, neighbours)
         spec = {
@@ -184,69 +168,6 @@ class LatentExplorer(Pictured, anywidget.AnyWidget):
         return point
 
 
-@contextmanager
-def _at_rest(model: Any) -> Iterator[None]:
-    """Put a model in evaluation mode; afterwards each part is in its own mode again."""
-    parts = [*model.modules()] if isinstance(model, nn.Module) else []
-    modes = [part.training for part in parts]
-    for part in parts:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part, mode in zip(parts, modes, strict=True):
-            part.training = mode
-
-
-def _decoder_layers(view: Adapted, extent: float) -> list[tuple[nn.Linear, str]]:
-    """Return the layers that decode z, in their order, and what follows each.
-
-    Nothing is taken on trust: between layer and layer, and at the end, stands what a
-    follower makes of the numbers, or the model is refused.
-    """
-    seeded = torch.Generator().manual_seed(0)
-    z = extent * (2 * torch.rand(TRIED, view.latent_dim, generator=seeded) - 1)
-    z = z.to(view.like)  # (TRIED, L)
-    calls, means = _watched(view, z)
-    if not means.isfinite().all():
-        raise ValueError(say("explorer-not-finite"))
-    if view.bernoulli:
-        view.decode_logits(z)  # refuses what are no probabilities
-    layers = [layer for layer, _, _ in calls]
-    before = [z, *(returned for _, _, returned in calls)]
-    after = [*(taken for _, taken, _ in calls), means]
-    found = [
-        min((_apart(follow(a), b), name) for name, follow in FOLLOWERS.items())
-        for a, b in zip(before, after, strict=True)
-    ]
-    first, *names = (name for _, name in found)
-    known = first == "nothing" and all(gap < CLOSE for gap, _ in found)
-    if not (layers and known and all(layer.bias is not None for layer in layers)):
-        takes, got = ", ".join([*FOLLOWERS][1:]), type(view.model).__name__
-        raise TypeError(say("explorer-model", got=got, takes=takes))
-    side_of(layers[-1].bias)  # refuses what makes no square
-    return [*zip(layers, names, strict=True)]
-
-
-def _watched(
-    view: Adapted, z: Tensor
-) -> tuple[list[tuple[nn.Linear, Tensor, Tensor]], Tensor]:
-    """Decode z: each linear layer with what it takes and returns, and the means."""
-    calls = []
-
-    def note(part: nn.Module, taken: tuple[Tensor, ...], returned: Tensor) -> None:
-        if isinstance(part, nn.Linear):  # copies: a ReLU may work in place
-            calls.append((part, taken[0].clone(), returned.clone()))
-
-    with register_module_forward_hook(note):
-        return calls, view.decode(z)
-
-
-def _apart(a: Tensor, b: Tensor) -> float:
-    """Return how far two tensors are apart at most; infinity for unlike shapes."""
-    return (a - b).abs().max().item() if a.shape == b.shape else math.inf
-
-
 @shares_cores
 def _plane(view: Adapted, latents: int, extent: float) -> bytes:
     """Return a PNG of the plane, decoded on a grid; of the line, for one latent.
@@ -269,13 +190,6 @@ def _plane(view: Adapted, latents: int, extent: float) -> bytes:
     return file.getvalue()
 
 
-def _half(tensor: Tensor) -> bytes:
-    half = tensor.detach().cpu().to(torch.float16)
-    if not half.isfinite().all():
-        raise ValueError(say("explorer-not-finite"))
-    return half.numpy().astype("<f2").tobytes()
-
-
 @shares_cores
 def _codes(
     view: Adapted, images: Images, width: int, neighbours: bool
@@ -294,7 +208,7 @@ def _codes(
         draw_bits(pixels, seeded) if images.dynamic else pixels
     )  # (N, D), as in training
     return {
-        "codes": _half(view.codes(x.to(view.like))),  # (N, L)
+        "codes": half(view.codes(x.to(view.like))),  # (N, L)
         "classes": images.labels.cpu()[order].to(torch.uint8).numpy().tobytes(),
         "thumbnails": _four_bits(pixels[: min(KEPT_IMAGES, count) * neighbours]),
     }
