@@ -15,7 +15,7 @@ PACKAGE = ROOT / "vae_teach"
 # A module imports only what is in the lines above its own; lab is apart from all.
 LAYERS = """
     words
-    guards copies
+    guards copies records
     lab strokes densities nets speed
     models
     data bounds
