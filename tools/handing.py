@@ -1,9 +1,9 @@
 """What a lecturer hands out: the lessons without a single answer, and all of them.
 
-Students get every lesson less its solutions and whatever is folded, which in this course
-are answers; cells that wait for an answer have no output. Lecturers get the lessons as
-they are, and the page for them. Both are archives, the same byte by byte if nothing has
-changed.
+Students get every lesson less its solutions and whatever is folded, which in this
+course are answers; cells that wait for an answer have no output. Lecturers get the
+lessons as they are, and the page for them. Both are archives, which depend on their
+contents alone.
 """
 
 import re

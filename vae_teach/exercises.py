@@ -1,7 +1,7 @@
 """The exercises of a lesson, found in its notebook: no list names them.
 
-An exercise is a cell that ends in a call of ``checks``, and is no solution. Nothing here
-runs a notebook, so that those of strangers can be looked at too.
+An exercise is a cell that ends in a call of ``checks``, and is no solution. Nothing
+here runs a notebook, so that those of strangers can be looked at too.
 """
 
 import ast
@@ -79,7 +79,7 @@ def tree_of(cell: Cell) -> ast.Module:
 
 
 def exercises_of(notebook: Notebook) -> dict[str, Exercise]:
-    """Return the exercises of one of the course's own lessons, by the key of their cell.
+    """Return the exercises of one of the course's own lessons, by their cells' keys.
 
     Raises what :func:`source_of` does, and KeyError where the JSON is no notebook.
     """

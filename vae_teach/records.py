@@ -1,8 +1,8 @@
 """The record that a verdict leaves in a notebook, beside its sentence.
 
-``vae_teach.checks.verdicts`` writes it, ``python -m vae_teach.checks collect`` reads it.
-Front ends do not know the kind of the record, and show the sentence as ever. Committed
-notebooks hold none: a record says when, which a lesson must not.
+``vae_teach.checks.verdicts`` writes it, ``python -m vae_teach.checks collect`` reads
+it. Front ends do not know the kind of the record, and show the sentence as ever.
+Committed notebooks hold none: a record says when, which a lesson must not.
 """
 
 from dataclasses import dataclass
