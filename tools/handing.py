@@ -145,8 +145,8 @@ def hand_out(root: Path, out: Path, pages: Path = PAGES) -> list[Path]:
                 raise CourseError(f"{language}/{path.name}: {error}") from None
             empty[path.name] = nbformat.writes(given) + "\n"
         readme = CATALOGUE["handout-readme"][language].lstrip()
-        teaching = read_text(pages / language / "teaching.md")
-        whole["teaching.md"] = as_read_alone(teaching, {*whole})
+        if (page := pages / language / "teaching.md").exists():
+            whole[page.name] = as_read_alone(read_text(page), {*whole})
         for name, files in ((STUDENTS, empty), (LECTURERS, whole)):
             files["README.md"] = readme
             archive(out / language / name, f"vae-{language}", files)
