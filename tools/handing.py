@@ -75,14 +75,14 @@ def answers_left(lesson: NotebookNode, given: NotebookNode) -> Iterator[str]:
     A question may quote some lines of its answer, as those of a function with a bug do.
     """
     asked = {line for cell in code_cells(given) for line in lines(cell.source)}
-    questions = {cell.source for cell in given.cells}
+    questions, every = {cell.source for cell in given.cells}, {*texts(given)}
     for answer in filter(is_solution, lesson.cells):
         secret = [x for x in lines(answer.source) if len(x) > TELLS and x not in asked]
-        for text in texts(given):
+        for text in every:
             found = [line for line in secret if line in text]
             if found and not (text in questions and 2 * len(found) < len(secret)):
                 yield found[0]
-    for text in texts(given):
+    for text in every:
         yield from re.findall(r"\bsolution_\w+|<details\b", text)
     yield from (cell.id for cell in filter(is_solution, given.cells))
 
