@@ -23,6 +23,7 @@ ROOT = BOOK.parent
 sys.path[:0] = [str(BOOK), str(ROOT)]
 
 import prepare  # noqa: E402
+
 from tools.handing import hand_out  # noqa: E402
 from tools.pages import CourseError  # noqa: E402
 

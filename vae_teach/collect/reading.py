@@ -77,7 +77,7 @@ def find(folder: Path) -> tuple[list[Path], int]:
                 notebooks.append(Path(place, name))
             else:
                 others += 1
-    return notebooks, others
+    return sorted(notebooks), others
 
 
 def who_handed(path: Path, folder: Path) -> str:

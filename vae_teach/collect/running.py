@@ -12,6 +12,7 @@ import symtable
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ from vae_teach.exercises import Exercise, code_cells, key_of, source_of
 from vae_teach.records import parsed
 
 LOOK_EVERY = 0.2  # seconds
+KERNEL = [sys.executable, "-m", "vae_teach.collect.kernel"]
 MOST_ANSWER = 2**20  # bytes that are read of what the process tells
 Cells = list[tuple[str, str]]  # keys and sources
 
@@ -66,15 +68,17 @@ def agree(recorded: Finding, found: Finding) -> bool:
 
 def needed(notebook: Notebook, exercises: dict[str, Exercise]) -> Cells:
     """Return the cells of the exercises, and those that define what they use."""
-    kept: Cells = []
-    names = {name for each in exercises.values() for name in names_of(each.call)[1]}
-    for cell in reversed([*code_cells(notebook)]):
-        key, source = key_of(cell), source_of(cell)
-        defined, used = names_of(source)
-        if key in exercises or defined & names:
-            kept.insert(0, (key, source))
-            names |= used
-    return kept
+    cells = [(key_of(cell), source_of(cell)) for cell in code_cells(notebook)]
+    names = [names_of(source) for _, source in cells]
+    used = {name for each in exercises.values() for name in names_of(each.call)[1]}
+    found = kept = {at for at, (key, _) in enumerate(cells) if key in exercises}
+    while True:  # a function may use what is defined only after it
+        used |= {name for at in found for name in names[at][1]}
+        defines = {at for at, (defined, _) in enumerate(names) if defined & used}
+        found = defines - kept
+        if not found:
+            return [cells[at] for at in sorted(kept)]
+        kept = kept | found
 
 
 def names_of(code: str) -> tuple[set[str], set[str]]:
@@ -112,7 +116,7 @@ def run(
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as told:
         given.write(job)
         given.seek(0)
-        reason = watched(given, told, limits)
+        reason = watched(KERNEL, given, told, limits)
         told.seek(0)
         answers = answers_in(told.read(MOST_ANSWER))
     return {
@@ -127,9 +131,9 @@ def answers_in(told: bytes) -> dict[str, Any]:
     for line in told.splitlines():
         try:
             key, answer = json.loads(line)
-        except ValueError:
+        except (ValueError, TypeError):
             continue
-        answers[key] = answer
+        answers[str(key)] = answer
     return answers
 
 
@@ -147,12 +151,13 @@ def judged(
     return finding(record) if is_its_own else Finding("stopped")
 
 
-def watched(given: IO[bytes], told: IO[bytes], limits: Limits) -> str:
-    """Run the process to its end or to a limit; return "", "time" or "memory".
+def watched(
+    command: Sequence[str], given: IO[bytes], told: IO[bytes], limits: Limits
+) -> str:
+    """Run a process to its end or to a limit; return "", "time" or "memory".
 
     Whatever it started is ended with it, as far as it can still be found.
     """
-    command = [sys.executable, "-m", "vae_teach.collect.kernel"]
     quiet = {"TQDM_DISABLE": "1"}
     process = subprocess.Popen(
         command,

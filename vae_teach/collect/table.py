@@ -14,8 +14,7 @@ SEPARATORS = {"pt": ";", "en": ","}  # what a spreadsheet in the language expect
 FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
 JUDGED = ("right", "wrong", "empty")  # what only a run to its end can say
 COLUMNS = ("who", "file", "lesson", "exercise", "state", "hint", "when")
-RUN_JUDGED = ("right", "wrong", "empty")  # what only a run to its end can say
-COLUMNS = ("rerun", "rerun-hint", "note")
+RUN_COLUMNS = ("rerun", "rerun-hint", "note")
 
 
 @dataclass(frozen=True)
