@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import psutil
 import pytest
 from handed_in import (
@@ -29,12 +31,13 @@ from handed_in import (
     record,
 )
 
+from tools.building import tidy
 from vae_teach.checks import __main__ as command
-from vae_teach.collect import Limits, lessons, running
+from vae_teach.collect import Limits, lessons, marks, reading, running
 from vae_teach.collect.reading import Finding, read_handed, recorded
 from vae_teach.collect.running import names_of, needed, run
 from vae_teach.collect.table import SEPARATORS, harmless
-from vae_teach.records import KIND, parsed, remove_records
+from vae_teach.records import KIND, parsed
 from vae_teach.words import CATALOGUE, say, use_language
 
 
@@ -147,9 +150,11 @@ def test_a_time_outside_of_the_calendar_is_no_record(tmp_path, course, when):
 
 
 def test_a_built_notebook_holds_no_record():
-    outputs = [SAID_RIGHT | {"data": dict(SAID_RIGHT["data"])}, {"text": "no data"}]
-    remove_records(outputs)
-    assert outputs[0]["data"] == {"text/plain": ["✔ Right."]}
+    printed = {"output_type": "stream", "name": "stdout", "text": "no data"}
+    built = nbformat.from_dict(answered(RIGHT, SAID_RIGHT, printed))
+    outputs = tidy(built, Path("notebooks/pt/05_x.py").resolve()).cells[1].outputs
+    assert outputs[0].data == {"text/plain": ["✔ Right."]}
+    assert outputs[1].text == "no data"
 
 
 # --- files that are no answer ---------------------------------------------------------
@@ -157,7 +162,7 @@ def test_a_built_notebook_holds_no_record():
 
 def huge(path):
     path.touch()
-    os.truncate(path, 2**34)  # a hole, which takes no room
+    os.truncate(path, reading.MOST_BYTES + 1)  # a hole, which takes no room
 
 
 SKIPPED = {
@@ -202,7 +207,7 @@ def test_what_cannot_be_read_is_told_has_a_row_and_the_others_are_read(
     bad.parent.mkdir()
     make(bad)
     first, *others = collect(folder)
-    reason = say(key, file="bad/05.ipynb", size=2**14)
+    reason = say(key, file="bad/05.ipynb", size=16)
     assert first == ["bad", "bad/05.ipynb", *[""] * 7, reason]
     assert reason in capsys.readouterr().err.splitlines()
     assert [row[0] for row in others] == ["zoe"] * 5
@@ -470,28 +475,53 @@ def test_what_the_process_tells_is_not_believed_blindly():
         assert running.judged({"a": answer}, "a", one, "").state == "stopped"
 
 
-def test_a_run_that_agrees_is_not_repeated(tmp_path, monkeypatch, course):
-    whole = read_handed(
-        hand_in(tmp_path, "a.ipynb", answered(RIGHT, SAID_RIGHT)), tmp_path, course
+F = Finding
+SAID = F("right", "", WHEN)
+DOUBTS = {  # what is recorded, found first, and found in a run of all; what counts
+    "agrees": (SAID, F("right", "", "later"), None, "right"),
+    "both silent": (F("none"), F("empty"), None, "empty"),
+    "forged": (SAID, F("wrong", "check-value"), F("wrong", "check-value"), "wrong"),
+    "a cell was left out": (SAID, F("stopped"), F("right"), "right"),
+    "no time for all": (SAID, F("wrong", "check-value"), F("time"), "wrong"),
+    "all stops": (SAID, F("wrong", "check-value"), F("stopped"), "wrong"),
+    "never run": (F("none"), F("right"), None, "right"),
+    "another hint": (F("wrong", "check-value"), F("wrong", "x"), F("right"), "right"),
+    "hangs": (SAID, F("time"), None, "time"),
+    "eats": (SAID, F("memory"), None, "memory"),
+}
+
+
+@pytest.mark.parametrize("case", DOUBTS)
+def test_all_is_run_only_where_that_could_save_an_answer(
+    tmp_path, monkeypatch, course, case
+):
+    said, first, second, counts = DOUBTS[case]
+    path = hand_in(tmp_path, "a.ipynb", answered(RIGHT))
+    handed = read_handed(path, tmp_path, course)
+    stored = dict.fromkeys(handed.lesson.exercises, F("none"))
+    stored["exercise-radius"], given = said, []
+
+    def fake(cells, exercises, limits):
+        given.append([*exercises])
+        others = dict.fromkeys(exercises, F("empty"))
+        return others | {"exercise-radius": second if len(given) > 1 else first}
+
+    monkeypatch.setattr(running, "run", fake)
+    found = running.rerun(handed, stored, Limits())
+    assert found["exercise-radius"].state == counts
+    assert given[1:] == ([] if second is None else [["exercise-radius"]])
+    row, *_ = marks(handed, stored, found)
+    judged = counts in ("right", "wrong")
+    differs = (
+        judged
+        and said.state != "none"
+        and (said.state, said.hint)
+        != (
+            found["exercise-radius"].state,
+            found["exercise-radius"].hint,
+        )
     )
-    said, calls = recorded(whole), []
-
-    def first_says(found):
-        def fake(cells, exercises, limits):
-            calls.append([*exercises])
-            return dict.fromkeys(exercises, found)
-
-        return fake
-
-    monkeypatch.setattr(running, "run", first_says(Finding("none")))
-    running.rerun(whole, said, Limits())
-    assert calls[0] == [*said]
-    assert calls[1] == ["exercise-radius"]  # no verdict and no answer are alike
-    calls.clear()
-    agreeing = {key: Finding("right") for key in said}
-    monkeypatch.setattr(running, "run", first_says(Finding("right", "", "later")))
-    running.rerun(whole, agreeing, Limits())
-    assert len(calls) == 1
+    assert bool(row.note) is differs
 
 
 def test_the_kernels_process_needs_no_pytorch():

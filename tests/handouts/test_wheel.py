@@ -126,8 +126,9 @@ def test_a_later_version_leaves_an_answer_and_says_so(installed, tmp_path):
 
 def test_lessons_never_open_inside_the_package(installed, tmp_path):
     """What pip installed goes with the next version, answers and all."""
-    (tmp_path / "taken").write_text("a file where a folder must be")
-    for arguments in (["--to", "taken"], ["--to", "taken/below"]):
+    for name in ("taken", "my-notebooks"):
+        (tmp_path / name).write_text("a file where a folder must be")
+    for arguments in ([], ["--to", "taken"], ["--to", "taken/below"]):
         done = lab(installed, tmp_path, "en", *arguments)
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1

@@ -23,8 +23,11 @@ from vae_teach.records import KIND
 Job = dict[str, Any]
 
 
+PARENT = os.getppid()
+
+
 class DeadError(Exception):
-    """The kernel is gone."""
+    """The kernel is gone, or nobody waits for its answers any more."""
 
 
 def ask(
@@ -40,7 +43,7 @@ def ask(
         try:
             message = client.get_iopub_msg(timeout=1)
         except queue.Empty:
-            if not manager.is_alive():
+            if not manager.is_alive() or os.getppid() != PARENT:
                 raise DeadError from None
             continue
         if message["parent_header"].get("msg_id") != sent:

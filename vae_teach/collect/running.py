@@ -23,6 +23,7 @@ from vae_teach.copies import Notebook
 from vae_teach.exercises import Exercise, code_cells, key_of, source_of
 from vae_teach.records import parsed
 
+JUDGED = ("right", "wrong", "empty")  # what only a run up to the verdict can say
 LOOK_EVERY = 0.2  # seconds
 KERNEL = [sys.executable, "-m", "vae_teach.collect.kernel"]
 MOST_ANSWER = 2**20  # bytes that are read of what the process tells
@@ -42,17 +43,25 @@ def rerun(
 ) -> dict[str, Finding]:
     """Return what each answer is worth when it is run anew, by the exercise's key.
 
-    First only the cells that the exercises need are run. Where the outcome is not the
-    recorded one, the notebook is run from its first cell: nobody is told wrong because
-    a cell that matters was left out.
+    First only the cells that the exercises need are run. What then is not right, and
+    not as recorded, is run once more from the first cell: nobody is told wrong because
+    a cell that matters was left out. Where that run does not come to a verdict, within
+    its limits, what the first one found stands.
     """
     exercises = handed.lesson.exercises
     found = run(needed(handed.notebook, exercises), exercises, limits)
-    doubtful = {k: e for k, e in exercises.items() if not agree(recorded[k], found[k])}
+    doubtful = {k: e for k, e in exercises.items() if doubt(recorded[k], found[k])}
     if doubtful:
         every = [(key_of(c), source_of(c)) for c in code_cells(handed.notebook)]
-        found |= run(every, doubtful, limits)
+        whole = run(every, doubtful, limits)
+        found |= {k: each for k, each in whole.items() if each.state in JUDGED}
     return found
+
+
+def doubt(recorded: Finding, found: Finding) -> bool:
+    """Return whether a cell that was left out could be why an answer is not right."""
+    could_be = found.state in ("wrong", "empty", "stopped")
+    return could_be and not agree(recorded, found)
 
 
 def agree(recorded: Finding, found: Finding) -> bool:

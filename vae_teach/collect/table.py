@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vae_teach.collect.reading import Finding, Handed
-from vae_teach.collect.running import agree
+from vae_teach.collect.running import JUDGED, agree
 from vae_teach.words import current_language, say
 
 SEPARATORS = {"pt": ";", "en": ","}  # what a spreadsheet in the language expects
 FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
-JUDGED = ("right", "wrong", "empty")  # what only a run to its end can say
 COLUMNS = ("who", "file", "lesson", "exercise", "state", "hint", "when")
 RUN_COLUMNS = ("rerun", "rerun-hint", "note")
 
@@ -40,9 +39,14 @@ def marks(
     for key in handed.lesson.exercises:
         name, said = key.removeprefix("exercise-"), recorded[key]
         run = None if found is None else found[key]
-        differs = run is not None and run.state in JUDGED and not agree(said, run)
-        note = say("collect-differs") if differs else ""
+        note = say("collect-differs") if run and differ(said, run) else ""
         yield Mark(*about, name, said, run, note)
+
+
+def differ(recorded: Finding, found: Finding) -> bool:
+    """Return whether a record claims what a run, which came to a verdict, denies."""
+    claims = recorded.state != "none" and found.state in JUDGED
+    return claims and not agree(recorded, found)
 
 
 def table(rows: Iterable[Mark]) -> str:
