@@ -20,9 +20,12 @@ from pathlib import Path
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
-sys.path.insert(0, str(BOOK))
+sys.path[:0] = [str(BOOK), str(ROOT)]
 
 import prepare  # noqa: E402
+
+from tools.handing import hand_out  # noqa: E402
+from tools.pages import CourseError  # noqa: E402
 
 NO_NODE = (
     "The book needs Node.js and its npm packages. Install them once: "
@@ -99,7 +102,8 @@ def build(out: Path, notebooks: Path, pages: Path, *, reference: bool = True) ->
     copy_formulas(work / "static" / "katex")
     try:
         prepare.prepare(work, notebooks, pages, reference=reference)
-    except prepare.SourceError as error:
+        hand_out(notebooks, work, pages)  # beside the pages that offer them
+    except (prepare.SourceError, CourseError) as error:
         print(error, file=sys.stderr)
         return 1
     running = {language: sphinx(language, work, out) for language in prepare.LANGUAGES}

@@ -43,6 +43,7 @@ from tools.pages import (
     write_text,
 )
 from vae_teach.copies import lesson_hash
+from vae_teach.records import remove_records
 
 PYTHON = "Python 3 (ipykernel)"
 KERNEL = {"display_name": PYTHON, "language": "python", "name": "python3"}
@@ -199,6 +200,7 @@ def tidy(notebook: NotebookNode, path: Path) -> NotebookNode:
             model["state"].update(msg_id="")  # of the message that was under way
     for _, outputs in [*output_lists(notebook)]:
         outputs[:] = joined(outputs)
+        remove_records(outputs)  # which hold a time
     shown, saved = shown_models(notebook), models(notebook)
     for model in saved.keys() - shown.keys():
         del saved[model]

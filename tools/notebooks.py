@@ -1,4 +1,4 @@
-"""Build, check and accept the notebooks of the course.
+"""Build, check, accept and hand out the notebooks of the course.
 
 A notebook is a pair: the percent .py that is written and reviewed, and the executed
 .ipynb beside it. The .py always wins, and build refuses to replace an .ipynb that
@@ -16,8 +16,11 @@ from pathlib import Path
 
 from tools.building import build
 from tools.checking import check_page
+from tools.handing import hand_out
 from tools.pages import LANGUAGES, ROOT, CourseError, read_page, sources, visible
 from tools.translating import accept, check_pair, pairs, read_lock
+
+OUT = ROOT.parent / "build" / "handout"
 
 
 def check(root: Path, names: Sequence[str] = ()) -> Iterator[str]:
@@ -83,6 +86,8 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     a.add_argument("keys", nargs="*", help="names of cells you read in both languages")
     a.add_argument("--all", action="store_true", help="every cell")
     a.add_argument("--notebook", default="", help="only in this notebook: 00_tour")
+    a = commands.add_parser("handout", help="zips for students and for lecturers")
+    a.add_argument("--out", type=Path, default=OUT, help="default: build/handout")
     return parser.parse_args(arguments)
 
 
@@ -95,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_build(root, o.names, force=o.force, timeout=o.timeout)
         if o.command == "check":
             lines = [*check(root, o.names)]
+        elif o.command == "handout":
+            lines = [f"{path}" for path in hand_out(root, o.out)]
         else:
             lines = accept(root, o.keys, every=o.all, notebook=o.notebook)
     except CourseError as error:

@@ -1,9 +1,9 @@
 """A reader's own copies of the lessons, which no update of the course touches.
 
 What is in ``notebooks/`` changes with the course. So a reader writes in copies, in
-``my-notebooks/``, where each lesson appears once. A lesson that has changed since is
-put beside the reader's copy, under a new name; the copy itself is renewed only where it
-still is what the course once put there.
+``my-notebooks/`` or in a folder of their choice, where each lesson appears once. A
+lesson that has changed since is put beside the reader's copy, under a new name; the
+copy itself is renewed only where it still is what the course once put there.
 """
 
 import hashlib
@@ -17,7 +17,17 @@ from typing import Any
 from vae_teach.words import say
 
 FOLDER = "my-notebooks"
+PACKAGE = Path(__file__).resolve().parent
 Notebook = dict[str, Any]
+
+
+def course_around(package: Path = PACKAGE) -> tuple[Path, bool]:
+    """Return the folder that holds ``notebooks/``, and whether it is a clone.
+
+    A wheel brings the lessons inside of the package; in a clone they are beside it.
+    """
+    installed = (package / "notebooks").is_dir()
+    return (package if installed else package.parent), not installed
 
 
 def digest(value: Any) -> str:
@@ -110,11 +120,12 @@ def copy_lesson(source: Path, folder: Path) -> Path | None:
     return new
 
 
-def make_copies(course: Path) -> tuple[list[Path], list[str]]:
-    """Bring every lesson into ``my-notebooks/``: one folder a language, as links want.
+def make_copies(course: Path, to: Path | None = None) -> tuple[list[Path], list[str]]:
+    """Bring every lesson to the reader: one folder a language, as links want.
 
     Args:
         course: the folder that holds ``notebooks/``.
+        to: the reader's folder; ``my-notebooks/`` of the course if None.
 
     Returns:
         The new files that stand beside one of the reader's, and one sentence for each
@@ -122,7 +133,7 @@ def make_copies(course: Path) -> tuple[list[Path], list[str]]:
     """
     beside, unread = list[Path](), list[str]()
     for source in sorted(course.glob("notebooks/*/[!.]*.ipynb")):
-        folder = course / FOLDER / source.parent.name
+        folder = (to or course / FOLDER) / source.parent.name
         has_others = any(folder.glob(f"{source.stem}*.ipynb"))
         try:
             new = copy_lesson(source, folder)

@@ -1,9 +1,11 @@
-"""The command ``uv run lab [pt|en]``: JupyterLab, opened on the tour of the course.
+"""The command ``lab [pt|en]``: JupyterLab, opened on the tour of the course.
 
 JupyterLab's own menus speak the language of the lesson. So the course has JupyterLab
 settings of its own, one folder a language: the reader's settings for other projects are
 neither read nor written, and what they change here is kept. What opens are the reader's
-own copies of the lessons, in ``my-notebooks/``: see :mod:`vae_teach.copies`.
+own copies of the lessons: see :mod:`vae_teach.copies`. They stand in ``my-notebooks/``
+of the clone; where the course came as a wheel, in that of the folder in which the
+command is called; or wherever ``--to`` says.
 """
 
 import json
@@ -12,11 +14,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
-from vae_teach.copies import FOLDER, make_copies
+from vae_teach.copies import FOLDER, course_around, make_copies
 from vae_teach.words import LANGUAGES, say, use_language
 
 HERE = Path(__file__).resolve().parent
@@ -39,18 +42,27 @@ Abre o curso no JupyterLab: em português (pt, o padrão) ou em inglês (en).
 Os argumentos seguintes vão para o JupyterLab: uv run lab pt --no-browser --port=9000
 Os argumentos que ele aceita: uv run lab --help-all
 Você trabalha em cópias suas, em my-notebooks, que atualização nenhuma altera.
+Para pô-las em outra pasta: uv run lab pt --to PASTA
 Para outro programa, como o VS Code, só fazer as cópias: uv run lab pt copy
+Se o curso foi instalado com o pip, o comando é só lab: lab pt --to PASTA
 
 Opens the course in JupyterLab: in Portuguese (pt, the default) or in English (en).
 Further arguments go to JupyterLab: uv run lab en --no-browser --port=9000
 The arguments that it takes: uv run lab --help-all
 You work in copies of your own, in my-notebooks, which no update changes.
+To have them in another folder: uv run lab en --to FOLDER
 For another program, such as VS Code, only make the copies: uv run lab en copy
+Where pip installed the course the command is lab alone: lab en --to FOLDER
 """
 UNKNOWN = "lab: {!r}? As línguas são pt e en. / The languages are pt and en."
 NO_COURSE = (
-    "lab: o curso não está aqui, falta {0}: rode o comando no repositório clonado. / "
-    "the course is not here, {0} is missing: run the command in the cloned repository."
+    "lab: o curso não está aqui, falta {0}: rode o comando no repositório clonado ou "
+    "instale o curso de novo. / the course is not here, {0} is missing: run the "
+    "command in the cloned repository, or install the course again."
+)
+NO_FOLDER = (
+    "lab: --to precisa de uma pasta: lab pt --to PASTA / "
+    "--to takes a folder: lab en --to FOLDER"
 )
 TEMPORARY = (
     "lab: não consigo usar {0} ({1}): por esta vez, uma pasta temporária, {2}. / "
@@ -71,44 +83,110 @@ def split_arguments(arguments: list[str]) -> tuple[str, list[str]]:
     return arguments[0], arguments[1:]
 
 
-def readers_folder(language: str) -> str:
+def split_folder(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """Return the folder that ``--to`` names, if any, and the remaining arguments.
+
+    Raises ValueError, in one sentence, where it names none.
+    """
+    rest, to = list[str](), None
+    given = iter(arguments)
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if name != "--to":
+            rest.append(argument)
+            continue
+        value = value if equals else next(given, "")
+        if not value or value.startswith("-"):
+            raise ValueError(NO_FOLDER)
+        to = Path(value).expanduser().resolve()
+    return to, rest
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where lessons come from, and where the reader's copies of them are.
+
+    Args:
+        course: the folder that holds ``notebooks/``.
+        root: what JupyterLab's file browser shows.
+        folder: that of the copies, as a path from the root.
+        may_stay: whether lessons open where they are if nothing can be written.
+    """
+
+    course: Path
+    root: Path
+    folder: str = FOLDER
+    may_stay: bool = True
+
+    @property
+    def copies(self) -> Path:
+        """The folder of the reader's copies."""
+        return self.root / self.folder
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the reader has never been here; ``--to`` may name a folder in use."""
+        used = any(self.copies.glob("*/*.ipynb"))
+        return not (self.copies.exists() if self.folder else used)
+
+
+def find_place(to: Path | None = None) -> Place:
+    """Return where to work: in ``to``, else in the clone, else in this very folder.
+
+    What pip installed is no place to write in, so that lessons never open there.
+    """
+    course, is_clone = course_around(HERE)
+    if to is not None:
+        return Place(course, to, "", may_stay=False)
+    return Place(course, course if is_clone else Path.cwd(), may_stay=is_clone)
+
+
+def readers_folder(language: str, place: Place | None = None) -> str:
     """Return the folder in which the reader works, with a copy of every lesson.
 
     Says in a sentence what they must know of the copies. Where none can be written, as
-    in a course that several people share, the lessons open where they are. Raises
-    FileNotFoundError where the course is not around the package.
+    in a clone that several people share, the lessons open where they are. Raises
+    FileNotFoundError where there is no course, OSError, in one sentence, where nothing
+    can be written and the lessons must not open where they are.
     """
-    course = HERE.parent
+    place = place or find_place()
     tour = f"notebooks/{language}/00_tour.ipynb"
-    if not os.path.isfile(course / tour):  # False also where it is not for us
+    if not os.path.isfile(place.course / tour):  # False also where it is not for us
         raise FileNotFoundError(NO_COURSE.format(tour))
     use_language(language)
-    first = "" if (course / FOLDER).exists() else say("copies-first", folder=FOLDER)
+    named = place.folder or str(place.copies)
+    first = say("copies-first", folder=named) if place.is_new else ""
     try:
-        beside, unread = make_copies(course)
+        beside, unread = make_copies(place.course, place.copies)
     except OSError as error:
-        there = (course / FOLDER / language / "00_tour.ipynb").exists()
-        key, why = "copies-old" if there else "copies-failed", error.strerror or error
-        print(say(key, folder=FOLDER, why=why), file=sys.stderr)
-        return FOLDER if there else "notebooks"
-    news = [say("copy-beside", new=new.relative_to(course)) for new in beside]
+        there = (place.copies / language / "00_tour.ipynb").exists()
+        why = error.strerror or error
+        if not there and not place.may_stay:
+            raise OSError(say("copies-nowhere", folder=named, why=why)) from None
+        key = "copies-old" if there else "copies-failed"
+        print(say(key, folder=named, why=why), file=sys.stderr)
+        return place.folder if there else "notebooks"
+    news = [say("copy-beside", new=new.relative_to(place.root)) for new in beside]
     for sentence in filter(None, (first, *news, *unread)):
         print(sentence, file=sys.stderr)
-    return FOLDER
+    return place.folder
 
 
-def jupyterlab_arguments(language: str, rest: list[str], folder: str) -> list[str]:
+def jupyterlab_arguments(
+    language: str, rest: list[str], folder: str, root: Path | None = None
+) -> list[str]:
     """Return JupyterLab's arguments: ours, except those that ``rest`` sets itself.
 
-    The file browser has the repository as its root, and starts in ``folder``. The
-    server listens on this computer only and keeps its token. The layout of the tabs is
-    the course's own, like the settings.
+    The file browser has ``root`` as its root, the repository's if None, and starts in
+    ``folder``. The server listens on this computer only and keeps its token. The layout
+    of the tabs is the course's own, like the settings.
     """
-    tour = f"{folder}/{language}/00_tour.ipynb"
-    if not os.path.exists(HERE.parent / tour):  # moved: the reader sees their folder
+    root = root or find_place().root
+    tour = f"{folder}/{language}/00_tour.ipynb".lstrip("/")
+    if not os.path.exists(root / tour):  # moved: the reader sees their folder
         tour = str(Path(tour).parent)
     ours = {
-        ("--ServerApp.root_dir", "--notebook-dir"): str(HERE.parent),
+        ("--ServerApp.root_dir", "--notebook-dir"): str(root),
         ("--ServerApp.ip", "--ip"): "localhost",
         ("--LabApp.default_url",): f"/lab/workspaces/vae-teach-{language}/tree/{tour}",
     }
@@ -186,7 +264,7 @@ def check_jupyter(folder: Path) -> None:
             file.open("r+b").close()
 
 
-def trust_notebooks(course: Path) -> None:
+def trust_notebooks(place: Place) -> None:
     """Sign the course's notebooks and the reader's, as ``jupyter trust`` does.
 
     JupyterLab shows saved widgets only in notebooks that it trusts, and a reader who
@@ -196,7 +274,9 @@ def trust_notebooks(course: Path) -> None:
     from nbformat.sign import NotebookNotary
 
     notary = NotebookNotary()
-    for path in sorted(course.glob("*notebooks/*/*.ipynb")):
+    homes = (place.course / "notebooks", place.copies)
+    folders = [home / language for home in homes for language in LANGUAGES]
+    for path in sorted(path for folder in folders for path in folder.glob("*.ipynb")):
         with suppress(Exception):  # nbformat fails in many ways on what is no notebook
             notary.sign(nbformat.read(path, as_version=4))
 
@@ -212,16 +292,18 @@ def main() -> None:
         print(HELP, end="")
         return
     try:
-        language, rest = split_arguments(sys.argv[1:])
-        folder = readers_folder(language)
+        to, given = split_folder(sys.argv[1:])
+        language, rest = split_arguments(given)
+        place = find_place(to)
+        folder = readers_folder(language, place)
         if rest == ["copy"]:
             return
-        arguments = jupyterlab_arguments(language, rest, folder)
+        arguments = jupyterlab_arguments(language, rest, folder, place.root)
         find_folders(language)
     except (ValueError, OSError) as problem:
         print(problem, file=sys.stderr)
         raise SystemExit(2 if isinstance(problem, ValueError) else 1) from None
-    trust_notebooks(HERE.parent)
+    trust_notebooks(place)
     from jupyterlab.labapp import main as jupyterlab  # type: ignore[import-untyped]
 
     jupyterlab(arguments)

@@ -356,3 +356,59 @@ def test_a_real_server_is_closed_to_others_and_keeps_what_the_reader_chose(
     saved = [file for file in user_settings.rglob("*") if file.is_file()]
     assert saved == [theirs]
     assert theirs.read_text() == '{"theme": "JupyterLab Dark"}'
+
+
+# --- a folder of the reader's choice --------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [["--to", "x y"], ["--to=x y"], ["--to", "./x y/"]])
+def test_the_reader_says_where(course, started, monkeypatch, tmp_path, given):
+    monkeypatch.chdir(tmp_path)
+    run_main(monkeypatch, "en", *given, "--no-browser")
+    tree = "/lab/workspaces/vae-teach-en/tree/en/00_tour.ipynb"
+    assert started == [
+        [
+            f"--ServerApp.root_dir={tmp_path / 'x y'}",
+            "--ServerApp.ip=localhost",
+            f"--LabApp.default_url={tree}",
+            "--no-browser",
+        ]
+    ]
+    assert not list((course / "my-notebooks").iterdir())
+    copy = nbformat.read(tmp_path / "x y" / "en" / "00_tour.ipynb", as_version=4)
+    assert NotebookNotary().check_signature(copy)
+
+
+def test_a_home_folder_is_the_readers(course, started, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run_main(monkeypatch, "pt", "--to=~/mine", "copy")
+    assert (tmp_path / "mine" / "pt" / "00_tour.ipynb").is_file()
+
+
+@pytest.mark.parametrize("given", [["--to"], ["--to="], ["--to", "--no-browser"]])
+def test_a_folder_that_is_not_named_is_asked_for(
+    course, started, monkeypatch, capsys, given
+):
+    with pytest.raises(SystemExit) as stop:
+        run_main(monkeypatch, "en", *given)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == lab.NO_FOLDER + "\n"
+    assert started == []
+
+
+def test_only_the_courses_folders_are_trusted(course, started, monkeypatch, tmp_path):
+    theirs = tmp_path / "x" / "theirs" / "a.ipynb"
+    theirs.parent.mkdir(parents=True)
+    cells = [nbformat.v4.new_code_cell("1")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), theirs)
+    run_main(monkeypatch, "en", "--to", str(tmp_path / "x"))
+    assert not NotebookNotary().check_signature(nbformat.read(theirs, as_version=4))
+
+
+@pytest.mark.parametrize("language", ["pt", "en"])
+def test_a_folder_in_use_is_told_of_once(
+    course, started, monkeypatch, tmp_path, capsys, language
+):
+    for times in (1, 0):
+        run_main(monkeypatch, language, "copy", "--to", str(tmp_path))
+        assert capsys.readouterr().err.count(str(tmp_path)) == times

@@ -1,10 +1,16 @@
 """The comparison that every check makes, on functions that write into what they get."""
 
 import io
+import json
+import math
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 
+from vae_teach import records
+from vae_teach.checks import latents as checks
 from vae_teach.checks.verdicts import Verdict, compare
 from vae_teach.words import use_language
 
@@ -142,3 +148,41 @@ def test_a_verdict_can_be_printed_on_any_console(encoding, monkeypatch):
     else:
         assert told.startswith("+ ")
         assert told.endswith("- no\n")
+
+
+# --- the record beside the sentence ---------------------------------------------------
+
+
+def test_a_notebook_gets_the_sentence_as_ever_and_a_record_beside_it():
+    formatter = DisplayFormatter()
+    use_language("en")
+    verdict = checks.ring_radius(lambda mass: -2 * math.log(1 - mass))
+    shown, _ = formatter.format(verdict)
+    assert shown["text/plain"] == repr(verdict) == f"✘ {verdict.message}"
+    assert shown.keys() == {"text/plain", records.KIND}
+    stored = json.loads(json.dumps(shown[records.KIND]))
+    when = datetime.fromisoformat(stored.pop("when"))
+    assert abs(datetime.now(UTC) - when) < timedelta(minutes=1)
+    assert stored == {
+        "version": 1,
+        "check": "latents.ring_radius",
+        "right": False,
+        "hint": "latents-radius-squared",
+    }
+    assert records.parsed(shown[records.KIND]) == verdict.record()
+
+
+def test_a_record_says_right_and_which_check_was_asked_by_whatever_way():
+    def asking(mass):
+        checks.active_count(lambda mu: None)  # as a learner's function may
+        return math.sqrt(-2 * math.log(1 - mass))
+
+    verdict = checks.ring_radius(asking)
+    assert (verdict.right, verdict.hint) == (True, "latents-radius-right")
+    assert verdict.check == "latents.ring_radius"
+    assert checks.ring_radius(lambda mass: None).check == "latents.ring_radius"
+    assert compare(total, total, {}, [(torch.ones(2),)], "tour-kl-right").check == ""
+
+
+def test_verdicts_are_alike_whatever_their_records():
+    assert Verdict(True, "yes", "a", "b") == Verdict(True, "yes")

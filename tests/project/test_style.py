@@ -15,7 +15,9 @@ PACKAGE = ROOT / "vae_teach"
 # A module imports only what is in the lines above its own; lab is apart from all.
 LAYERS = """
     words
-    guards copies
+    guards copies records
+    exercises
+    collect
     lab strokes densities nets speed
     models
     data bounds
@@ -23,7 +25,7 @@ LAYERS = """
     train
     figures
     sliders explorer checks
-    train.__main__
+    train.__main__ checks.__main__
 """
 RANK = {n: i for i, line in enumerate(LAYERS.split("\n")) for n in line.split()}
 

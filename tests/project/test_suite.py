@@ -1,5 +1,6 @@
 """The suite's own guards: a skip is never silent where VAE_TEACH_NO_SKIPS is 1."""
 
+import json
 import os
 import re
 import shutil
@@ -85,3 +86,31 @@ def test_with_the_guard_each_skip_fails_and_keeps_its_sentence(tmp_path, workers
     assert all(sentence in output for sentence in SENTENCES), output
     assert len(summary(output, "XFAIL")) == 2
     assert len(summary(output, "PASSED")) == 1
+
+
+# --- notebooks ------------------------------------------------------------------------
+
+ROOT = CONFTEST.parents[1]
+SHOWN = """
+class Said:
+    def _repr_mimebundle_(self, **_):
+        return {"text/plain": "said", "application/vnd.vae-teach.verdict+json": {}}
+Said()
+"""
+
+
+@pytest.mark.parametrize("stored", ["said", "another"])
+def test_a_stored_verdict_needs_no_record_and_must_be_the_same(tmp_path, stored):
+    """A record holds a time, so that no stored notebook has one."""
+    output = {"output_type": "execute_result", "execution_count": 1, "metadata": {}}
+    output |= {"data": {"text/plain": [stored]}}
+    about = {"tags": ["nbval-check-output"]}
+    cell = {"cell_type": "code", "id": "a", "execution_count": 1, "source": SHOWN}
+    cell |= {"metadata": about, "outputs": [output]}
+    whole = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "a.ipynb").write_text(json.dumps(whole), encoding="utf-8")
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    (tmp_path / "pytest.ini").touch()
+    command = [sys.executable, "-m", "pytest", *OPTIONS[:2], "a.ipynb"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == (stored != "said"), done.stdout

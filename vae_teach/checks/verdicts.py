@@ -12,13 +12,14 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vae_teach.records import KIND, Record, now
 from vae_teach.words import say
 
 Answer = Callable[..., Any]
@@ -29,10 +30,19 @@ TOLERANCE = 1e-4  # relative; the smallest mistake in the tables changes values 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found: ``right``, and a sentence in the learner's language."""
+    """What a check found: ``right``, and a sentence in the learner's language.
+
+    Args:
+        right: whether the answer is.
+        message: the sentence.
+        hint: its key in the catalogue.
+        check: which check was asked, such as "tour.kl".
+    """
 
     right: bool
     message: str
+    hint: str = field(default="", compare=False)
+    check: str = field(default="", compare=False)
 
     def __bool__(self) -> bool:
         return self.right
@@ -47,15 +57,43 @@ class Verdict:
             text = text.encode(encoding, "replace").decode(encoding)
         return text
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """Show the sentence, and beside it a record that a program can read."""
+        return {"text/plain": repr(self), KIND: self.record().as_json()}
+
+    def record(self) -> Record:
+        """Return the verdict without words; its time is that of the call.
+
+        ``python -m vae_teach.checks collect`` reads what notebooks stored of these.
+        """
+        return Record(self.check, self.right, self.hint, now())
+
 
 def wrong(key: str, **values: Any) -> Verdict:
     """Return the verdict on a wrong answer: the hint ``key`` of the catalogue."""
-    return Verdict(False, say(key, **values))
+    return Verdict(False, say(key, **values), key, _check_asked())
 
 
 def correct(key: str, **values: Any) -> Verdict:
     """Return the verdict on a right answer: "Right", then the phrase ``key``."""
-    return Verdict(True, say("check-right") + " " + say(key, **values))
+    sentence = say("check-right") + " " + say(key, **values)
+    return Verdict(True, sentence, key, _check_asked())
+
+
+def _check_asked() -> str:
+    """Return the check that somebody called, such as "tour.kl"; "" outside of any.
+
+    It is the outermost function of a lesson's module in the stack. So a new lesson's
+    checks need not say who they are.
+    """
+    asked, frame = "", sys._getframe().f_back
+    package = __name__.rpartition(".")[0] + "."
+    while frame:
+        module = str(frame.f_globals.get("__name__"))
+        if module.startswith(package) and module != __name__:
+            asked = f"{module.removeprefix(package)}.{frame.f_code.co_name}"
+        frame = frame.f_back
+    return asked
 
 
 def fresh(value: Any) -> Any:
