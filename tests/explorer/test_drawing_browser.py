@@ -195,7 +195,7 @@ def test_a_line_lies_where_it_was_drawn(open_drawing):
     """Not mirrored, not turned: with the centring off, row by row from the top."""
     one = open_drawing()
     one.click("Clear")
-    one.page.get_by_label("centre").uncheck()
+    one.page.get_by_label("Centre").uncheck()
     one.mouse([(3, 5), (20, 5)])
     seen = check(one.ledger())
     rows, columns = seen.nonzero().unbind(1)
@@ -211,7 +211,7 @@ def test_eraser_undo_clear_and_test_images(open_drawing):
     first = one.ledger()["pixels"]
     images = stored_images(state)
     assert first == "".join(str(int(bit)) for bit in images[0])
-    one.click("Another")
+    one.click("Another image")
     second = one.ledger()["pixels"]
     assert second == "".join(str(int(bit)) for bit in images[1])
     one.click("Clear")
@@ -250,7 +250,7 @@ def test_eps_is_drawn_anew_and_only_by_its_button(open_drawing):
     one.mouse([(9, 22), (20, 22)])
     assert one.ledger()["eps"] == seen[0]["eps"], "the pen changes q and nothing else"
     for _ in range(40):
-        one.click("Draw another eps")
+        one.click("Sample another eps")
         seen.append(one.ledger())
     eps = np.array([ledger["eps"] for ledger in seen])
     assert len(np.unique(eps, axis=0)) == len(seen)
@@ -315,7 +315,7 @@ def test_ellipses_and_posterior_lie_where_the_numbers_say(open_drawing):
     """Centre and radii in the close-up, by its ticks; the green region's own mean."""
     one, checked = open_drawing(), 0
     while checked < 3:
-        one.click("Another")
+        one.click("Another image")
         ledger = one.ledger()
         if ledger["gap"] > 0.5:
             continue  # a posterior with a second mode, far from q
@@ -480,7 +480,7 @@ def test_the_page_is_open_to_everybody_and_fits_a_phone(open_drawing, scheme, la
 
 def test_a_screen_reader_hears_the_sentence_once_the_pen_rests(open_drawing):
     one = open_drawing()
-    one.click("Another")
+    one.click("Another image")
     one.ledger()
     said = one.page.locator(".vd-sentence").inner_text()
     one.page.wait_for_function(
