@@ -23,6 +23,7 @@ LAYERS = """
     train
     figures
     sliders explorer checks
+    playground
     train.__main__
 """
 RANK = {n: i for i, line in enumerate(LAYERS.split("\n")) for n in line.split()}
