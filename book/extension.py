@@ -14,7 +14,7 @@ from typing import Any
 from docutils import nodes
 from docutils.statemachine import StringList
 from myst_nb.sphinx_ import HideCodeCellNode
-from prepare import BOOK, PHRASES, say
+from prepare import BOOK, PHRASES, PLAYED, place_of, say
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
@@ -182,6 +182,20 @@ class Table(SphinxDirective):
     def word(self, name: str) -> str:
         """Return a phrase of the page's language."""
         return say(name, self.config.course_language)
+
+
+class Playground(SphinxDirective):
+    """The playground, with a picture and a sentence for want of JavaScript."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the place where it comes alive, and what it then hides."""
+        about = self.config.course_about["playground"]
+        shown = nodes.container(classes=["cell_output"])
+        shown += nodes.raw("", place_of("playground", "playground"), format="html")
+        shown += nodes.image(uri=PLAYED, alt=about["alt"], width=f"{about['width']}px")
+        note = say("playground-still", self.config.course_language)
+        shown += nodes.paragraph("", note)
+        return [shown]
 
 
 class LessonTable(Table):
@@ -419,6 +433,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for transform in (SharedAnchors, LabelsFirst, Described):
         app.add_transform(transform)
     app.add_html_math_renderer("drawn", (visit_math, None), (visit_displayed, None))
+    app.add_directive("playground", Playground)
     app.add_directive("lesson-table", LessonTable)
     app.add_directive("glossary-table", GlossaryTable)
     app.add_directive("module-reference", ModuleReference)

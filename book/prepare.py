@@ -27,9 +27,18 @@ LANGUAGES = ("pt", "en")
 PHRASES = tomllib.loads((BOOK / "words.toml").read_text(encoding="utf-8"))
 # The pages beside the lessons, in reading order: before them, and after them.
 BEFORE = ("syllabus", "install")
-AFTER = ("your-model", "glossary", "references", "teaching", "api", "changes")
+AFTER = (
+    "playground",
+    "your-model",
+    "glossary",
+    "references",
+    "teaching",
+    "api",
+    "changes",
+)
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
+PLAYED = "playground.png"  # what stands in for the playground without JavaScript
 Json = dict[str, Any]
 
 
@@ -62,11 +71,39 @@ def prepare(
         if reference:
             texts["api.md"] = api_page(language)
         texts["index.md"] += tables_of_contents(about["lessons"], {*texts}, language)
+        if "```{playground}" in texts.get("playground.md", ""):
+            about["playground"] = store_playground(folder, language)
         out = {entry["name"] for entry in about["lessons"]}
         for name, text in texts.items():
             shown = without_lessons_to_come(text, out)
             (folder / name).write_text(shown, encoding="utf-8")
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def store_playground(folder: Path, language: str) -> Json:
+    """Write the playground's state and still picture; return what it says."""
+    from vae_teach import words
+    from vae_teach.playground import Playground
+
+    before = words.current_language()
+    words.use_language(language)
+    widget = Playground()
+    png, alt, width = widget.still()
+    words.use_language(before)
+    (folder / PLAYED).write_bytes(png)
+    state: Json = {
+        "module": {"_esm": Playground._esm, "_css": Playground._css},
+        "plain": {k: getattr(widget, k) for k in ("spec", "settings", "labels")},
+        "bytes": {},
+    }
+    write_state(folder / "_static" / "state-playground.js", {"playground": state})
+    return {"alt": alt, "width": width}
+
+
+def write_state(file: Path, state: Json) -> None:
+    """Write widgets' state as a script, since a page on a disk may not fetch."""
+    text = json.dumps(state, separators=(",", ":"), ensure_ascii=False)
+    file.write_text(f"courseWidgets.add({text});\n", encoding="utf-8")
 
 
 def without_lessons_to_come(text: str, out: set[str]) -> str:
@@ -250,9 +287,7 @@ class Shown:
     def write(self, static: Path) -> None:
         """Write the state of the widgets that are alive on the page, once."""
         if self.alive:
-            state = json.dumps(self.alive, separators=(",", ":"), ensure_ascii=False)
-            file = static / f"state-{self.name}.js"
-            file.write_text(f"courseWidgets.add({state});\n", encoding="utf-8")
+            write_state(static / f"state-{self.name}.js", self.alive)
 
     def _without_kernel(self, output: NotebookNode, key: str) -> list[NotebookNode]:
         kind = self._kind(output)
@@ -284,11 +319,15 @@ class Shown:
             "plain": {k: v for k, v in model["state"].items() if k[0] != "_"},
             "bytes": {name: packed(data) for name, data in stored.items()},
         }
-        return new_output(
-            "text/html",
-            f'<div class="course-widget" data-state="state-{self.name}.js" '
-            f'data-model="{identity}"></div>',
-        )
+        return new_output("text/html", place_of(self.name, identity))
+
+
+def place_of(name: str, identity: str) -> str:
+    """Return the HTML of the place where a widget of a state file comes alive."""
+    return (
+        f'<div class="course-widget" data-state="state-{name}.js" '
+        f'data-model="{identity}"></div>'
+    )
 
 
 def new_output(kind: str, text: str) -> NotebookNode:

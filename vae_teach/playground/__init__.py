@@ -133,6 +133,7 @@ LABELS = (
     "playground-undo",
     "playground-widest",
     "playground-width",
+    "playground-yes",
 )
 
 
@@ -266,7 +267,9 @@ def _picture(language: str) -> Any:
     left.set_aspect("equal")
     z = line[:, 0].numpy()
     prior = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-    right.plot(z, prior, ":", color=COLORS["prior"], lw=2, label=say("playground-prior"))
+    right.plot(
+        z, prior, ":", color=COLORS["prior"], lw=2, label=say("playground-prior")
+    )
     right.plot(z, total.numpy(), color=COLORS["q"], lw=2, label=say("playground-sum"))
     right.set(xlabel="$z$", title=say("playground-latent-plane"))
     right.legend(frameon=False, loc="lower center")

@@ -11,11 +11,11 @@ const EASY = 1e-6; // nats: where half a grid moves so little, half of it is tak
 const MOST_HISTORY = 400; // evaluations kept: when there are more, every other one goes
 const SHOWN_Q = 64; // clouds drawn one by one
 const LINE = Array.from({ length: 201 }, (_, k) => REACH.z * (k / 100 - 1)); // over z, one latent
-const SIDE = Array.from({ length: 49 }, (_, k) => REACH.z * (k / 24 - 1)); // over z, two latents
+const SIDE = Array.from({ length: 81 }, (_, k) => REACH.z * (k / 40 - 1)); // over z, two latents
 const QUANTILES = [-2, -1.2816, -0.8416, -0.5244, -0.2533, 0, 0.2533, 0.5244, 0.8416, 1.2816, 2];
 const SIGMAS = [SMALLEST_SIGMA, 2]; // ends of sigma's slider, which runs in logarithms
-const PACES = { slow: 10, medium: 100, full: Infinity }; // steps a second
-const COLOURS = ["prior", "q", "posterior", "reconstruction", "kl", "gap"];
+const PACES = { full: Infinity, medium: 100, slow: 10 }; // steps a second
+const INKS = ["ink", "paper", "faint", "prior", "q", "posterior", "reconstruction", "gap"];
 
 const nearestOf = (points, a, b) => {
   let best = -1, least = Infinity;
@@ -28,12 +28,17 @@ const nearestOf = (points, a, b) => {
 
 /** The colours of the page as a canvas takes them; on a dark page they are lifted. */
 function inksOf(root) {
-  const probe = root.querySelector(".pg-probe"), inks = {};
-  const read = colour => { probe.style.color = colour; return getComputedStyle(probe).color; };
-  for (const name of COLOURS) inks[name] = read(`color-mix(in srgb, var(--${name}) 75%, var(--lift))`);
-  for (const name of ["ink", "paper", "faint"]) inks[name] = read(`var(--${name})`);
-  inks.font = `13px ${getComputedStyle(root).fontFamily}`;
+  const inks = { font: `13px ${getComputedStyle(root).fontFamily}` };
+  root.querySelectorAll(".pg-probe").forEach(probe => { inks[probe.dataset.ink] = getComputedStyle(probe).color; });
   return inks;
+}
+
+/** The three bytes of a colour, however it is written. */
+function bytesOf(colour) {
+  const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+  context.fillStyle = colour;
+  context.fillRect(0, 0, 1, 1);
+  return context.getImageData(0, 0, 1, 1).data.subarray(0, 3);
 }
 
 /** A canvas as sharp as the screen, empty, in units of CSS pixels: { context, width, height }. */
@@ -59,23 +64,26 @@ function stroke(context, points, { colour, wide = 1.5, dash = [], alpha = 1, clo
   context.restore();
 }
 
-/** Words on a plate of paper, so that nothing behind them makes them hard to read. */
-function label(context, inks, words, x, y, { align = "left", colour = inks.ink } = {}) {
-  const width = context.measureText(words).width, left = x - { left: 0, center: width / 2, right: width }[align];
+/** Words on a plate of paper, so that nothing behind makes them hard to read; `key` draws a piece of
+ * the line that they name in front of them. */
+function label(context, inks, words, x, y, { align = "left", key = null } = {}) {
+  const lead = key ? 26 : 0, width = lead + context.measureText(words).width;
+  const left = x - { left: 0, center: width / 2, right: width }[align];
   context.save();
-  Object.assign(context, { globalAlpha: 0.8, fillStyle: inks.paper });
+  Object.assign(context, { globalAlpha: 0.85, fillStyle: inks.paper, textAlign: "left" });
   context.fillRect(left - 2, y - 8, width + 4, 16);
-  Object.assign(context, { globalAlpha: 1, fillStyle: colour });
-  context.fillText(words, left, y);
+  Object.assign(context, { globalAlpha: 1, fillStyle: inks.ink });
+  context.fillText(words, left + lead, y);
+  if (key) stroke(context, [[[left + 2, y], [left + 19, y]]], { wide: 2.5, ...key });
   context.restore();
 }
 
 /** A square plane with its frame and ticks; returns where a point lies on it. */
 function plane(context, inks, { width, height }, reach, names, written) {
-  const left = 26, bottom = 24, side = Math.min(width - left - 6, height - bottom - 6);
+  const left = 36, bottom = 24, side = Math.min(width - left - 6, height - bottom - 6);
   const x = value => left + (side * (value + reach)) / (2 * reach), y = value => 6 + (side * (reach - value)) / (2 * reach);
   Object.assign(context, { fillStyle: inks.ink });
-  for (let tick = 2 - reach + (reach % 2); tick < reach; tick += 2) {
+  for (let tick = -2 * Math.floor((reach - 0.1) / 2); tick < reach; tick += 2) {
     stroke(context, [[[x(tick), 6], [x(tick), 6 + side]], [[left, y(tick)], [left + side, y(tick)]]], { colour: inks.faint, alpha: 0.5, wide: 1 });
     context.textAlign = "center";
     context.fillText(written(tick, 0), x(tick), 6 + side + 12);
@@ -152,20 +160,20 @@ const ellipse = (q, n, latents, at, size) => Array.from({ length: 41 }, (_, k) =
     at.y(q[base + 1] + size * Math.exp(0.5 * q[base + 3]) * Math.sin(angle))];
 });
 
-/** Cells of a density over the plane of z, the more opaque the denser; `line` as for sumOfQ. */
+/** A density over the plane of z as a shade, the more opaque the denser; `line` as for sumOfQ. */
 function shade(context, at, density, line, colour, highest, opaque) {
-  const half = (line[1] - line[0]) / 2, side = line.length;
-  context.fillStyle = colour;
+  const side = line.length, half = (line[1] - line[0]) / 2, ink = bytesOf(colour);
+  const tile = Object.assign(document.createElement("canvas"), { width: side, height: side });
+  const inner = tile.getContext("2d"), picture = inner.createImageData(side, side);
   for (let j = 0; j < side; j++) {
-    for (let i = 0; i < side; i++) {
-      context.globalAlpha = Math.min(1, density[j * side + i] / highest) * opaque;
-      if (context.globalAlpha < 0.02) continue;
-      const [left, right] = [line[i] - half, line[i] + half].map(z => Math.round(at.x(z)));
-      const [top, bottom] = [line[j] + half, line[j] - half].map(z => Math.round(at.y(z)));
-      context.fillRect(left, top, right - left, bottom - top);
+    for (let i = 0; i < side; i++) { // the screen's y runs down, z2 runs up
+      const alpha = 255 * opaque * Math.min(1, density[j * side + i] / highest);
+      picture.data.set([...ink, alpha], 4 * ((side - 1 - j) * side + i));
     }
   }
-  context.globalAlpha = 1;
+  inner.putImageData(picture, 0, 0);
+  const [left, top] = [at.x(line[0] - half), at.y(line[side - 1] + half)];
+  context.drawImage(tile, left, top, at.x(line[side - 1] + half) - left, at.y(line[0] - half) - top);
 }
 
 /** Two latents: the prior's rings, the sum of all q as a shade, clouds as ellipses, and of the
@@ -179,11 +187,12 @@ function drawPlane(canvas, inks, written, words, { net, points, chosen, q, densi
   const clouds = [];
   for (let n = 0; n < count; n += stride) clouds.push(ellipse(q, n, 2, at, 1));
   stroke(context, clouds, { colour: inks.q, wide: 1, alpha: 0.6 });
+  const dotted = { colour: inks.prior, wide: 2, dash: [2, 5] };
   for (const radius of [1, 2, 3]) {
     const ring = ellipse([0, 0, 0, 0], 0, 2, at, radius);
-    stroke(context, [ring], { colour: inks.prior, wide: 2, dash: [2, 5] });
+    stroke(context, [ring], dotted);
   }
-  label(context, inks, words.prior, at.x(0), at.y(3) + 2, { align: "center", colour: inks.prior });
+  label(context, inks, words.prior, at.x(0), at.y(3.45), { align: "center", key: dotted });
   if (chosen >= 0) {
     const exact = posteriorOn(SIDE, net, points, chosen);
     if (exact) shade(context, at, exact, SIDE, inks.posterior, Math.max(...exact), 0.95);
@@ -192,22 +201,22 @@ function drawPlane(canvas, inks, written, words, { net, points, chosen, q, densi
       stroke(context, [line], { colour: inks.paper, wide: 5, alpha: 0.8 });
       stroke(context, [line], { colour: inks.q, wide: 2.5 });
     }
-    label(context, inks, words["chosen-q"], at.x(-REACH.z) + 8, at.y(-REACH.z) - 32, { colour: inks.q });
-    if (exact) label(context, inks, words["chosen-posterior"], at.x(-REACH.z) + 8, at.y(-REACH.z) - 14, { colour: inks.posterior });
+    label(context, inks, words["chosen-q"], at.x(-REACH.z) + 8, at.y(-REACH.z) - 32, { key: { colour: inks.q } });
+    if (exact) label(context, inks, words["chosen-posterior"], at.x(-REACH.z) + 8, at.y(-REACH.z) - 14, { key: { colour: inks.posterior, wide: 9 } });
   }
+  label(context, inks, words.sum, at.x(-REACH.z) + 8, at.y(-REACH.z) - 50, { key: { colour: inks.q, wide: 9, alpha: 0.4 } });
   context.restore();
 }
 
-/** The exact posterior of a point averaged over cells around `line` squared; null if not sure. */
+/** The exact posterior of a point on `line` squared; null if the grid is too coarse for it. */
 function posteriorOn(line, net, points, chosen) {
   const point = points.subarray(2 * chosen, 2 * chosen + 2), exact = logLikelihood(net, point);
   if (!exact.sure) return null;
   const { grid } = exact, fine = posterior(net, grid, ...point), side = line.length, cells = new Float64Array(side * side);
-  const cell = g => Math.round((grid.z[g] - line[0]) / (line[1] - line[0]));
-  for (let g = 0; g < fine.length; g++) {
-    const i = cell(2 * g), j = cell(2 * g + 1);
-    if (i >= 0 && i < side && j >= 0 && j < side) cells[j * side + i] += fine[g];
-  }
+  const nearest = z => Math.round((z - grid.z[0]) / grid.spacing); // on the grid
+  line.forEach((up, j) => line.forEach((across, i) => {
+    cells[j * side + i] = fine[nearest(up) * grid.count + nearest(across)];
+  }));
   return cells;
 }
 
@@ -242,8 +251,8 @@ function drawLine(canvas, inks, written, words, { net, points, chosen, q, densit
   fill(sum, strips.sum[1], inks.q, 0.3);
   stroke(context, [sum], { colour: inks.q, wide: 2.5 });
   stroke(context, [curve(prior, strips.sum, highest)], { colour: inks.prior, wide: 2.5, dash: [2, 5] });
-  label(context, inks, words.prior, left + 2, 18, { colour: inks.prior });
-  label(context, inks, words.sum, left + 2, 36, { colour: inks.q });
+  label(context, inks, words.prior, left + 2, 18, { key: { colour: inks.prior, dash: [2, 5] } });
+  label(context, inks, words.sum, left + 2, 36, { key: { colour: inks.q } });
 
   const count = q.length / 2, stride = Math.max(1, Math.floor(count / SHOWN_Q)), [top, bottom] = strips.clouds;
   const bars = [];
@@ -252,7 +261,7 @@ function drawLine(canvas, inks, written, words, { net, points, chosen, q, densit
     bars.push([[x(q[2 * n] - deviation), y], [x(q[2 * n] + deviation), y]]);
   }
   stroke(context, bars, { colour: inks.q, alpha: 0.7 });
-  label(context, inks, words.clouds, left + 2, top + 8, { colour: inks.q });
+  label(context, inks, words.clouds, left + 2, top + 8, { key: { colour: inks.q, wide: 1.5 } });
 
   if (chosen < 0) return;
   const own = strips.chosen, mean = q[2 * chosen], deviation = Math.exp(0.5 * q[2 * chosen + 1]);
@@ -268,10 +277,10 @@ function drawLine(canvas, inks, written, words, { net, points, chosen, q, densit
     }
     fill(line, own[1], inks.posterior, 0.35);
     stroke(context, [line], { colour: inks.posterior, wide: 2 });
-    label(context, inks, words["chosen-posterior"], left + 2, own[0] + 26, { colour: inks.posterior });
+    label(context, inks, words["chosen-posterior"], left + 2, own[0] + 26, { key: { colour: inks.posterior } });
   }
   stroke(context, [curve(values, own, most)], { colour: inks.q, wide: 2.5, dash: [7, 4] });
-  label(context, inks, words["chosen-q"], left + 2, own[0] + 8, { colour: inks.q });
+  label(context, inks, words["chosen-q"], left + 2, own[0] + 8, { key: { colour: inks.q, dash: [6, 4] } });
 }
 
 /** ELBO and log p(x) over the steps, the gap between them; behind, the run before this one. */
@@ -296,7 +305,9 @@ function drawTime(canvas, inks, written, words, history, ghost) {
   const apart = [20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000].find(size => steps / size <= 5) ?? 1e5;
   for (let tick = 0; tick <= steps; tick += apart) context.fillText(String(tick), x(tick), height - 12);
   context.textAlign = "left";
-  context.fillText(words.steps, right + 8, height - 12);
+  context.textAlign = "right";
+  context.fillText(words.steps, width - 2, height - 12);
+  context.textAlign = "left";
   for (const [entries, alpha, wide] of [[ghost, 0.45, 1], [history, 1, 2.5]]) {
     if (!entries.length) continue;
     const upper = entries.filter(entry => entry.logP !== null).map(entry => [x(entry.step), y(entry.logP)]);
@@ -335,12 +346,11 @@ function partsOf(words, { presets, choices }, uid, written) {
     <td class="pg-number"></td><td class="pg-bar" aria-hidden="true">${bar ? "<i></i>" : ""}</td></tr>`;
   const button = (kind, text) => `<button type="button" class="pg-${kind}">${text}</button>`;
   return `
-    <span class="pg-probe" hidden></span>
+    ${INKS.map(name => `<span class="pg-probe" data-ink="${name}"></span>`).join("")}
     <div class="pg-head">
       <label><b>${words.preset}</b>
         <select class="pg-preset">${Object.keys(presets).map(name => option(name, words[`preset-${name}`])).join("")}</select></label>
       ${button("run", words.run)}${button("step", words.step)}${button("reset", words.reset)}
-      <label>${words.pace} <select class="pg-pace">${Object.keys(PACES).map(name => option(name, words[`pace-${name}`])).join("")}</select></label>
     </div>
     <p class="pg-about" id="${uid}-about"></p>
     <div class="pg-planes">
@@ -355,7 +365,7 @@ function partsOf(words, { presets, choices }, uid, written) {
         <figcaption><b>${words["latent-plane"]}</b> <span class="pg-chosen"></span> ${button("widest", words.widest)}</figcaption>
       </figure>
     </div>
-    <p class="pg-status" role="status"></p>
+    <p class="pg-status" role="status"></p><p class="pg-spoken" role="status"></p>
     <div class="pg-below">
       <figure class="pg-course"><canvas class="pg-time" role="img"></canvas>
         <figcaption>${words["time-caption"]}</figcaption></figure>
@@ -370,9 +380,11 @@ function partsOf(words, { presets, choices }, uid, written) {
       ${lever("data", named)}${lever("latents")}${lever("width")}${lever("activation", named)}
       <label class="pg-lever"><span>${words.sigma} <output class="pg-sigma-value"></output></span>
         <input type="range" class="pg-sigma" min="0" max="100" step="1"></label>
-      <label class="pg-lever pg-tick"><input type="checkbox" class="pg-learnt"> ${words.learnt}</label>
+      <label class="pg-lever"><span>${words.learnt}</span><span class="pg-tick"><input type="checkbox" class="pg-learnt"> ${words.yes}</span></label>
       ${lever("beta")}${lever("samples")}${lever("rate")}
       <label class="pg-lever"><span>${words.seed}</span><input type="text" inputmode="numeric" class="pg-seed" autocomplete="off"></label>
+      <label class="pg-lever"><span>${words.pace}</span>
+        <select class="pg-pace">${Object.keys(PACES).map(name => option(name, words[`pace-${name}`])).join("")}</select></label>
     </div></fieldset>`;
 }
 
@@ -395,6 +407,7 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
   let chosen = -1, cursor = null, inks, broken = false, paceFrom = null;
 
   const say = text => { if (part("status").textContent !== text) part("status").textContent = text; };
+  const whisper = text => { part("spoken").textContent = text; }; // what a look at the page tells
 
   /** New data and weights, from the seed alone. The run before stays in the plot, pale. */
   function reset() {
@@ -547,7 +560,7 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
   function pause() {
     if (!running) return;
     running = false;
-    if (!broken) evaluate();
+    if (!broken && history.at(-1)?.step !== taken) evaluate();
     onState(stateNow());
     refresh();
   }
@@ -590,7 +603,7 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
   });
   on(part("reset"), "click", () => { const till = spec.presets[now.preset]?.steps ?? Infinity; reset(); stop = till; });
   on(part("pace"), "change", () => { pace = part("pace").value; paceFrom = null; });
-  on(part("widest"), "click", () => { chooseWidest(); say(chosenSentence()); });
+  on(part("widest"), "click", () => { chooseWidest(); whisper(chosenSentence()); });
   const AFRESH = ["data", "latents", "width", "activation"]; // these need new weights
   for (const [name, select] of Object.entries(levers)) on(select, "change", () => {
     const value = typeof spec.choices[name][0] === "number" ? Number(select.value) : select.value;
@@ -636,11 +649,11 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
     if (own.length >= 2 * MOST_OWN) return say(fill(words["many-points"], { most: MOST_OWN }));
     chosen = own.length / 2;
     setOwn([...own, Number(a.toFixed(3)), Number(b.toFixed(3))]);
-    say(fill(words.points, { points: own.length / 2 }));
+    whisper(fill(words.points, { points: own.length / 2 }));
   }
   function removePoint(n) {
     if (n >= 0) setOwn(own.filter((_, k) => k >> 1 !== n));
-    if (own.length) say(fill(words.points, { points: own.length / 2 }));
+    if (own.length) whisper(fill(words.points, { points: own.length / 2 }));
   }
   function pointAt(event) {
     const box = part("data").getBoundingClientRect();
@@ -667,11 +680,11 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
       cursor = cursor.map((value, k) => bounded(value + moves[event.key][k]));
       const { index } = nearestOf(points, ...cursor);
       chosen = index;
-      say(fill(words.cursor, { x: written(cursor[0], 1), y: written(cursor[1], 1) }));
+      whisper(fill(words.cursor, { x: written(cursor[0], 1), y: written(cursor[1], 1) }));
     } else if (now.data === "own") {
       if (event.key === "Enter" || event.key === " ") addPoint(...cursor);
       else removePoint(nearestOf(points, ...cursor).index);
-    } else say(chosenSentence());
+    } else whisper(chosenSentence());
     refresh();
   });
   on(pad, "blur", () => { cursor = null; refresh(); });
