@@ -243,8 +243,8 @@ def recipe(name, steps=None, **more):
 
 TRAINED = [
     recipe("modes", 800),
-    recipe("modes", 800, activation="relu", learnt=True),
-    recipe("twin", 300, data="spiral", sigma=0.05),  # steep: a narrow posterior
+    recipe("modes", 800, learnt=True),
+    recipe("twin", 1000, data="spiral", sigma=0.05),  # steep: a narrow posterior
     recipe("collapse", 500),
     recipe("hole", 500),
     recipe("hole", 500, learnt=True, beta=1, activation="relu"),
@@ -289,9 +289,9 @@ def test_the_exact_log_p_is_scipys_and_that_of_a_finer_grid(ledgers):
     """Mean error below 0.01 nats, as promised; here it is below 0.001."""
     for used, found in ledgers:
         reference = reference_of(used, double(found["weights"]))
-        points = double(found["points"]).reshape(-1, 2)[:12]
+        points = double(found["points"]).reshape(-1, 2)[:5]
         true = true_log_p(reference, points, used["latents"])
-        error = np.abs(np.subtract(found["values"][:12], true))
+        error = np.abs(np.subtract(found["values"][:5], true))
         assert error.mean() < 1e-3, (used, error)
         assert error.max() < 1e-2, (used, error)
 
@@ -323,10 +323,10 @@ def test_the_ledger_is_that_of_gauss_hermite_and_closes(ledgers):
         assert ledger["gap"] == pytest.approx(np.mean(ledger["gaps"]), abs=1e-9)
         prior = reference.prior.log_prob(z).sum(-1)
         log_q = D.Normal(q.mean[:, None], q.stddev[:, None]).log_prob(z).sum(-1)
-        true = true_log_p(reference, points[:4], latents)
-        posterior = logs[:4] + prior[:4] - torch.tensor(true)[:, None]
-        gaps = (share * (log_q[:4] - posterior)).sum(-1)
-        assert ledger["gaps"][:4] == pytest.approx(gaps.tolist(), abs=5 * kinks)
+        true = true_log_p(reference, points[:2], latents)
+        posterior = logs[:2] + prior[:2] - torch.tensor(true)[:, None]
+        gaps = (share * (log_q[:2] - posterior)).sum(-1)
+        assert ledger["gaps"][:2] == pytest.approx(gaps.tolist(), abs=5 * kinks)
         assert gaps.min() > -1e-6
 
 
@@ -380,8 +380,8 @@ def test_posterior_sum_of_q_holes_and_modes(node):
     square = torch.cartesian_prod(line, line).flip(-1)  # z1 runs fastest
     total = q.log_prob(square[:, None]).sum(-1).exp().mean(1)
     assert found["sum"] == pytest.approx(total.tolist(), abs=1e-9)
-    inside = stats.norm.cdf(3) - stats.norm.cdf(-3)
-    assert found["holes"] == pytest.approx([0, inside, 0.3829], abs=0.02)
+    inside = [2 * stats.norm.cdf(cut) - 1 for cut in (0, 2.95, 0.45)]  # between points
+    assert found["holes"] == pytest.approx(inside, abs=1e-3)
     assert found["modes"] == [1, 2, 1, 3]
 
 

@@ -225,8 +225,8 @@ export function step(net, memory, points, random, { batch = 128, samples, beta, 
 
 // --- the exact answers
 
-const EXTENT = { 1: 6, 2: 5 }; // where the grid over z ends, by the number of latents
-const COUNTS = { 1: [512, 8192], 2: [64, 256] }; // points along an axis: fewest and most
+const EXTENT = { 1: 10, 2: 5 }; // where the grid over z ends, by the number of latents
+const COUNTS = { 1: [1024, 16384], 2: [64, 256] }; // points along an axis: fewest and most
 const MOVED = 0.1; // nats, the mean over points: by how much a grid half as fine may differ
 const ON_EDGE = 1e-3; // share of the mass in the outermost cells, the mean over points
 const NEGLIGIBLE = 30; // nats below the highest point

@@ -4,7 +4,9 @@
 const POINTS = 256; // of a data set
 const MOST_OWN = 64; // points that a reader may set
 const REACH = { data: 3, z: 4 }; // each plane shows from -reach to reach
-const FRAME_BUDGET = 10; // milliseconds of training between two pictures
+const FRAME_BUDGET = 10; // milliseconds of training between two pictures, at least, and
+const TRAINING_SHARE = 3; // so many times what the picture takes, up to LONGEST_FRAME
+const LONGEST_FRAME = 80;
 const EVALUATION_REST = 6; // an evaluation is followed by a rest of so many times its length
 const SOONEST = 200; // milliseconds between two evaluations, at least
 const EASY = 1e-6; // nats: where half a grid moves so little, half of it is taken next time
@@ -105,7 +107,7 @@ function plane(context, inks, { width, height }, reach, names, written) {
 // --- the two planes and the plot
 
 /** The data, and what the decoder makes of the prior: a curve or a grid, with a tube of 2 sigma. */
-function drawData(canvas, inks, written, { net, points, chosen, cursor, ledger }) {
+function drawData(canvas, inks, written, { net, points, chosen, cursor }) {
   const area = blank(canvas, inks), { context } = area;
   context.save();
   const at = plane(context, inks, area, REACH.data, ["x₁ →", "x₂ ↑"], written);
@@ -405,6 +407,7 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
   let points, net, memory, random, ledger, history = [], ghost = [], ghostOf = "";
   let running = false, taken = 0, stop = Infinity, frame = 0, evaluated = -Infinity, rest = 0, pace = "full";
   let chosen = -1, cursor = null, inks, broken = false, paceFrom = null;
+  let stale = true, drawing = 0; // stale: more than the plane of the data is to be drawn; its milliseconds
 
   const say = text => { if (part("status").textContent !== text) part("status").textContent = text; };
   const whisper = text => { part("spoken").textContent = text; }; // what a look at the page tells
@@ -443,6 +446,7 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
     }
     evaluated = performance.now();
     rest = Math.max(SOONEST, EVALUATION_REST * (evaluated - begin));
+    stale = true;
     root.dataset.ms = (evaluated - begin).toFixed(1);
     root.dataset.state = JSON.stringify(stateNow());
     if (broken) { say(words.diverged); pause(); }
@@ -482,13 +486,20 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
     return [fill(words.chosen, { at }), gap, fine > 1 ? fill(words.modes, { modes: fine }) : ""].filter(Boolean).join(" ");
   }
 
+  /** The plane of the data moves with every picture, all else with new numbers. */
   function draw() {
-    inks = inksOf(root);
-    const scene = { net, points, chosen, cursor, ledger };
-    drawData(part("data"), inks, written, scene);
-    if (points.length && !broken) {
-      const q = qOf(net, points), line = now.latents === 1 ? LINE : SIDE, density = sumOfQ(net, q, line);
-      (now.latents === 1 ? drawLine : drawPlane)(part("latent"), inks, written, words, { ...scene, q, density });
+    const begin = performance.now();
+    if (stale) inks = inksOf(root);
+    drawData(part("data"), inks, written, { net, points, chosen, cursor });
+    if (stale) drawNews();
+    stale = false;
+    drawing = performance.now() - begin;
+  }
+
+  function drawNews() {
+    if (ledger) {
+      const { q } = ledger, line = now.latents === 1 ? LINE : SIDE, density = sumOfQ(net, q, line);
+      (now.latents === 1 ? drawLine : drawPlane)(part("latent"), inks, written, words, { net, points, chosen, q, density });
       const holes = holesOf(net, density, line), sigma = written(sigmaOf(net));
       const facts = [fill(words.facts, { step: taken, sigma }), fill(words.holes, { share: written(100 * holes, 0) })];
       part("facts").textContent = facts.join(" ");
@@ -528,7 +539,8 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
     if (how.samples > 1) how.beta = 1;
     paceFrom ??= { time, taken };
     const due = PACES[pace] === Infinity ? Infinity : paceFrom.taken + ((time - paceFrom.time) / 1000) * PACES[pace];
-    while (running && taken < Math.min(stop, due) && performance.now() - begin < FRAME_BUDGET) {
+    const budget = Math.min(LONGEST_FRAME, Math.max(FRAME_BUDGET, TRAINING_SHARE * drawing));
+    while (running && taken < Math.min(stop, due) && performance.now() - begin < budget) {
       step(net, memory, points, random, how);
       taken += 1;
     }
@@ -545,9 +557,10 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
       pause();
       say(finished());
     }
-    if (running) refresh();
+    if (running) nextFrame();
   }
-  const refresh = () => { frame ||= requestAnimationFrame(onFrame); };
+  const nextFrame = () => { frame ||= requestAnimationFrame(onFrame); };
+  const refresh = () => { stale = true; nextFrame(); };
   const finished = () => fill(ledger?.logP === null || !ledger ? words.paused : words["paused-numbers"], { step: taken,
     elbo: written(ledger?.elbo ?? 0), logp: written(ledger?.logP ?? 0), gap: written(ledger?.gap ?? 0) });
 
