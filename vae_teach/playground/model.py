@@ -60,7 +60,7 @@ class PlaneVAE(nn.Module):
                 parameter.copy_(values.reshape(parameter.shape))
         return self
 
-    def ordered(self) -> list[nn.Parameter]:
+    def ordered(self) -> list[Tensor]:
         """Return the parameters in the page's order: layer by layer, then log sigma."""
         layers = [self.encoder_hidden, self.encoder_heads]
         layers += [self.decoder_hidden, self.decoder_mean]
