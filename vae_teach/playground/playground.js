@@ -16,6 +16,7 @@ const LINE = Array.from({ length: 201 }, (_, k) => REACH.z * (k / 100 - 1)); // 
 const SIDE = Array.from({ length: 81 }, (_, k) => REACH.z * (k / 40 - 1)); // over z, two latents
 const QUANTILES = [-2, -1.2816, -0.8416, -0.5244, -0.2533, 0, 0.2533, 0.5244, 0.8416, 1.2816, 2];
 const SIGMAS = [SMALLEST_SIGMA, 2]; // ends of sigma's slider, which runs in logarithms
+const SEEDS = 2 ** 32;
 const PACES = { full: Infinity, medium: 100, slow: 10 }; // steps a second
 const INKS = ["ink", "paper", "faint", "prior", "q", "posterior", "reconstruction", "gap"];
 
@@ -343,7 +344,7 @@ function partsOf(words, { presets, choices }, uid, written) {
   const number = value => written(value, String(value).split(".")[1]?.length ?? 0);
   const lever = (name, text = number) => `<label class="pg-lever"><span>${words[name]}</span>
     <select data-lever="${name}">${choices[name].map(value => option(value, text(value))).join("")}</select></label>`;
-  const named = value => words[`is-${value}`];
+  const named = value => words[`is-${value}`] ?? { tanh: "tanh", relu: "ReLU" }[value];
   const row = (kind, text, bar = true) => `<tr class="pg-${kind}"><th scope="row">${text}</th>
     <td class="pg-number"></td><td class="pg-bar" aria-hidden="true">${bar ? "<i></i>" : ""}</td></tr>`;
   const button = (kind, text) => `<button type="button" class="pg-${kind}">${text}</button>`;
@@ -637,8 +638,8 @@ export function mount(el, { spec, settings, labels: words }, { onState = () => {
   });
   on(part("seed"), "change", () => {
     const seed = Number(part("seed").value);
-    if (!/^\d+$/.test(part("seed").value.trim()) || seed >= 2 ** 32) {
-      say(words["bad-seed"]);
+    if (!/^\d+$/.test(part("seed").value.trim()) || seed >= SEEDS) {
+      say(fill(words["bad-seed"], { most: SEEDS - 1 }));
       part("seed").value = now.seed;
       return;
     }
