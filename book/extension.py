@@ -14,7 +14,7 @@ from typing import Any
 from docutils import nodes
 from docutils.statemachine import StringList
 from myst_nb.sphinx_ import HideCodeCellNode
-from prepare import BOOK, DRAWN, PHRASES, place_of, say
+from prepare import BOOK, PHRASES, place_of, say
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
@@ -184,16 +184,20 @@ class Table(SphinxDirective):
         return say(name, self.config.course_language)
 
 
-class Drawing(SphinxDirective):
-    """The drawing explorer, with a picture and a sentence for want of JavaScript."""
+class Alive(SphinxDirective):
+    """A widget of the book's own, with a picture and a sentence for want of JavaScript.
+
+    ``drawing`` and ``playground``: what stands for one has the directive's name.
+    """
 
     def run(self) -> list[nodes.Node]:
         """Return the place where it comes alive, and what it then hides."""
-        about = self.config.course_about["drawing"]
+        about = self.config.course_about[self.name]
         shown = nodes.container(classes=["cell_output"])
-        shown += nodes.raw("", place_of("drawing", "drawing"), format="html")
-        shown += nodes.image(uri=DRAWN, alt=about["alt"], width=f"{about['width']}px")
-        note = say("drawing-still", self.config.course_language)
+        shown += nodes.raw("", place_of(self.name, self.name), format="html")
+        still, width = f"{self.name}.png", f"{about['width']}px"
+        shown += nodes.image(uri=still, alt=about["alt"], width=width)
+        note = say(f"{self.name}-still", self.config.course_language)
         shown += nodes.paragraph("", note)
         return [shown]
 
@@ -433,7 +437,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for transform in (SharedAnchors, LabelsFirst, Described):
         app.add_transform(transform)
     app.add_html_math_renderer("drawn", (visit_math, None), (visit_displayed, None))
-    app.add_directive("drawing", Drawing)
+    app.add_directive("drawing", Alive)
+    app.add_directive("playground", Alive)
     app.add_directive("lesson-table", LessonTable)
     app.add_directive("glossary-table", GlossaryTable)
     app.add_directive("module-reference", ModuleReference)

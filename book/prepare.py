@@ -28,10 +28,17 @@ LANGUAGES = ("pt", "en")
 PHRASES = tomllib.loads((BOOK / "words.toml").read_text(encoding="utf-8"))
 # The pages beside the lessons, in reading order: before them, and after them.
 BEFORE = ("syllabus", "install")
-AFTER = ("your-model", "glossary", "references", "teaching", "api", "changes")
+AFTER = (
+    "playground",
+    "your-model",
+    "glossary",
+    "references",
+    "teaching",
+    "api",
+    "changes",
+)
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
-DRAWN = "drawing.png"  # what stands in for the drawing explorer without JavaScript
 Json = dict[str, Any]
 
 
@@ -66,6 +73,8 @@ def prepare(
         texts["index.md"] += tables_of_contents(about["lessons"], {*texts}, language)
         if "```{drawing}" in texts["index.md"]:
             about["drawing"] = store_drawing(folder, language)
+        if "```{playground}" in texts.get("playground.md", ""):
+            about["playground"] = store_playground(folder, language)
         out = {entry["name"] for entry in about["lessons"]}
         for name, text in texts.items():
             shown = without_lessons_to_come(text, out)
@@ -77,10 +86,30 @@ def store_drawing(folder: Path, language: str) -> Json:
     """Write the drawing explorer's state and still picture; return what it says."""
     content = json.loads(drawing.FILE.read_text(encoding="utf-8"))
     still = content["stills"][language]
-    (folder / DRAWN).write_bytes(base64.b64decode(still.pop("png")))
+    (folder / "drawing.png").write_bytes(base64.b64decode(still.pop("png")))
     state = {"drawing": drawing.alive(language, content)}
     write_state(folder / "_static" / "state-drawing.js", state)
     return dict(still)
+
+
+def store_playground(folder: Path, language: str) -> Json:
+    """Write the playground's state and still picture; return what it says."""
+    from vae_teach import words
+    from vae_teach.playground import Playground
+
+    before = words.current_language()
+    words.use_language(language)
+    widget = Playground()
+    png, alt, width = widget.still()
+    words.use_language(before)
+    (folder / "playground.png").write_bytes(png)
+    state: Json = {
+        "module": {"_esm": Playground._esm, "_css": Playground._css},
+        "plain": {k: getattr(widget, k) for k in ("spec", "settings", "labels")},
+        "bytes": {},
+    }
+    write_state(folder / "_static" / "state-playground.js", {"playground": state})
+    return {"alt": alt, "width": width}
 
 
 def write_state(file: Path, state: Json) -> None:

@@ -161,7 +161,13 @@ def test_next_and_previous_follow_the_order_of_the_course(book, language):
     """The pages before the lessons, the lessons, then what is looked up."""
     lessons = [f"{lesson}.html" for lesson in LESSONS]
     order = ["index.html", "syllabus.html", "install.html", *lessons]
-    order += ["your-model.html", "glossary.html", "references.html", "teaching.html"]
+    order += [
+        "playground.html",
+        "your-model.html",
+        "glossary.html",
+        "references.html",
+        "teaching.html",
+    ]
     order += ["api.html", "changes.html"]
     words = {"pt": ("Próxima", "Anterior"), "en": ("Next", "Previous")}[language]
     for before, name, after in zip(

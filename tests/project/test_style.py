@@ -25,6 +25,7 @@ LAYERS = """
     train
     figures
     sliders explorer checks
+    playground
     train.__main__ checks.__main__
 """
 RANK = {n: i for i, line in enumerate(LAYERS.split("\n")) for n in line.split()}
