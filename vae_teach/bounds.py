@@ -69,8 +69,9 @@ def elbo(model: Any, x: Tensor, samples: int = 1) -> Bound:
 def reconstruction(model: Any, x: Tensor) -> Bound:
     """What an autoencoder is trained on: log p(x|z) at the one code of each image.
 
-    There is no noise and no KL, so this is a bound on nothing; it has the form of a
-    ``Bound`` with a KL of zero, which ``train.fit`` takes as an objective.
+    There is no noise and no KL, so this is no lower bound on log p(x): at the best z it
+    is an upper one, whatever the prior. It has the form of a ``Bound`` with a KL of
+    zero, which ``train.fit`` takes as an objective.
 
     Args:
         model: an autoencoder, or whatever ``models.adapt`` takes; of a q(z|x), the mean
