@@ -366,6 +366,52 @@ def test_one_wrong_weight_is_seen(reader, book, tmp_path):
     assert difference(one.page, model) > 2
 
 
+# --- what lives on pages of its own -----------------------------------------------
+
+
+@both
+@languages
+def test_the_start_page_draws_and_its_ledger_adds_up(reader, language):
+    """Its numbers are held against PyTorch in tests/explorer."""
+    one = reader()
+    page = one.open(f"{language}/index.html")
+    one.wake()
+    root = page.locator(".vae-drawing")
+
+    def ledger():
+        page.evaluate(WAIT_FRAMES)
+        return json.loads(root.get_attribute("data-ledger"))
+
+    before = ledger()
+    page.locator(".vd-pad").focus()
+    for key in ("Space", "ArrowDown", "ArrowDown", "ArrowLeft", "Space"):
+        page.keyboard.press(key)
+    after = ledger()
+    assert before["pixels"] != after["pixels"]
+    assert len(after["pixels"]) == 784
+    for one_of in (before, after):
+        gap = one_of["log_p"] - one_of["elbo"]
+        assert one_of["gap"] == pytest.approx(gap, abs=1e-6)
+        assert gap > -0.05
+    title = {"pt": "balanço", "en": "ledger"}[language]
+    assert title in root.inner_text()
+
+
+@both
+@languages
+def test_the_playground_of_the_book_trains(reader, language):
+    one = reader()
+    page = one.open(f"{language}/playground.html")
+    one.wake()
+    page.get_by_role(
+        "button", name={"pt": "Treinar", "en": "Train"}[language], exact=True
+    ).click()
+    page.wait_for_function(
+        """JSON.parse(document.querySelector('.vae-playground').dataset.state)
+          .step > 20"""
+    )
+
+
 # --- finding one's way ----------------------------------------------------------------
 
 
