@@ -153,7 +153,7 @@ def test_a_built_notebook_holds_no_record():
     printed = {"output_type": "stream", "name": "stdout", "text": "no data"}
     built = nbformat.from_dict(answered(RIGHT, SAID_RIGHT, printed))
     outputs = tidy(built, Path("notebooks/pt/05_x.py").resolve()).cells[1].outputs
-    assert outputs[0].data == {"text/plain": ["✔ Right."]}
+    assert outputs[0].data == {"text/plain": "✔ Right."}
     assert outputs[1].text == "no data"
 
 

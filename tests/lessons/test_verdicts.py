@@ -181,6 +181,8 @@ def test_a_record_says_right_and_which_check_was_asked_by_whatever_way():
     assert (verdict.right, verdict.hint) == (True, "latents-radius-right")
     assert verdict.check == "latents.ring_radius"
     assert checks.ring_radius(lambda mass: None).check == "latents.ring_radius"
+    straight = checks.unit_walk(lambda start, end, t: (1 - t) * start + t * end)
+    assert straight.check == "latents.unit_walk"  # though a helper of it found that
     assert compare(total, total, {}, [(torch.ones(2),)], "tour-kl-right").check == ""
 
 
