@@ -211,7 +211,7 @@ def test_eraser_undo_clear_and_test_images(open_drawing):
     first = one.ledger()["pixels"]
     images = stored_images(state)
     assert first == "".join(str(int(bit)) for bit in images[0])
-    one.click("Another image")
+    one.click("Another test image")
     second = one.ledger()["pixels"]
     assert second == "".join(str(int(bit)) for bit in images[1])
     one.click("Clear")
@@ -315,7 +315,7 @@ def test_ellipses_and_posterior_lie_where_the_numbers_say(open_drawing):
     """Centre and radii in the close-up, by its ticks; the green region's own mean."""
     one, checked = open_drawing(), 0
     while checked < 3:
-        one.click("Another image")
+        one.click("Another test image")
         ledger = one.ledger()
         if ledger["gap"] > 0.5:
             continue  # a posterior with a second mode, far from q
@@ -480,7 +480,7 @@ def test_the_page_is_open_to_everybody_and_fits_a_phone(open_drawing, scheme, la
 
 def test_a_screen_reader_hears_the_sentence_once_the_pen_rests(open_drawing):
     one = open_drawing()
-    one.click("Another image")
+    one.click("Another test image")
     one.ledger()
     said = one.page.locator(".vd-sentence").inner_text()
     one.page.wait_for_function(

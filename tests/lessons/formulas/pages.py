@@ -10,6 +10,8 @@ SETTINGS = (
     r"i = 0, \dots, 7",
 )
 SETTINGS += ("k = 5000", "k = 1", "k = 50")
+LEVERS = [rf"\beta = {value}" for value in ("0", "0.1", "1", "4")]
+LEVERS += [r"\sigma = 0.25", r"\sigma = 0.6", "k = 20"]
 
 
 def meanings(at):
@@ -22,6 +24,7 @@ def meanings(at):
     given = {"q(z|x)": every["q"], "p(x|z)": every[r"p(x \mid z)"]}
     return {
         "": every | to_posterior | given | {r"\mathrm{KL}": gap},
+        "playground": dict.fromkeys(LEVERS, "where a lever of the playground stands"),
         "references": dict.fromkeys(SETTINGS, "what a paper chose"),
         "teaching": {
             r"\log 2": stats.bernoulli.entropy(0.5),
