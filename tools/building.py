@@ -102,9 +102,12 @@ def strings_of(source: NotebookNode) -> set[str]:
 def is_in(shown: str, phrase: str) -> bool:
     """Return whether a text has a phrase's words in their order, whatever else it has.
 
-    A phrase of few words, such as "{a} of {b}", would be found anywhere: it never is.
+    A phrase without gaps must be a line of it: a label such as "latents" would be found
+    anywhere, and so would a phrase of few letters, such as "{a} of {b}", which never is.
     """
     pieces = [piece for piece, *_ in string.Formatter().parse(phrase)]
+    if "".join(pieces) == phrase:
+        return phrase in shown.splitlines()
     at = 0 if len("".join(pieces)) > 5 else -1
     for piece in pieces:
         at = shown.find(piece, at) if at >= 0 else at

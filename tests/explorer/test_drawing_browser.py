@@ -432,7 +432,7 @@ def test_three_latents_have_a_bound_and_no_map(open_drawing, monkeypatch):
     assert not one.page.locator(".vd-lens").is_visible()
     assert not one.page.locator(".vd-plane").is_visible()
     said = one.page.locator(".vd-sentence").inner_text()
-    assert "3 latent variables" in said
+    assert "Latent variables of this model: 3." in said
     assert "100 samples" in said
     assert "bound of 100 samples" in one.page.locator(".vd-ledger").inner_text()
     ledger = one.ledger()
@@ -490,5 +490,5 @@ def test_a_screen_reader_hears_the_sentence_once_the_pen_rests(open_drawing):
     assert "50% and 95% ellipses" in alt
     bars = one.page.locator(".vd-bars").get_attribute("aria-label")
     shown = one.page.locator(".vd-n-gap").first.inner_text()
-    assert f"the gap {shown}" in bars
+    assert f"the gap ({shown})" in bars
     assert "{" not in alt + bars + said

@@ -460,7 +460,9 @@ def test_a_forged_record_is_caught(tmp_path, monkeypatch):
     differs = CATALOGUE["collect-differs"]["en"]
     found = ["right", "", WHEN, "wrong", "latents-radius-squared", differs]
     assert rows[0][4:] == found
-    assert [row[7] for row in rows[1:]] == ["stopped"] * 4  # their cells are gone
+    assert [row[7] for row in rows[1:]] == [
+        "stopped by an error"
+    ] * 4  # their cells are gone
     assert [row[9] for row in rows[1:]] == [""] * 4
     assert len(runs) == 2
 
