@@ -102,8 +102,8 @@ def strings_of(source: NotebookNode) -> set[str]:
 def is_in(shown: str, phrase: str) -> bool:
     """Return whether a text has a phrase's words in their order, whatever else it has.
 
-    A phrase without gaps must be a line of it: a label such as "latents" would be found
-    anywhere, and so would a phrase of few letters, such as "{a} of {b}", which never is.
+    A phrase without gaps must be a line of it: a label such as "latents" would be
+    found anywhere, as would one of few letters, such as "{a} of {b}", which never is.
     """
     pieces = [piece for piece, *_ in string.Formatter().parse(phrase)]
     if "".join(pieces) == phrase:
