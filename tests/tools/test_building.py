@@ -250,7 +250,7 @@ def test_a_phrase_of_the_lesson_itself_counts_too(course: Path, catalogue: Path)
     (catalogue / "lessons" / f"{NAME}.toml").write_text(toml, encoding="utf-8")
     page = pages.read_page(course / "pt" / f"{NAME}.py")
     page.source.cells[1].source += '\nsay("tiny-number")'
-    page.built.cells[1].outputs[0].text = "42: Um colour\n"
+    page.built.cells[1].outputs[0].text = "42\nUm colour\n"
     found = building.phrases(page.path, page.source, page.built)
     tiny = {key: text for key, text in found.items() if key.startswith("tiny-")}
     assert tiny == {"tiny-number": "Um number", "tiny-colour": "Um colour"}
