@@ -184,6 +184,10 @@ class Table(SphinxDirective):
         return say(name, self.config.course_language)
 
 
+STILL = {"drawing": "drawing-still", "playground": "playground-still"}
+"""What the page says beside the picture, by the directive's name."""
+
+
 class Alive(SphinxDirective):
     """A widget of the book's own, with a picture and a sentence for want of JavaScript.
 
@@ -197,7 +201,7 @@ class Alive(SphinxDirective):
         shown += nodes.raw("", place_of(self.name, self.name), format="html")
         still, width = f"{self.name}.png", f"{about['width']}px"
         shown += nodes.image(uri=still, alt=about["alt"], width=width)
-        note = say(f"{self.name}-still", self.config.course_language)
+        note = say(STILL[self.name], self.config.course_language)
         shown += nodes.paragraph("", note)
         return [shown]
 

@@ -160,7 +160,8 @@ def modules() -> list[str]:
         parts = file.relative_to(PACKAGE).with_suffix("").parts
         name = ".".join(part for part in parts if part != "__init__")
         package = (file.parent / "__init__.py").read_text(encoding="utf-8")
-        if f"from vae_teach.{name} import" not in package:
+        exported = f"from vae_teach.{name} import" in package
+        if file.stem == "__init__" or not exported:
             names.append(name)
     return sorted(names)
 
