@@ -673,7 +673,7 @@ explorer
 #
 # | lesson | question |
 # | --- | --- |
-# | 01 | What does a VAE add to an autoencoder, in a fair contest? |
+# | [01](01_autoencoders.ipynb) | What does a VAE add to an autoencoder, in a fair contest? |
 # | [02](02_elbo.ipynb) | Where does the ELBO come from, and how tight is it? |
 # | [03](03_reparameterization.ipynb) | How does a gradient pass through a random draw? |
 # | [04](04_gpu_training.ipynb) | What does it take to keep the processor busy? |

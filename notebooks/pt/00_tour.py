@@ -673,7 +673,7 @@ explorer
 #
 # | lição | pergunta |
 # | --- | --- |
-# | 01 | O que um VAE acrescenta a um autocodificador, numa comparação justa? |
+# | [01](01_autoencoders.ipynb) | O que um VAE acrescenta a um autocodificador, numa comparação justa? |
 # | [02](02_elbo.ipynb) | De onde vem o ELBO, e quão apertado ele é? |
 # | [03](03_reparameterization.ipynb) | Como um gradiente atravessa um sorteio? |
 # | [04](04_gpu_training.ipynb) | O que é preciso para manter o processador ocupado? |
