@@ -678,7 +678,7 @@ explorer
 # | [03](03_reparameterization.ipynb) | How does a gradient pass through a random draw? |
 # | [04](04_gpu_training.ipynb) | What does it take to keep the processor busy? |
 # | [05](05_latent_space.ipynb) | What did the model learn? |
-# | 06 | By how much, exactly, does the ELBO miss $\log p(x)$? |
+# | [06](06_exact_ledger.ipynb) | How much does the ELBO miss, exactly? |
 # | 07 | Which likelihood is your loss? |
 # | 08 | When does a latent die, and what does beta buy? |
 # | 09 | Where did the idea go? |

@@ -678,7 +678,7 @@ explorer
 # | [03](03_reparameterization.ipynb) | Como um gradiente atravessa um sorteio? |
 # | [04](04_gpu_training.ipynb) | O que é preciso para manter o processador ocupado? |
 # | [05](05_latent_space.ipynb) | O que o modelo aprendeu? |
-# | 06 | Quanto falta, exatamente, para o ELBO chegar a $\log p(x)$? |
+# | [06](06_exact_ledger.ipynb) | Quanto falta, exatamente, para o ELBO chegar a $\log p(x)$? |
 # | 07 | Sua perda corresponde a que verossimilhança? |
 # | 08 | Quando uma latente morre, e o que se ganha com o beta? |
 # | 09 | Que rumos a ideia tomou? |
