@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 SECOND = 1_000  # Playwright counts in milliseconds
-PATIENCE = {"open": 120 * SECOND, "run": 1200 * SECOND, "react": 20 * SECOND}
+PATIENCE = {"open": 120 * SECOND, "run": 1500 * SECOND, "react": 20 * SECOND}
 SHOTS = os.environ.get("VAE_TEACH_SHOTS")  # a folder for screenshots, if wanted
 
 RUN_ALL = """async () => {
