@@ -18,6 +18,8 @@ from lab_page import (
 )
 from lab_server import REPOSITORY, copy_course, running_lab
 
+from vae_teach.explorer import LatentExplorer
+
 pytestmark = pytest.mark.browser
 
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -136,9 +138,8 @@ def renew_explorers(course):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for saved in notebook["metadata"]["widgets"][STATE]["state"].values():
             if saved["model_module"] == "anywidget":
-                for name, ending in (("_esm", "js"), ("_css", "css")):
-                    source = course / "vae_teach" / "explorer" / f"explorer.{ending}"
-                    saved["state"][name] = source.read_text(encoding="utf-8")
+                for name in ("_esm", "_css"):
+                    saved["state"][name] = str(getattr(LatentExplorer, name))
         path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
